@@ -1,0 +1,63 @@
+"""Alembic environment: pgrecall's tables live in schema `pgrecall`, with their own version table in it.
+
+So it stands beside an application's own Alembic. A caller hands over a connection in
+`config.attributes["connection"]`; run by Alembic's own command line it takes PGRECALL_ADMIN_URL or PGRECALL_URL.
+"""
+
+from __future__ import annotations
+
+import os
+
+import sqlalchemy as sa
+from alembic import context
+
+from pgrecall.schema import SCHEMA, metadata
+
+
+def _include_name(name: str | None, kind: str, _parents: object) -> bool:
+    return name == SCHEMA if kind == "schema" else True
+
+
+OPTIONS = {
+    "target_metadata": metadata,
+    "version_table": "alembic_version",
+    "version_table_schema": SCHEMA,
+    "include_schemas": True,
+    "include_name": _include_name,
+    "compare_server_default": True,
+}
+
+
+def _offline() -> None:
+    context.configure(dialect_name="postgresql", literal_binds=True, **OPTIONS)
+    # Printed ahead of Alembic's own transaction, because the version table is the first thing that it makes.
+    context.get_context().impl.static_output(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA};")
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _online(connection: sa.Connection) -> None:
+    # IF NOT EXISTS would still ask for the right to create, so a migrator who only owns the schema would fail.
+    if not sa.inspect(connection).has_schema(SCHEMA):
+        connection.execute(sa.schema.CreateSchema(SCHEMA))
+    connection.commit()
+    context.configure(connection=connection, **OPTIONS)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _from_environment() -> None:
+    url = os.environ.get("PGRECALL_ADMIN_URL") or os.environ.get("PGRECALL_URL")
+    if not url:
+        raise SystemExit("set PGRECALL_ADMIN_URL to the database to migrate, or use `pgrecall db upgrade`")
+    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        _online(connection)
+
+
+if context.is_offline_mode():
+    _offline()
+elif (given := context.config.attributes.get("connection")) is not None:
+    _online(given)
+else:
+    _from_environment()

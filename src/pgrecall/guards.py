@@ -1,0 +1,104 @@
+"""A wrong vector must never get in or be compared: wrong length, NaN, infinity, zero, half-precision overflow.
+
+Cosine spaces hold the unit vector, so that half precision neither overflows nor underflows whatever the scale of
+the model's output; the norm as given is kept beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InvalidEmbedding
+from .types import EmbedSpace, Vector
+
+HALF_MAX = float(np.finfo(np.float16).max)  # 65504
+#: A model of the same name must still give its canary this cosine; hosted models jitter below it by rounding alone.
+FINGERPRINT_COSINE = 0.999
+#: What the fingerprint of a collection's model is taken from; never change it, collections hold its vector.
+CANARY = "pgrecall: the quick brown fox jumps over the lazy dog, 0123456789."
+
+
+class Stored(NamedTuple):
+    """Vectors as they are stored: half precision (n, dim), and their L2 norms as given (n,)."""
+
+    vectors: npt.NDArray[np.float16]
+    norms: npt.NDArray[np.float32]
+
+
+def to_stored(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) -> Stored:
+    """Check `vectors` against `space` and convert them; `names` say in an error which one is wrong.
+
+    Raises: InvalidEmbedding naming the first bad vector, what was found and what was expected.
+    """
+    given = _matrix(vectors, space, names)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        norms = np.sqrt(np.einsum("ij,ij->i", given, given, dtype=np.float64))
+        _refuse(~np.isfinite(given).all(axis=1), names, "has NaN or infinite values; expected finite numbers")
+        _refuse(norms == 0, names, "is all zeros, which has no direction; embed a non-empty text")
+        kept_norms = norms.astype(np.float32)
+        _refuse(
+            ~np.isfinite(kept_norms) | (kept_norms == 0),
+            names,
+            "has a length beyond single precision (1e-38 to 3e38); scale the model's output",
+        )
+        if space.distance == "cosine":
+            halves = given.astype(np.float16)
+            # What we would store is stored as it is, so that an export comes back bit for bit.
+            stored = (np.abs(norms - 1) < 2e-3) & (halves == given).all(axis=1)
+            scaled = np.where(stored[:, None], given, given / norms[:, None])
+        else:
+            scaled = given
+            _refuse(
+                np.abs(given).max(axis=1) > HALF_MAX,
+                names,
+                f"has a value above {HALF_MAX:g}, the most that half precision holds; scale the model's output, "
+                "or use distance='cosine', where scale does not matter",
+            )
+        result = scaled.astype(np.float16)
+        _refuse(
+            ~result.any(axis=1),
+            names,
+            "is so small that half precision rounds it to zero (below 6e-8); scale the model's output, "
+            "or use distance='cosine', where scale does not matter",
+        )
+    return Stored(result, kept_norms)
+
+
+def _matrix(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) -> npt.NDArray[Any]:
+    try:
+        given = np.array(vectors, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        given = None
+    if given is not None and given.shape == (len(vectors), space.dim):
+        return given
+    # Something is off with one of them: find it, to name it.
+    for vector, name in zip(vectors, names, strict=True):
+        try:
+            one = np.asarray(vector, dtype=np.float64)
+        except (ValueError, TypeError, OverflowError) as exc:
+            raise InvalidEmbedding(f"the embedding of {name} is not a list of numbers ({exc})") from exc
+        if one.ndim != 1:
+            raise InvalidEmbedding(f"the embedding of {name} has shape {one.shape}; expected ({space.dim},)")
+        if len(one) != space.dim:
+            raise InvalidEmbedding(
+                f"the embedding of {name} has {len(one):,} dimensions; the space {space} has {space.dim:,}. "
+                "Was another model used?"
+            )
+    raise InvalidEmbedding(f"the embeddings have no shape ({len(vectors)}, {space.dim})")
+
+
+def _refuse(bad: npt.NDArray[np.bool_], names: Sequence[str], why: str) -> None:
+    if bad.any():
+        raise InvalidEmbedding(f"the embedding of {names[int(bad.argmax())]} {why}")
+
+
+def same_model(now: Vector, then: Vector) -> float:
+    """Cosine of two canary vectors; 0.0 where their lengths differ."""
+    a, b = np.asarray(now, dtype=np.float64), np.asarray(then, dtype=np.float64)
+    if a.shape != b.shape:
+        return 0.0
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

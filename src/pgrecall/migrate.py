@@ -1,0 +1,145 @@
+"""Run Alembic from code: the only thing that creates or changes pgrecall's tables.
+
+Works over one direct connection as the owner; several processes that upgrade at once wait for each other.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+
+from .errors import ConfigurationError, MigrationRequired
+from .schema import SCHEMA
+from .tenancy import wrapped
+
+#: Key of the advisory lock that serialises upgrades of one database: the ASCII bytes of "pgrecall".
+LOCK_KEY = int.from_bytes(b"pgrecall", "big") >> 1
+LOCK_WAIT_SECONDS = 300.0
+
+
+def script_location() -> Path:
+    """The folder of the revisions: inside the installed package, or beside `src` in an editable install."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "migrations", here.parent.parent / "migrations"):
+        if (folder / "env.py").is_file():
+            return folder
+    raise ConfigurationError(f"no migrations found beside {here}; reinstall pgrecall")
+
+
+def _config(stdout: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=stdout, stdout=stdout or io.StringIO())
+    config.set_main_option("script_location", str(script_location()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+@contextmanager
+def _connected(url: sa.URL, *, locked: bool) -> Iterator[tuple[sa.Connection, Config]]:
+    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"prepare_threshold": None})
+    try:
+        with engine.connect() as connection:
+            if locked:
+                _lock(connection)
+            config = _config()
+            config.attributes["connection"] = connection
+            try:
+                yield connection, config
+            except CommandError as exc:
+                raise MigrationRequired(f"{exc}. Is this database newer than this version of pgrecall?") from exc
+    except sa.exc.DBAPIError as exc:
+        raise wrapped(exc.orig or exc) from exc
+    finally:
+        engine.dispose()
+
+
+def _lock(connection: sa.Connection) -> None:
+    """Take the session's advisory lock, polling: a blocking wait would hold a snapshot that index builds wait for."""
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while True:
+        held = connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK_KEY)))
+        connection.commit()
+        if held:
+            return
+        if time.monotonic() > deadline:
+            raise ConfigurationError(
+                f"another migration has held the lock for {LOCK_WAIT_SECONDS:.0f} s; "
+                "look for it in pg_locks (locktype 'advisory'), then try again"
+            )
+        time.sleep(0.05)
+
+
+def current(connection: sa.Connection) -> str | None:
+    """The revision that the connected database is at, or None where it was never migrated."""
+    if not sa.inspect(connection).has_table("alembic_version", schema=SCHEMA):
+        return None
+    options = {"version_table_schema": SCHEMA}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def head() -> str:
+    """The newest revision that this version of pgrecall carries."""
+    found = ScriptDirectory.from_config(_config()).get_current_head()
+    if found is None:
+        raise ConfigurationError(f"no revisions in {script_location()}; reinstall pgrecall")
+    return found
+
+
+def upgrade(url: sa.URL, revision: str = "head") -> tuple[str | None, str | None]:
+    """Upgrade to `revision`; returns the revisions before and after. Safe to call from many processes at once."""
+    return _move(url, revision, command.upgrade)
+
+
+def downgrade(url: sa.URL, revision: str) -> tuple[str | None, str | None]:
+    """Downgrade to `revision` ("base" removes every table); returns the revisions before and after."""
+    return _move(url, revision, command.downgrade)
+
+
+def _move(url: sa.URL, revision: str, step: object) -> tuple[str | None, str | None]:
+    assert callable(step)
+    with _connected(url, locked=True) as (connection, config):
+        before = current(connection)
+        connection.commit()
+        step(config, revision)
+        after = current(connection)
+        connection.commit()
+        return before, after
+
+
+def sql(revision: str = "head", *, down: bool = False) -> str:
+    """The SQL of an upgrade ("base:head" by default) or, with `down`, of a downgrade ("head:base"); runs nothing."""
+    out = io.StringIO()
+    (command.downgrade if down else command.upgrade)(_config(out), revision, sql=True)
+    return out.getvalue()
+
+
+def pending(url: sa.URL) -> list[tuple[str, str]]:
+    """Revisions that an upgrade would run, oldest first, each with its title."""
+    scripts = ScriptDirectory.from_config(_config())
+    with _connected(url, locked=False) as (connection, _):
+        at = current(connection)
+    try:
+        revisions = list(scripts.iterate_revisions("head", at or "base"))
+    except CommandError as exc:
+        raise MigrationRequired(f"this database is at revision {at}, which this version of pgrecall does not know; upgrade the package") from exc
+    return [(r.revision, (r.doc or "").splitlines()[0]) for r in reversed(revisions)]
+
+
+def check(url: sa.URL) -> None:
+    """Raise MigrationRequired where the tables differ from what this version of pgrecall expects (`alembic check`)."""
+    from alembic.util.exc import AutogenerateDiffsDetected
+
+    with _connected(url, locked=False) as (_, config):
+        try:
+            command.check(config)
+        except AutogenerateDiffsDetected as exc:
+            raise MigrationRequired(f"the tables differ from this version's: {exc}") from exc

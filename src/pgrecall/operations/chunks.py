@@ -1,0 +1,204 @@
+"""Search, reads, re-tagging and deletes of chunks in one collection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .. import guards, wire
+from ..errors import InvalidInput
+from ..filters import Filter
+from ..jsonable import dumps
+from ..statements import deletes, reads
+from ..statements import registry as registry_sql
+from ..statements.reads import Where
+from ..tenancy import Gate
+from ..types import MAX_ID_BYTES, Chunk, DeleteReport, Distance, Document, EmbedSpace, Hit, Metadata, Vector, check_text
+from .registry import Place, refuse_space
+
+#: Rows of a page while a whole collection is read.
+PAGE = 1_000
+
+
+def whole_number(value: object, what: str, at_least: int) -> int:
+    """Return `value` if it is a whole number of at least `at_least`, else raise InvalidInput."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise InvalidInput(f"{what} is {value!r:.40}; expected a whole number of at least {at_least}")
+    return min(value, 2**62)
+
+
+def id_array(ids: Sequence[str], what: str) -> wire.Binary:
+    """Ids as a text[] parameter. Raises InvalidInput."""
+    if isinstance(ids, str):
+        raise InvalidInput(f"{what} is one string; expected a list of ids")
+    return wire.text_array([check_text(i, f"one of {what}", MAX_ID_BYTES) for i in ids])
+
+
+def condition(
+    filters: Filter | None, ids: Sequence[str] | None = None, doc_ids: Sequence[str] | None = None
+) -> tuple[Where, dict[str, Any]]:
+    """A condition and the values that it binds."""
+    where = Where.of(filters, by_ids=ids is not None, by_documents=doc_ids is not None)
+    return where, reads.params(
+        where,
+        None if ids is None else id_array(ids, "ids"),
+        None if doc_ids is None else id_array(doc_ids, "doc_ids"),
+    )
+
+
+def similarity(distance: float, kind: Distance) -> float:
+    """A distance of pgvector as a score, higher is better."""
+    if kind == "cosine":
+        return 1.0 - distance
+    return -distance if kind == "ip" else 1.0 / (1.0 + distance)
+
+
+def search(
+    gate: Gate,
+    place: Place,
+    space: EmbedSpace,
+    space_id: int,
+    vector: Vector,
+    top_k: int,
+    where: Where,
+    values: dict[str, Any],
+) -> list[Hit]:
+    """The `top_k` chunks nearest to `vector`, exact. Raises InvalidEmbedding, EmbedSpaceMismatch."""
+    k = whole_number(top_k, "top_k", 1)
+    query = guards.to_stored([vector], space, ["the query"]).vectors[0]
+    params = place.at(space=space_id, k=k, query=wire.halfvec(query), **values)
+    with gate.transaction(place.scope, "search exact") as tx:
+        rows = tx.last(reads.nearest(space.distance, where), params)
+    if rows and rows[0][0] != space_id:
+        with gate.transaction(place.scope, "space") as tx:
+            [holds] = tx.last(registry_sql.SPACE_BY_ID, {"space": rows[0][0]})
+        refuse_space(place.collection, EmbedSpace(*holds), space)
+    return [
+        Hit(
+            chunk_id=chunk_id,
+            score=similarity(distance, space.distance),
+            distance=distance,
+            text=text,
+            metadata=metadata,
+            doc_id=doc_id,
+            index=index,
+            source=source,
+            uri=uri,
+            payload=payload,
+        )
+        for _, chunk_id, distance, text, metadata, doc_id, index, payload, source, uri in rows
+        if chunk_id is not None
+    ]
+
+
+def _chunk(row: tuple[Any, ...]) -> Chunk:
+    chunk_id, text, metadata, doc_id, index, payload, *vector = row
+    return Chunk(chunk_id, text, vector[0] if vector else None, doc_id, index, metadata, payload)
+
+
+def get(gate: Gate, place: Place, ids: Sequence[str], *, with_embeddings: bool) -> list[Chunk]:
+    """The chunks of these ids that exist, in the order given."""
+    where, values = condition(None, ids=ids)
+    if not ids:
+        return []
+    with gate.transaction(place.scope, "get") as tx:
+        rows = tx.last(reads.listing(where, with_vectors=with_embeddings, page=False), place.at(**values))
+    found = {row[0]: _chunk(row) for row in rows}
+    return [found[i] for i in ids if i in found]
+
+
+def listing(
+    gate: Gate,
+    place: Place,
+    where: Where,
+    values: dict[str, Any],
+    *,
+    limit: int,
+    offset: int,
+    with_embeddings: bool,
+) -> list[Chunk]:
+    """Chunks that match, ordered by id."""
+    page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0), "after": ""}
+    with gate.transaction(place.scope, "list") as tx:
+        statement = reads.listing(where, with_vectors=with_embeddings, page=True)
+        return [_chunk(row) for row in tx.last(statement, place.at(**values, **page))]
+
+
+def scan(gate: Gate, place: Place) -> Iterator[tuple[Chunk, float]]:
+    """Every chunk with its stored vector and the norm it had, page by page; each page is a transaction of its own."""
+    where, after = Where.of(None), ""
+    while True:
+        with gate.transaction(place.scope, "scan") as tx:
+            statement = reads.listing(where, with_vectors=True, page=True)
+            rows = tx.last(statement, place.at(limit=PAGE, offset=0, after=after))
+        for row in rows:
+            yield _chunk(row[:-1]), row[-1]
+        if len(rows) < PAGE:
+            return
+        after = rows[-1][0]
+
+
+def documents(gate: Gate, place: Place, *, limit: int, offset: int, ids: Sequence[str] | None) -> list[Document]:
+    """Documents with their provenance, ordered by id; all, or those of `ids`."""
+    page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}
+    chosen = None if ids is None else id_array(ids, "ids")
+    with gate.transaction(place.scope, "documents") as tx:
+        return [Document(*row) for row in tx.last(reads.DOCUMENTS, place.at(ids=chosen, **page))]
+
+
+def count(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> int:
+    """How many chunks match."""
+    with gate.transaction(place.scope, "count") as tx:
+        return int(tx.last(reads.count(where), place.at(**values))[0][0])
+
+
+def retag(gate: Gate, place: Place, where: Where, values: dict[str, Any], metadata: Metadata, *, replace: bool) -> int:
+    """Merge keys into (or replace) the metadata of matching chunks; returns how many changed."""
+    refuse_everything(where)
+    new = dumps(dict(metadata), "the metadata")
+
+    def body() -> int:
+        with gate.transaction(place.scope, "retag") as tx:
+            return tx.count(reads.retag(where, replace=replace), place.at(new_metadata=new, **values))
+
+    return gate.retrying(body)
+
+
+def refuse_everything(where: Where) -> None:
+    """An empty condition would mean the whole collection, which is never what a caller meant by accident."""
+    if not where or _matches_all(where.tree):
+        raise InvalidInput("the filter is empty, and would match the whole collection; to delete all of it: drop()")
+
+
+def _matches_all(tree: Filter | None) -> bool:
+    return tree is not None and getattr(tree, "filters", None) == () and type(tree).__name__ == "And"
+
+
+def delete(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> DeleteReport:
+    """Delete matching chunks with their vectors; their documents stay."""
+    refuse_everything(where)
+    lock, vectors, chunks = (statement for statement in reads.delete(where))
+
+    def body() -> DeleteReport:
+        params = place.at(**values)
+        with gate.transaction(place.scope, "delete") as tx:
+            tx.rows(lock, params)
+            return DeleteReport(vectors=tx.count(vectors, params), chunks=tx.count(chunks, params))
+
+    return gate.retrying(body)
+
+
+def delete_documents(gate: Gate, place: Place, doc_ids: Sequence[str]) -> DeleteReport:
+    """Delete documents with their chunks and vectors; unknown ids count as zero."""
+    where, values = condition(None, doc_ids=doc_ids)
+    if not doc_ids:
+        return DeleteReport()
+    lock, vectors, chunks = reads.delete(where)
+
+    def body() -> DeleteReport:
+        params = place.at(**values)
+        with gate.transaction(place.scope, "delete document") as tx:
+            tx.many([(deletes.LOCK_DOCUMENTS, params), (lock, params)])
+            return DeleteReport(tx.count(vectors, params), tx.count(chunks, params), tx.count(deletes.DOCUMENTS, params))
+
+    return gate.retrying(body)

@@ -1,0 +1,262 @@
+"""Tenants, spaces and collections: made on first use, once, however many processes come at the same moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import guards, wire
+from ..errors import (
+    ConfigurationError,
+    EmbedSpaceMismatch,
+    FingerprintMismatch,
+    InvalidInput,
+    MigrationRequired,
+    NotFound,
+    TenantErased,
+    UnknownTenant,
+)
+from ..schema import REVISION
+from ..statements import deletes
+from ..statements import registry as sql
+from ..tenancy import Gate, Scope, Transaction
+from ..types import CollectionInfo, DeleteReport, EmbedSpace, TenantInfo, Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What is asked of a database once: where pgvector lives, and its type's number."""
+
+    vector_schema: str
+    halfvec_oid: int
+    revision: str
+
+
+def probe(gate: Gate) -> Server:
+    """Look the database over before its first use.
+
+    Raises: MigrationRequired, ConfigurationError, Unavailable.
+    """
+    with gate.bare() as tx:
+        [(vector_schema, version, migrated)] = tx.rows(sql.VECTOR_SCHEMA, {})
+    if vector_schema is None:
+        raise MigrationRequired("extension vector is not installed in this database. Run: pgrecall db upgrade")
+    if not migrated:
+        raise MigrationRequired("this database has no pgrecall schema. Run: pgrecall db upgrade")
+    with gate.transaction(Scope.of_tenant("-", vector_schema), "probe") as tx:
+        found = tx.last(sql.PROBE, {"vector_schema": vector_schema})
+    if not found:
+        raise MigrationRequired(f"pgvector {version} has no halfvec; pgrecall needs 0.7 or later: ALTER EXTENSION vector UPDATE")
+    revision, oid = found[0]
+    if revision is None or revision < REVISION:
+        raise MigrationRequired(
+            f"the database is at revision {revision or 'base'}, this version of pgrecall needs {REVISION}. Run: pgrecall db upgrade"
+        )
+    return Server(vector_schema, oid, revision)
+
+
+class Guarded(NamedTuple):
+    """What a write transaction learned, and holds with FOR SHARE, before it writes."""
+
+    space_id: int
+    fingerprint: list[float] | None
+    text_config: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One collection of one tenant."""
+
+    scope: Scope
+    collection: str
+
+    def at(self, **values: Any) -> dict[str, Any]:
+        """Parameters of a statement about this place."""
+        return {"tenant": self.scope.tenant, "collection": self.collection, **values}
+
+
+def space_params(space: EmbedSpace) -> dict[str, Any]:
+    """An EmbedSpace as parameters of a statement."""
+    return {"provider": space.provider, "model": space.model, "dim": space.dim, "distance": space.distance}
+
+
+def find_space(gate: Gate, scope: Scope, space: EmbedSpace) -> int | None:
+    """The space's number in the registry, or None."""
+    with gate.transaction(scope, "space") as tx:
+        rows = tx.last(sql.SPACE_ID, space_params(space))
+    return int(rows[0][0]) if rows else None
+
+
+def ensure_space(gate: Gate, scope: Scope, space: EmbedSpace) -> int:
+    """The space's number, registered if it is new."""
+    found = find_space(gate, scope, space)
+    if found is not None:
+        return found
+    with gate.transaction(scope, "space add") as tx:
+        tx.rows(sql.LOCK_SPACES, {})
+        tx.count(sql.ADD_SPACE, space_params(space))
+        [(number,)] = tx.last(sql.SPACE_ID, space_params(space))
+    return int(number)
+
+
+def ensure_tenant(tx: Transaction, tenant: str, *, create: bool) -> None:
+    """Hold the tenant's row FOR SHARE, making it if it is new.
+
+    Raises: TenantErased; UnknownTenant where `create` is false and it was never made.
+    """
+    rows = tx.rows(sql.LOCK_TENANT, {"tenant": tenant})
+    if not rows and not create:
+        raise UnknownTenant(f"tenant {tenant!r} does not exist and this database requires known tenants; create_tenant first")
+    if not rows:
+        tx.count(sql.ADD_TENANT, {"tenant": tenant})
+        rows = tx.rows(sql.LOCK_TENANT, {"tenant": tenant})
+    if rows[0][0] is not None:
+        refuse_erased(tenant, rows[0][0])
+
+
+def refuse_erased(tenant: str, erased_at: datetime) -> None:
+    """Raise TenantErased."""
+    raise TenantErased(
+        f"tenant {tenant!r} was deleted at {erased_at:%Y-%m-%d %H:%M:%S %Z}; nothing was written. "
+        "To use the name again: create_tenant(name, reopen=True)"
+    )
+
+
+def guard(
+    tx: Transaction,
+    place: Place,
+    space: EmbedSpace,
+    space_id: int,
+    *,
+    create_tenants: bool,
+    text_config: str | None,
+    canary: Vector | None,
+) -> Guarded:
+    """The first statement of every write: the tenant lives, the collection stands and answers in this space.
+
+    Raises: TenantErased, UnknownTenant, EmbedSpaceMismatch, InvalidInput.
+    """
+    rows = tx.rows(sql.GUARD, place.at())
+    if not rows:
+        assert place.scope.tenant is not None
+        ensure_tenant(tx, place.scope.tenant, create=create_tenants)
+        if text_config is not None:
+            text_config = _known_text_config(tx, text_config)
+        fingerprint = None if canary is None else wire.float4_array(np.asarray(canary))
+        values = place.at(space=space_id, text_config=text_config, fingerprint=fingerprint)
+        tx.count(sql.ADD_COLLECTION, values)
+        rows = tx.rows(sql.GUARD, place.at())
+    erased_at, active, stored_print, stored_config = rows[0]
+    if erased_at is not None:
+        assert place.scope.tenant is not None
+        refuse_erased(place.scope.tenant, erased_at)
+    if active != space_id:
+        [holds] = tx.rows(sql.SPACE_BY_ID, {"space": active})
+        refuse_space(place.collection, EmbedSpace(*holds), space)
+    if text_config is not None and stored_config is not None and text_config != stored_config:
+        raise InvalidInput(
+            f"collection {place.collection!r} keeps full text as {stored_config!r}, not {text_config!r}; leave text_config out"
+        )
+    if canary is not None and stored_print is not None:
+        check_fingerprint(place.collection, space, stored_print, canary)
+    return Guarded(active, stored_print, stored_config)
+
+
+def _known_text_config(tx: Transaction, text_config: str) -> str:
+    found = tx.rows(sql.KNOWN_TEXT_CONFIG, {"text_config": text_config})
+    if not found:
+        raise InvalidInput(f"text_config is {text_config!r}; this server has no such text search configuration (see pg_ts_config)")
+    return str(found[0][0])
+
+
+def refuse_space(collection: str, holds: EmbedSpace, given: EmbedSpace) -> None:
+    """Raise EmbedSpaceMismatch: what the collection holds, what came, what to do."""
+    raise EmbedSpaceMismatch(
+        f"collection {collection!r} holds vectors of {holds}, but these are of {given}. Embed with the collection's model, "
+        f"or put the chunks, embedded anew, into another collection"
+    )
+
+
+def check_fingerprint(collection: str, space: EmbedSpace, stored: list[float], canary: Vector) -> None:
+    """Raise FingerprintMismatch where the model gives its canary text another vector than it used to."""
+    cosine = guards.same_model(canary, stored)
+    if not cosine >= guards.FINGERPRINT_COSINE:
+        raise FingerprintMismatch(
+            f"the embedding function for collection {collection!r} calls itself {space}, but gives a known text another vector "
+            f"than when the collection was made (cosine {cosine:.4f}, expected at least {guards.FINGERPRINT_COSINE}). "
+            "The model was changed under its name: use the old one, or embed the chunks anew into another collection"
+        )
+
+
+def collections(gate: Gate, scope: Scope, name: str | None = None) -> list[CollectionInfo]:
+    """The tenant's collections, or the one of this name."""
+    with gate.transaction(scope, "collections") as tx:
+        rows = tx.last(sql.COLLECTIONS, {"tenant": scope.tenant, "name": name})
+    return [CollectionInfo(r[0], EmbedSpace(*r[1:5]), *r[5:]) for r in rows]
+
+
+def drop_collection(gate: Gate, place: Place) -> DeleteReport:
+    """Delete a collection with everything in it. Raises NotFound."""
+
+    def body() -> DeleteReport:
+        with gate.transaction(place.scope, "collection drop") as tx:
+            if not tx.rows(deletes.LOCK_COLLECTION, place.at()):
+                raise NotFound(f"collection {place.collection!r} does not exist")
+            return DeleteReport(**{k: tx.count(s, place.at()) for k, s in deletes.COLLECTION.items()})
+
+    return gate.retrying(body)
+
+
+def create_tenant(gate: Gate, scope: Scope, *, reopen: bool) -> bool:
+    """Register a tenant; True where it is new (or reopened). Raises TenantErased unless `reopen`."""
+    values = {"tenant": scope.tenant}
+    with gate.transaction(scope, "tenant create") as tx:
+        made = tx.count(sql.ADD_TENANT, values)
+        if reopen:
+            made += tx.count(sql.REOPEN_TENANT, values)
+        [(erased_at,)] = tx.rows(sql.LOCK_TENANT, values)
+        if erased_at is not None:
+            assert scope.tenant is not None
+            refuse_erased(scope.tenant, erased_at)
+    return bool(made)
+
+
+def delete_tenant(gate: Gate, scope: Scope) -> DeleteReport:
+    """Delete everything of a tenant and leave a tombstone; counts by table, verified to leave nothing.
+
+    A tenant that never existed gets no tombstone and counts of zero.
+    """
+    values = {"tenant": scope.tenant}
+
+    def body() -> DeleteReport:
+        with gate.transaction(scope, "tenant delete") as tx:
+            tx.count(deletes.ERASE_TENANT, values)
+            report = DeleteReport(**{k: tx.count(s, values) for k, s in deletes.TENANT.items()})
+            [(left,)] = tx.rows(deletes.REMAINING, values)
+            if left:
+                raise ConfigurationError(f"{left} rows of the tenant could not be deleted; nothing was. Run `pgrecall doctor`")
+            return report
+
+    return gate.retrying(body)
+
+
+def tenants(gate: Gate, scope: Scope) -> list[TenantInfo]:
+    """Every tenant, tombstones included; needs the maintenance role."""
+    with gate.transaction(scope, "tenants") as tx:
+        return [TenantInfo(*row) for row in tx.last(sql.TENANTS, {})]
+
+
+def tenant(gate: Gate, scope: Scope) -> TenantInfo | None:
+    """What the registry says of the scope's own tenant."""
+    with gate.transaction(scope, "tenant") as tx:
+        rows = tx.last(sql.TENANT, {"tenant": scope.tenant})
+    return TenantInfo(*rows[0]) if rows else None
+
+
+def spaces(gate: Gate, scope: Scope) -> list[tuple[int, EmbedSpace, datetime]]:
+    """The registry of spaces."""
+    with gate.transaction(scope, "spaces") as tx:
+        return [(r[0], EmbedSpace(*r[1:5]), r[5]) for r in tx.last(sql.SPACES, {})]

@@ -1,0 +1,195 @@
+"""Search, reads and deletes over chunks: composed by SQLAlchemy, because they carry filters.
+
+Texts are compiled once for each shape of filter; the values are bound at each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+from sqlalchemy.dialects.postgresql.psycopg import dialect
+
+from ..filters import Filter, bind_values, compile_filter, shape
+from ..schema import chunk_vectors, chunks, collections, documents
+from ..types import Distance
+
+_DIALECT = dialect()
+_OPERATORS: dict[str, str] = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which chunks of a collection: by filter, ids and documents, all ANDed. Equal where the SQL is equal."""
+
+    by_ids: bool
+    by_documents: bool
+    shape: Hashable
+    tree: Filter | None = field(compare=False)
+
+    @classmethod
+    def of(cls, filters: Filter | None, *, by_ids: bool = False, by_documents: bool = False) -> Where:
+        """The condition for these parts."""
+        return cls(by_ids, by_documents, None if filters is None else shape(filters), filters)
+
+    def __bool__(self) -> bool:
+        return self.by_ids or self.by_documents or self.tree is not None
+
+
+def params(where: Where, ids: Any = None, doc_ids: Any = None) -> dict[str, Any]:
+    """The values that belong to `where`."""
+    values = {} if where.tree is None else bind_values(where.tree)
+    if where.by_ids:
+        values["ids"] = ids
+    if where.by_documents:
+        values["doc_ids"] = doc_ids
+    return values
+
+
+def _bound(name: str) -> sa.BindParameter[Any]:
+    # Without a type, so that the cast around it, or the column beside it, is the only one.
+    return sa.bindparam(name, type_=sa.types.NullType())
+
+
+def _here(table: sa.Table) -> list[sa.ColumnElement[bool]]:
+    return [table.c.tenant_id == _bound("tenant"), table.c.collection == _bound("collection")]
+
+
+def _matching(where: Where) -> list[sa.ColumnElement[bool]]:
+    conditions = []
+    if where.by_ids:
+        conditions.append(chunks.c.id == sa.any_(sa.cast(_bound("ids"), ARRAY(sa.Text))))
+    if where.by_documents:
+        conditions.append(chunks.c.doc_id == sa.any_(sa.cast(_bound("doc_ids"), ARRAY(sa.Text))))
+    if where.tree is not None:
+        conditions.append(compile_filter(where.tree, chunks.c.metadata)[0])
+    return conditions
+
+
+def _text(statement: sa.sql.ClauseElement) -> str:
+    return str(statement.compile(dialect=_DIALECT))
+
+
+def _code_points(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    return sa.collate(column, "C")
+
+
+@lru_cache(maxsize=512)
+def nearest(distance: Distance, where: Where) -> str:
+    """Exact search: the k nearest first, then their text; one row at least where the collection exists.
+
+    The raw column stands in ORDER BY, so that no graph's index can ever match this statement. The collection's
+    active space comes along in every row, so that asking it costs no round trip.
+    """
+    apart = chunk_vectors.c.embedding.op(_OPERATORS[distance], return_type=sa.Float())(
+        sa.cast(_bound("query"), HALFVEC)
+    ).label("distance")
+    source: sa.FromClause = chunk_vectors
+    if where:
+        own = sa.and_(chunks.c.id == chunk_vectors.c.chunk_id, *_here(chunks), *_matching(where))
+        source = chunk_vectors.join(chunks, own)
+    near = (
+        sa.select(chunk_vectors.c.chunk_id, apart)
+        .select_from(source)
+        .where(*_here(chunk_vectors), chunk_vectors.c.space_id == _bound("space"))
+        .order_by(apart, _code_points(chunk_vectors.c.chunk_id))
+        .limit(_bound("k"))
+        .cte("near")
+        .prefix_with("MATERIALIZED")
+    )
+    named = sa.and_(documents.c.id == chunks.c.doc_id, *_here(documents))
+    hits = near.join(chunks, sa.and_(chunks.c.id == near.c.chunk_id, *_here(chunks))).outerjoin(documents, named)
+    statement = (
+        sa.select(collections.c.space_id, near.c.chunk_id, near.c.distance, *_CHUNK, documents.c.source, documents.c.uri)
+        .select_from(collections.outerjoin(hits, sa.true()))
+        .where(collections.c.tenant_id == _bound("tenant"), collections.c.name == _bound("collection"))
+        .order_by(near.c.distance, _code_points(near.c.chunk_id))
+    )
+    return _text(statement)
+
+
+_CHUNK = (
+    chunks.c.text,
+    chunks.c.metadata,
+    chunks.c.doc_id,
+    chunks.c.chunk_index,
+    chunks.c.payload,
+)
+
+
+@lru_cache(maxsize=512)
+def listing(where: Where, *, with_vectors: bool, page: bool) -> str:
+    """Chunks by id, code point order; `page` adds limit and offset, and `after` (keyset)."""
+    columns: list[sa.ColumnElement[Any]] = [chunks.c.id, *_CHUNK]
+    source: sa.FromClause = chunks
+    if with_vectors:
+        columns += [sa.cast(chunk_vectors.c.embedding, ARRAY(REAL)), chunk_vectors.c.embed_norm]
+        source = chunks.outerjoin(
+            chunk_vectors,
+            sa.and_(
+                chunk_vectors.c.chunk_id == chunks.c.id,
+                *_here(chunk_vectors),
+                chunk_vectors.c.space_id == _active_space(),
+            ),
+        )
+    statement = sa.select(*columns).select_from(source).where(*_here(chunks), *_matching(where))
+    statement = statement.order_by(_code_points(chunks.c.id))
+    if page:
+        statement = (
+            statement.where(_code_points(chunks.c.id) > sa.cast(_bound("after"), sa.Text))
+            .limit(sa.cast(_bound("limit"), sa.BigInteger))
+            .offset(sa.cast(_bound("offset"), sa.BigInteger))
+        )
+    return _text(statement)
+
+
+def _active_space() -> sa.ScalarSelect[Any]:
+    mine = (collections.c.tenant_id == _bound("tenant"), collections.c.name == _bound("collection"))
+    return sa.select(collections.c.space_id).where(*mine).scalar_subquery()
+
+
+@lru_cache(maxsize=512)
+def count(where: Where) -> str:
+    """How many chunks match."""
+    return _text(sa.select(sa.func.count()).select_from(chunks).where(*_here(chunks), *_matching(where)))
+
+
+@lru_cache(maxsize=512)
+def retag(where: Where, *, replace: bool) -> str:
+    """Change the metadata of matching chunks; their vectors are not touched."""
+    new = sa.cast(_bound("new_metadata"), JSONB)
+    value = new if replace else chunks.c.metadata.op("||")(new)
+    statement = sa.update(chunks).values(metadata=value).where(*_here(chunks), *_matching(where))
+    return _text(statement.where(chunks.c.metadata.is_distinct_from(value)))
+
+
+@lru_cache(maxsize=512)
+def delete(where: Where) -> tuple[str, str, str]:
+    """Lock the matching chunks, then delete their vectors, then themselves: three statements, run in this order.
+
+    Chunks are locked before vectors, in the order of every writer; vectors go first, so that the counts are exact
+    and no cascade runs row by row.
+    """
+    matching = (*_here(chunks), *_matching(where))
+    locked = (
+        sa.select(chunks.c.id).where(*matching).order_by(_code_points(chunks.c.id)).with_for_update().cte("locked")
+    )
+    vectors = sa.delete(chunk_vectors).where(*_here(chunk_vectors), chunk_vectors.c.chunk_id == chunks.c.id, *matching)
+    return (
+        _text(sa.select(sa.func.count()).select_from(locked)),
+        _text(vectors),
+        _text(sa.delete(chunks).where(*matching)),
+    )
+
+
+DOCUMENTS = """
+SELECT id, source, uri, content_hash, metadata FROM pgrecall.documents
+WHERE tenant_id = %(tenant)s AND collection = %(collection)s
+  AND (%(ids)s::text[] IS NULL OR id = ANY (%(ids)s::text[]))
+ORDER BY id COLLATE "C" LIMIT %(limit)s OFFSET %(offset)s
+"""

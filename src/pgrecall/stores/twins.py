@@ -1,0 +1,51 @@
+"""One body, two faces: a private method that plans the work becomes `name` and `aname`.
+
+    def _count(self, ...) -> Work[int]: ...
+    count, acount = twins(_count)
+
+The plan checks its arguments without I/O and returns a function of a gate; the pair runs it through the sync or the
+async engine. Signatures and docstrings are the plan's.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
+
+from ..tenancy import Gate
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Work: TypeAlias = Callable[[Gate], R]
+
+
+class Runs(Protocol):
+    """Something that can run work on either side."""
+
+    def _run(self, work: Work[R]) -> R: ...
+
+    async def _arun(self, work: Work[R]) -> R: ...
+
+
+S = TypeVar("S", bound=Runs)
+
+
+def twins(
+    plan: Callable[Concatenate[S, P], Work[R]],
+) -> tuple[Callable[Concatenate[S, P], R], Callable[Concatenate[S, P], Awaitable[R]]]:
+    """The synchronous and the asynchronous method of one plan."""
+
+    @functools.wraps(plan)
+    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._run(plan(self, *args, **kwargs))  # type: ignore[no-any-return]
+
+    @functools.wraps(plan)
+    async def acall(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self._arun(plan(self, *args, **kwargs))  # type: ignore[no-any-return]
+
+    name = plan.__name__.lstrip("_")
+    for function, its_name in ((call, name), (acall, "a" + name)):
+        function.__name__ = its_name
+        function.__qualname__ = plan.__qualname__.replace(plan.__name__, its_name)
+    return call, acall

@@ -1,0 +1,273 @@
+"""The vector store: one collection of one tenant, in one space."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import guards, wire
+from ..errors import InvalidInput, NotFound
+from ..filters import Filter
+from ..operations import chunks as chunk_ops
+from ..operations import ingest, registry
+from ..operations.ingest import Chunks, Embed, OnNul, Plan, Progress, Target
+from ..operations.registry import Place
+from ..statements import registry as registry_sql
+from ..tenancy import Gate
+from ..types import Chunk, DeleteReport, Document, EmbedSpace, Hit, Metadata, UpsertResult, Vector
+from .twins import R, Work, twins
+
+if TYPE_CHECKING:
+    from .database import Database
+
+
+class PostgresVectorStore:
+    """Chunks and their vectors in one collection, bound to its tenant for life: made by ``db.tenant(…).vectors(…)``.
+
+    Every method has an asynchronous twin with an `a` before its name. Nothing is read or written before the first
+    call. Safe to share between threads, event loops and forked processes.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        tenant: str,
+        collection: str,
+        space: EmbedSpace | None,
+        *,
+        embed: Embed | None = None,
+        text_config: str | None = None,
+    ) -> None:
+        self._database = database
+        self.tenant = tenant
+        self.collection = collection
+        self._space = space
+        self._embed = embed
+        self._text_config = text_config
+        self._canary: Vector | None = None
+        self._verified = embed is None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<PostgresVectorStore tenant={self.tenant!r} collection={self.collection!r} space={self._space}>"
+
+    def _run(self, work: Work[R]) -> R:
+        return self._database._run(work)
+
+    async def _arun(self, work: Work[R]) -> R:
+        return await self._database._arun(work)
+
+    def _place(self, gate: Gate) -> Place:
+        return Place(self._database.scope(gate, self.tenant), self.collection)
+
+    def _known_space(self, gate: Gate, place: Place) -> EmbedSpace | None:
+        """The store's space; where none was given, the collection's own. The model's fingerprint is checked once."""
+        if self._space is not None and self._verified:
+            return self._space
+        with gate.transaction(place.scope, "collection") as tx:
+            rows = tx.last(registry_sql.COLLECTION, place.at())
+        if self._space is None:
+            if not rows:
+                return None
+            space = EmbedSpace(*rows[0][2:6])
+        else:
+            space = self._space
+        if not self._verified:
+            self._verify(gate, place, space, rows)
+        self._space = space
+        return space
+
+    def _verify(self, gate: Gate, place: Place, space: EmbedSpace, rows: list[tuple[Any, ...]]) -> None:
+        assert self._embed is not None
+        canary = np.asarray(ingest.call_embed(gate, self._embed, [guards.CANARY])[0], dtype=np.float32)
+        guards.to_stored([canary], space, ["the embedding function's canary"])
+        if rows and EmbedSpace(*rows[0][2:6]) != space:
+            registry.refuse_space(self.collection, EmbedSpace(*rows[0][2:6]), space)
+        if rows and rows[0][0] is not None:
+            registry.check_fingerprint(self.collection, space, rows[0][0], canary)
+        elif rows:
+            with gate.transaction(place.scope, "fingerprint") as tx:
+                tx.count(registry_sql.SET_FINGERPRINT, place.at(fingerprint=wire.float4_array(canary)))
+        self._canary, self._verified = canary, True
+
+    def _target(self, gate: Gate, on_nul: OnNul) -> Target:
+        if on_nul not in ("error", "strip"):
+            raise InvalidInput(f"on_nul is {on_nul!r}; expected 'error' or 'strip'")
+        place = self._place(gate)
+        space = self._known_space(gate, place)
+        if space is None:
+            raise NotFound(
+                f"collection {self.collection!r} does not exist; name its space to make it: vectors({self.collection!r}, space)"
+            )
+        database = self._database
+        return Target(
+            place,
+            space,
+            database.space_id(gate, place.scope, space),
+            database.server(gate).halfvec_oid,
+            create_tenants=not database.require_known_tenants,
+            text_config=self._text_config,
+            canary=self._canary,
+            on_nul=on_nul,
+        )
+
+    def _upsert(
+        self,
+        chunks: Chunks,
+        *,
+        documents: Iterable[Document] = (),
+        embed: Embed | None = None,
+        commit_every: int | None = None,
+        progress: Progress | None = None,
+        on_nul: OnNul = "error",
+    ) -> Work[UpsertResult]:
+        """Add or replace chunks by id; of two with one id in a call, the last wins. Unchanged ones are left alone.
+
+        Takes any iterable, generators too (`aupsert` asynchronous ones as well), and reads it once. All or nothing;
+        with `commit_every` each so many chunks are committed by themselves, which a long ingest wants. `documents`
+        describe the sources that chunks name by `doc_id`; an unknown `doc_id` makes a bare document. Chunks without
+        an embedding are embedded by `embed` (or the store's own function, sync or async) where their text is new or
+        changed. `progress(done, total)` is called after each batch. `on_nul="strip"` drops NUL characters.
+
+        Raises: InvalidInput, InvalidEmbedding, EmbedSpaceMismatch, TenantErased, Conflict, Unavailable.
+        """
+        if commit_every is not None:
+            chunk_ops.whole_number(commit_every, "commit_every", 1)
+        plan = Plan(tuple(documents), embed or self._embed, commit_every, progress)
+        return lambda gate: ingest.upsert(gate, self._target(gate, on_nul), chunks, plan)
+
+    upsert, aupsert = twins(_upsert)
+
+    def _replace_document(
+        self,
+        document: Document,
+        chunks: Iterable[Chunk],
+        *,
+        embed: Embed | None = None,
+        progress: Progress | None = None,
+        on_nul: OnNul = "error",
+    ) -> Work[UpsertResult]:
+        """Put a document and exactly these chunks of it; chunks that it had before and has no more are removed.
+
+        Two replacements of one document at the same time leave one of the two, whole.
+        Raises as `upsert` does; InvalidInput where a chunk names another document.
+        """
+        owned = []
+        for chunk in chunks:
+            if chunk.doc_id not in (None, document.id):
+                raise InvalidInput(f"chunk {chunk.id!r:.80} names document {chunk.doc_id!r:.80}, not {document.id!r:.80}")
+            owned.append(replace(chunk, doc_id=document.id))
+        plan = Plan((document,), embed or self._embed, None, progress, replaces=document.id)
+        return lambda gate: ingest.upsert(gate, self._target(gate, on_nul), owned, plan)
+
+    replace_document, areplace_document = twins(_replace_document)
+
+    def _query(
+        self,
+        vector: Vector,
+        top_k: int = 10,
+        filters: Filter | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+    ) -> Work[list[Hit]]:
+        """The `top_k` nearest chunks, best first, of those that match `filters`, `ids` and `doc_ids`.
+
+        `vector` has the space's length. A collection that does not exist yet has no chunks.
+        Raises: InvalidInput, InvalidEmbedding, FilterError, EmbedSpaceMismatch, Unavailable.
+        """
+        where, values = chunk_ops.condition(filters, ids, doc_ids)
+        chunk_ops.whole_number(top_k, "top_k", 1)
+
+        def work(gate: Gate) -> list[Hit]:
+            place = self._place(gate)
+            space = self._known_space(gate, place)
+            if space is None:
+                return []
+            space_id = self._database.known_space_id(gate, place.scope, space)
+            return chunk_ops.search(gate, place, space, space_id, vector, top_k, where, values)
+
+        return work
+
+    query, aquery = twins(_query)
+
+    def _get(self, ids: Sequence[str], *, with_embeddings: bool = False) -> Work[list[Chunk]]:
+        """Chunks by id, in the order given; unknown ids are left out. Embeddings come in half precision."""
+        return lambda gate: chunk_ops.get(gate, self._place(gate), ids, with_embeddings=with_embeddings)
+
+    get, aget = twins(_get)
+
+    def _list(
+        self,
+        filters: Filter | None = None,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+        with_embeddings: bool = False,
+    ) -> Work[list[Chunk]]:
+        """Chunks that match, ordered by id."""
+        where, values = chunk_ops.condition(filters, ids, doc_ids)
+        return lambda gate: chunk_ops.listing(
+            gate, self._place(gate), where, values, limit=limit, offset=offset, with_embeddings=with_embeddings
+        )
+
+    list, alist = twins(_list)
+
+    def _documents(self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0) -> Work[list[Document]]:
+        """Documents with their provenance, ordered by id."""
+        return lambda gate: chunk_ops.documents(gate, self._place(gate), limit=limit, offset=offset, ids=ids)
+
+    documents, adocuments = twins(_documents)
+
+    def _count(self, filters: Filter | None = None, *, doc_ids: Sequence[str] | None = None) -> Work[int]:
+        """How many chunks match; all without arguments."""
+        where, values = chunk_ops.condition(filters, None, doc_ids)
+        return lambda gate: chunk_ops.count(gate, self._place(gate), where, values)
+
+    count, acount = twins(_count)
+
+    def _set_metadata(
+        self,
+        metadata: Metadata,
+        *,
+        ids: Sequence[str] | None = None,
+        filters: Filter | None = None,
+        doc_ids: Sequence[str] | None = None,
+        replace: bool = False,
+    ) -> Work[int]:
+        """Merge `metadata` into that of matching chunks (or `replace` it); vectors stay untouched.
+
+        Returns how many chunks changed. Raises InvalidInput where nothing says which chunks.
+        """
+        where, values = chunk_ops.condition(filters, ids, doc_ids)
+        return lambda gate: chunk_ops.retag(gate, self._place(gate), where, values, metadata, replace=replace)
+
+    set_metadata, aset_metadata = twins(_set_metadata)
+
+    def _delete(self, ids: Sequence[str] | None = None, *, filters: Filter | None = None) -> Work[DeleteReport]:
+        """Delete chunks by ids, by filter, or by both (those that match both); their documents stay.
+
+        Raises InvalidInput where neither says anything; FilterError.
+        """
+        where, values = chunk_ops.condition(filters, ids)
+        return lambda gate: chunk_ops.delete(gate, self._place(gate), where, values)
+
+    delete, adelete = twins(_delete)
+
+    def _delete_by_doc_id(self, doc_id: str) -> Work[DeleteReport]:
+        """Delete a document with its chunks and their vectors; an unknown one counts as zero."""
+        return lambda gate: chunk_ops.delete_documents(gate, self._place(gate), [doc_id])
+
+    delete_by_doc_id, adelete_by_doc_id = twins(_delete_by_doc_id)
+
+    def _drop(self) -> Work[DeleteReport]:
+        """Delete the collection with everything in it. Raises NotFound."""
+        return lambda gate: registry.drop_collection(gate, self._place(gate))
+
+    drop, adrop = twins(_drop)

@@ -1,0 +1,288 @@
+"""The one place that opens transactions on tenant tables, and the only one that talks to the driver.
+
+A transaction sets its role and tenant with literal SET LOCALs in the message that begins it, so that row-level
+security bites whoever is connected, nothing survives on a pooled connection, and pgbouncer in transaction mode and
+Citus both carry it. A warm read takes two round trips: BEGIN with its settings, then the query and COMMIT in a
+pipeline.
+
+Sync and async have one body. Everything here runs as ordinary synchronous code; on the asynchronous side it runs in
+a greenlet (SQLAlchemy's), where `wait` hands psycopg's awaitables to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+import tenacity
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+from sqlalchemy.util import await_only
+
+from . import errors
+from .schema import APP_ROLE, MAINTENANCE_ROLE, TENANT_SETTING
+from .types import MAX_NAME_BYTES, check_text
+
+logger = logging.getLogger("pgrecall")
+
+R = TypeVar("R")
+Params = Mapping[str, Any]
+Rows = list[tuple[Any, ...]]
+
+#: Collisions of concurrent writers are retried this often before Conflict reaches the caller.
+ATTEMPTS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Who a transaction acts as: its role, and the tenant it is bound to (None only for maintenance)."""
+
+    role: str
+    tenant: str | None
+    opening: str
+
+    @classmethod
+    def of_tenant(cls, tenant: str, vector_schema: str) -> Scope:
+        """The application's role, bound to one tenant."""
+        check_text(tenant, "tenant", MAX_NAME_BYTES)
+        return cls(APP_ROLE, tenant, _opening(APP_ROLE, tenant, vector_schema))
+
+    @classmethod
+    def of_maintenance(cls, vector_schema: str) -> Scope:
+        """The role for work across tenants."""
+        return cls(MAINTENANCE_ROLE, None, _opening(MAINTENANCE_ROLE, None, vector_schema))
+
+
+def _opening(role: str, tenant: str | None, vector_schema: str) -> str:
+    # Read committed by name: the locking below relies on it, and a server's or a caller's default may differ.
+    # The search path is ours: pgvector's operators are found wherever it lives, and nobody else's shadow them.
+    parts = [
+        sql.SQL("BEGIN ISOLATION LEVEL READ COMMITTED"),
+        sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)),
+        sql.SQL("SET LOCAL search_path = pg_catalog, {}").format(sql.Identifier(vector_schema)),
+    ]
+    if tenant is not None:
+        setting = sql.SQL(".").join(sql.Identifier(part) for part in TENANT_SETTING.split("."))
+        parts.append(sql.SQL("SET LOCAL {} = {}").format(setting, sql.Literal(tenant)))
+    return sql.SQL("; ").join(parts).as_string(None)
+
+
+class Transaction:
+    """An open transaction: runs statements on the driver's connection. Made by `Gate.transaction` only."""
+
+    __slots__ = ("_raw", "_wait", "is_async", "open", "rows_seen", "tenant")
+
+    def __init__(self, raw: Any, wait: Callable[[Any], Any], tenant: str | None, *, is_async: bool) -> None:
+        self._raw = raw
+        self._wait = wait
+        self.tenant = tenant
+        self.is_async = is_async
+        self.open = True
+        self.rows_seen = 0
+
+    def rows(self, statement: str, params: Params) -> Rows:
+        """Run one statement and return its rows."""
+        return self.many([(statement, params)])[0]
+
+    def count(self, statement: str, params: Params) -> int:
+        """Run one statement and return how many rows it touched."""
+        cursor = self._wait(self._raw.execute(statement, params, prepare=False))
+        self.rows_seen += max(cursor.rowcount, 0)
+        return int(cursor.rowcount)
+
+    def many(self, work: Sequence[tuple[str, Params]], *, commit: bool = False) -> list[Rows]:
+        """Run statements in one round trip, with COMMIT as the last where asked; returns the rows of each."""
+        if len(work) == 1 and not commit:
+            cursors = [self._wait(self._raw.execute(*work[0], prepare=False))]
+        elif self.is_async:
+            cursors = self._wait(_apipelined(self._raw, work, commit=commit))
+        else:
+            cursors = _pipelined(self._raw, work, commit=commit)
+        self.open = not commit
+        found: list[Rows] = []
+        for cursor in cursors:
+            # Results are in the client already: fetching them does not touch the network, in either mode.
+            rows = self._wait(cursor.fetchall()) if cursor.description is not None else []
+            self.rows_seen += len(rows) if cursor.description is not None else max(cursor.rowcount, 0)
+            found.append(rows)
+        return found
+
+    def last(self, statement: str, params: Params) -> Rows:
+        """Run the transaction's last statement and COMMIT in the same round trip; returns its rows."""
+        return self.many([(statement, params)], commit=True)[0]
+
+    def commit(self) -> None:
+        """End the transaction, keeping what it did."""
+        self._wait(self._raw.execute("COMMIT"))
+        self.open = False
+
+
+def _pipelined(raw: Any, work: Sequence[tuple[str, Params]], *, commit: bool) -> list[Any]:
+    with raw.pipeline():
+        cursors = [raw.execute(statement, params, prepare=False) for statement, params in work]
+        if commit:
+            raw.execute("COMMIT")
+    return cursors
+
+
+async def _apipelined(raw: Any, work: Sequence[tuple[str, Params]], *, commit: bool) -> list[Any]:
+    async with raw.pipeline():
+        cursors = [await raw.execute(statement, params, prepare=False) for statement, params in work]
+        if commit:
+            await raw.execute("COMMIT")
+    return cursors
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+class Gate:
+    """Opens transactions on one engine, sync or async. What it is given it never disposes of."""
+
+    def __init__(self, engine: sa.Engine, *, is_async: bool) -> None:
+        self._engine = engine
+        self.is_async = is_async
+        self.wait: Callable[[Any], Any] = await_only if is_async else _same
+        self.sleep: Callable[[float], None] = self._asleep if is_async else time.sleep
+
+    @staticmethod
+    def _asleep(seconds: float) -> None:
+        await_only(asyncio.sleep(seconds))
+
+    @contextmanager
+    def transaction(self, scope: Scope, what: str = "") -> Iterator[Transaction]:
+        """Open a transaction as `scope`; commits at the end unless the body did, rolls back when it raises.
+
+        Raises: Unavailable, Conflict, ConfigurationError, MigrationRequired, DatabaseError.
+        """
+        started = time.perf_counter()
+        with _driver_errors():
+            pooled, was_autocommit = self._begin(scope.opening)
+        raw = pooled.driver_connection
+        tx = Transaction(raw, self.wait, scope.tenant, is_async=self.is_async)
+        try:
+            with _driver_errors():
+                yield tx
+                if tx.open:
+                    tx.commit()
+        except BaseException as exc:
+            self._abandon(pooled, raw, exc)
+            raise
+        finally:
+            if pooled.is_valid:
+                if not was_autocommit:
+                    self.wait(raw.set_autocommit(False))
+                pooled.close()
+        if logger.isEnabledFor(logging.DEBUG):
+            took = (time.perf_counter() - started) * 1e3
+            fields = {"operation": what, "tenant": scope.tenant, "rows": tx.rows_seen, "duration_ms": took}
+            logger.debug("%s rows=%d ms=%.2f", what, tx.rows_seen, took, extra=fields)
+
+    @contextmanager
+    def bare(self) -> Iterator[Transaction]:
+        """A transaction as the login itself, without a role: only to look at catalogs, before the roles are known to exist."""
+        with self.transaction(Scope("", None, "BEGIN READ ONLY"), "look") as tx:
+            yield tx
+
+    def _begin(self, opening: str) -> tuple[Any, bool]:
+        """Check a connection out and begin on it; a pooled one that turns out dead is replaced, at no extra round trip."""
+        while True:
+            pooled = self._engine.raw_connection()
+            raw = pooled.driver_connection
+            # Not `pool_pre_ping`: that is a round trip each time. Nothing has run yet, so BEGIN itself is the ping.
+            fresh = not pooled.info.get("pgrecall_used")
+            pooled.info["pgrecall_used"] = True
+            try:
+                was_autocommit = raw.autocommit
+                if not was_autocommit:
+                    self.wait(raw.set_autocommit(True))
+                self.wait(raw.execute(opening))
+            except psycopg.OperationalError as exc:
+                self._discard(pooled, exc)
+                if fresh or not raw.closed:
+                    raise
+            except BaseException as exc:
+                self._abandon(pooled, raw, exc)
+                if pooled.is_valid:
+                    pooled.close()
+                raise
+            else:
+                return pooled, was_autocommit
+
+    def _abandon(self, pooled: Any, raw: Any, exc: BaseException) -> None:
+        """Leave no transaction and no setting behind: roll back, or drop the connection where that is in doubt."""
+        status = raw.info.transaction_status
+        if not isinstance(exc, Exception) or status not in (
+            TransactionStatus.IDLE,
+            TransactionStatus.INTRANS,
+            TransactionStatus.INERROR,
+        ):
+            # Cancelled or interrupted in mid-flight: the next message on this connection could be anything.
+            self._discard(pooled, exc)
+            return
+        if status != TransactionStatus.IDLE:
+            try:
+                self.wait(raw.execute("ROLLBACK"))
+            except psycopg.Error as failed:
+                self._discard(pooled, failed)
+
+    @staticmethod
+    def _discard(pooled: Any, exc: BaseException) -> None:
+        if pooled.is_valid:
+            # Finish the socket first: SQLAlchemy's own close of an async connection would have to await.
+            pooled.driver_connection.pgconn.finish()
+            pooled.invalidate(exc if isinstance(exc, Exception) else None)
+
+    def retrying(self, body: Callable[[], R]) -> R:
+        """Run `body` (whole transactions), again where it collided with another writer."""
+        policy = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
+            retry=tenacity.retry_if_exception_type(errors.Conflict),
+            sleep=self.sleep,
+            reraise=True,
+        )
+        return policy(body)
+
+
+@contextmanager
+def _driver_errors() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as exc:
+        raise wrapped(exc) from exc
+    except sa.exc.DBAPIError as exc:
+        raise wrapped(exc.orig or exc) from exc
+    except sa.exc.TimeoutError as exc:
+        raise errors.Unavailable(
+            f"no connection of the pool came free in time ({exc}); raise pool_size, or hold connections for less long"
+        ) from exc
+
+
+def wrapped(exc: BaseException) -> errors.PgRecallError:
+    """The pgrecall error for a driver's error. Never Postgres' DETAIL: it quotes rows."""
+    state = getattr(exc, "sqlstate", None) or ""
+    diag = getattr(exc, "diag", None)
+    text = (diag.message_primary if diag is not None else None) or str(exc).split("\nDETAIL")[0].strip()
+    hint = f" {diag.message_hint}" if diag is not None and diag.message_hint else ""
+    if state in ("40001", "40P01", "55P03"):
+        return errors.Conflict(f"{text}; nothing of this call was kept: call again")
+    if state in ("42P01", "3F000", "42703") or (state in ("42704", "22023") and "role" in text):
+        return errors.MigrationRequired(f"{text}; this database is not at this version's schema. Run: pgrecall db upgrade")
+    if state == "42501":
+        return errors.ConfigurationError(f"{text}.{hint} `pgrecall doctor` tells what this login lacks")
+    if state in ("22021", "22P05"):
+        return errors.InvalidInput(f"{text}; remove the character first")
+    if state[:2] in ("08", "57") and state != "57014" or isinstance(exc, psycopg.OperationalError) and not state:
+        return errors.Unavailable(f"the database can't be reached or closed the connection: {text}; call again")
+    if state == "P0001":
+        return errors.ConfigurationError(f"{text}.{hint}")
+    return errors.DatabaseError(f"{text} (SQLSTATE {state or 'none'}){hint}")

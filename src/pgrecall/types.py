@@ -1,0 +1,177 @@
+"""The values that go in and come out: frozen, free of any framework, safe to share between threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InvalidInput
+
+Distance: TypeAlias = Literal["cosine", "l2", "ip"]
+Vector: TypeAlias = Sequence[float] | npt.NDArray[np.floating[Any]]
+Metadata: TypeAlias = Mapping[str, Any]
+
+#: Byte caps. A btree entry ends at 2,704 bytes, so longer ids could not be indexed; the schema checks the same.
+MAX_NAME_BYTES = 200
+MAX_ID_BYTES = 1_000
+MAX_DIM = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedSpace:
+    """What produced a vector. Vectors of two spaces never mix.
+
+    `distance` is how two vectors of the space are compared: ``cosine``, ``l2`` (Euclidean) or ``ip`` (inner
+    product). `dim` is the vectors' length, 1 to 16,000 (pgvector's limit for half precision).
+    """
+
+    provider: str
+    model: str
+    dim: int
+    distance: Distance = "cosine"
+
+    def __post_init__(self) -> None:
+        check_text(self.provider, "provider", MAX_NAME_BYTES)
+        check_text(self.model, "model", MAX_NAME_BYTES)
+        if isinstance(self.dim, bool) or not isinstance(self.dim, int) or not 1 <= self.dim <= MAX_DIM:
+            raise InvalidInput(f"dim is {self.dim!r}; expected a whole number from 1 to {MAX_DIM:,}")
+        if self.distance not in ("cosine", "l2", "ip"):
+            raise InvalidInput(f"distance is {self.distance!r}; expected 'cosine', 'l2' or 'ip'")
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model} ({self.dim} dims, {self.distance})"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A source and its provenance. `content_hash` is the caller's, for example of the file's bytes."""
+
+    id: str
+    source: str | None = None
+    uri: str | None = None
+    content_hash: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """A piece of text and its vector.
+
+    `embedding` may be left out where the store was given an embedding function, or where the stored text is
+    the same and its vector is to be kept. `payload` is a framework's own form of the chunk, kept as it is.
+    """
+
+    id: str
+    text: str
+    embedding: Vector | None = None
+    doc_id: str | None = None
+    index: int | None = None
+    metadata: Metadata = field(default_factory=dict)
+    payload: Metadata | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Chunk):
+            return NotImplemented
+        ours, theirs = self.embedding, other.embedding
+        if (ours is None) != (theirs is None):
+            return False
+        same = all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self) if f.name != "embedding")
+        return same and (ours is None or theirs is None or np.array_equal(np.asarray(ours), np.asarray(theirs)))
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.text))
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One search result.
+
+    `score` is a similarity, higher is better: cosine ``1 - distance``, inner product the product itself,
+    Euclidean ``1 / (1 + distance)``. `distance` is pgvector's (inner product: negated), lower is better.
+    """
+
+    chunk_id: str
+    score: float
+    distance: float
+    text: str
+    metadata: dict[str, Any]
+    doc_id: str | None
+    index: int | None
+    source: str | None
+    uri: str | None
+    payload: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertResult:
+    """What an upsert did: `ids` one per input, in order; counts of distinct chunks."""
+
+    ids: list[str]
+    written: int
+    unchanged: int
+    embedded: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteReport(Mapping[str, int]):
+    """Rows deleted per table; reads as a mapping too."""
+
+    vectors: int = 0
+    chunks: int = 0
+    documents: int = 0
+    collections: int = 0
+
+    def __getitem__(self, key: str) -> int:
+        if key not in self.__dataclass_fields__:
+            raise KeyError(key)
+        return int(getattr(self, key))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dataclass_fields__)
+
+    def __len__(self) -> int:
+        return len(self.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A collection and what it holds."""
+
+    name: str
+    space: EmbedSpace
+    text_config: str | None
+    created_at: datetime
+    documents: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class TenantInfo:
+    """A tenant in the registry; `erased_at` is set where only the tombstone is left."""
+
+    tenant_id: str
+    created_at: datetime
+    erased_at: datetime | None
+
+
+def check_text(value: object, what: str, max_bytes: int) -> str:
+    """Return `value` if it is a storable, non-empty string of at most `max_bytes` UTF-8 bytes, else raise InvalidInput."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{what} is {type(value).__name__} {value!r:.60}; expected a string")
+    if not value:
+        raise InvalidInput(f"{what} is empty; expected a non-empty string")
+    try:
+        size = len(value) if value.isascii() else len(value.encode())
+    except UnicodeEncodeError as exc:
+        raise InvalidInput(f"{what} {value!r:.60} is not valid Unicode (lone surrogate); repair the text first") from exc
+    if size > max_bytes:
+        raise InvalidInput(f"{what} {value!r:.60}… has {size:,} bytes; at most {max_bytes:,} are stored. Hash or shorten it")
+    if "\0" in value:
+        raise InvalidInput(f"{what} {value!r:.60} has a NUL character, which Postgres can't store; remove it")
+    return value

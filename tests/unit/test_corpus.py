@@ -1,0 +1,79 @@
+"""The quickstart's texts: real, the same on every run, and apart from tenant to tenant."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("semantic_text_splitter", reason="the demo group is not installed")
+
+import corpus
+
+LOADED = {tenant: corpus.load(tenant) for tenant in corpus.TENANTS}
+CHUNKS = [chunk for _, chunks in LOADED.values() for chunk in chunks]
+
+
+def test_the_size_is_what_the_demo_promises():
+    assert 800 <= len(CHUNKS) <= 1_300
+    assert all(len(chunks) > 300 for _, chunks in LOADED.values())
+
+
+def test_the_tenants_share_no_document_and_no_chunk():
+    (docs_a, chunks_a), (docs_b, chunks_b) = LOADED.values()
+    assert {d.id for d in docs_a}.isdisjoint(d.id for d in docs_b)
+    assert {c.id for c in chunks_a}.isdisjoint(c.id for c in chunks_b)
+    assert {c.text for c in chunks_a}.isdisjoint(c.text for c in chunks_b)
+
+
+@pytest.mark.parametrize("tenant", corpus.TENANTS)
+def test_every_chunk_has_its_own_id_and_belongs_to_a_document_in_order(tenant):
+    documents, chunks = LOADED[tenant]
+    assert len({c.id for c in chunks}) == len(chunks)
+    for document in documents:
+        mine = [c for c in chunks if c.doc_id == document.id]
+        assert [c.index for c in mine] == list(range(len(mine)))
+        assert [c.id for c in mine] == [f"{document.id}#{i}" for i in range(len(mine))]
+        assert mine, f"{document.id} has no text"
+        assert document.source == "python-stdlib"
+        assert document.uri is not None
+        assert document.uri.startswith("https://docs.python.org/3.")
+    assert {c.doc_id for c in chunks} == {d.id for d in documents}
+
+
+def test_a_chunk_can_be_understood_alone():
+    for chunk in CHUNKS:
+        heading, dash, text = chunk.text.partition(" — ")
+        assert dash
+        assert text.strip()
+        assert heading.startswith(chunk.metadata["symbol"])
+        assert chunk.metadata["symbol"].startswith(str(chunk.doc_id))
+        assert len(text) <= 500
+
+
+def test_known_functions_are_in_the_right_tenant():
+    for tenant, symbol in (("networking", "socket.create_connection"), ("data", "bisect.insort_right")):
+        found = [t for t, (_, chunks) in LOADED.items() if symbol in {c.metadata["symbol"] for c in chunks}]
+        assert found == [tenant]
+
+
+def test_other_processes_with_other_hash_seeds_get_the_same_chunks_without_a_warning():
+    code = (
+        "import corpus, hashlib\n"
+        "print(hashlib.sha256(repr([corpus.load(t) for t in corpus.TENANTS]).encode()).hexdigest())"
+    )
+    digests = set()
+    for seed in "1", "2":
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-W", "error", "-c", code]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert run.stderr == ""
+        digests.add(run.stdout)
+    assert len(digests) == 1
+
+
+def test_a_module_that_this_python_lacks_is_skipped(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sqlite3", None)  # what import sees where sqlite3 was not built
+    documents, chunks = corpus.load("data")
+    assert "sqlite3" not in {d.id for d in documents} | {c.doc_id for c in chunks}
+    assert len(documents) == len(LOADED["data"][0]) - 1
