@@ -53,8 +53,8 @@ _STOP_TIMEOUT = 60.0
 _MIB = 1 << 20
 
 _servers: set["EmbeddedServer"] = set()
-# Held through every start and stop, and across a fork: so that a child inherits no copy of a lock but those
-# of `_servers`, which it replaces.
+_spares: dict["EmbeddedServer", io.FileIO] = {}
+# Held through every start and stop, and across a fork: so that a child inherits no lock but those.
 _guard = threading.RLock()
 
 
@@ -248,19 +248,30 @@ def _at_exit() -> None:
             log.warning("%s", exc)
 
 
-def _in_child() -> None:
-    # The inherited lock is one with the parent's. With one of its own, the child is a user like any other.
-    for server in list(_servers):
-        with server._lock:
-            try:
-                server._lock = _open(server._place.lock("users"), fcntl.LOCK_SH)
-            except OSError:
-                _servers.remove(server)
+def _before_fork() -> None:
+    # A forked child shares its parent's locks. With locks of its own, taken before either can end, it is a
+    # user like any other.
+    _guard.acquire()
+    for server in _servers:
+        with suppress(OSError):
+            _spares[server] = _open(server._place.lock("users"), fcntl.LOCK_SH)
+
+
+def _after_fork(in_child: bool) -> None:
+    for server, spare in _spares.items():
+        if in_child:
+            server._lock, spare = spare, server._lock
+        spare.close()
+    _spares.clear()
     _guard.release()
 
 
 if sys.platform != "win32":
-    os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=lambda: _after_fork(in_child=False),
+        after_in_child=lambda: _after_fork(in_child=True),
+    )
 atexit.register(_at_exit)
 
 
@@ -435,7 +446,7 @@ def _make_home(home: Path) -> None:
     root = os.geteuid() == 0
     if root and not _server_can('cd "$0"', existing):
         raise EmbeddedServerError(
-            f"Root's server runs as the user {_USER!r}, who can't enter {existing}, and pgrecall opens nothing "
+            f"Root's server runs as the user {_USER!r}, who can't enter {existing}, and nothing is opened "
             f"to others: set PGRECALL_HOME to a folder outside any home, such as {_ROOT_HOME}"
         )
     for folder in reversed(missing):

@@ -2,7 +2,6 @@
 
 import json
 import random
-import string
 
 import psycopg
 import pytest
@@ -11,53 +10,15 @@ from hypothesis import strategies as st
 from sqlalchemy import column, literal_column, select, table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.psycopg import dialect
-from support.filter_reference import MISSING, matches
 
 from pgrecall.filters import OPERATORS, And, Compare, F, Not, Or, compile_filter, shape
 from pgrecall.jsonable import dumps
+from support.filter_data import KEYS, MISSING, OPERATOR_KINDS, POOLS, put, random_operand, related_values
+from support.filter_reference import matches
 
 ROWS = table("filter_rows", column("id"), column("metadata", postgresql.JSONB))
 DIALECT = dialect()
 
-# 26 keys, so that each filter of a cell has its own: nothing in them may be read as SQL, as a placeholder
-# of SQLAlchemy or psycopg, as a path, or as an index into an array.
-KEYS = [
-    "lang", "it's", 'say "hi"', "a.b.c", "schlüssel", "ключ", "🗝", "100%", "%s", "%(f0)s", "%%", ":f0", "a::jsonb",
-    "{x}", "{}", "$.a[*]", "back\\slash", "\\u0000", "0", "-1", "", " ", "'; DROP TABLE filter_rows; --",
-    "line\nbreak", "contains", "null",
-]  # fmt: skip
-POOLS = {
-    "str": [
-        "", " ", "de", "DE", "Zebra", "zebra", "z", "éclair", "e\u0301clair", "ﬀ", "～", "\uffff", "😀", "𐀀", "a:b",
-        ":f0", "c:\\new\\u0000", "\\", "100%", "50_50", "%(f0)s", "it's", '"', "' OR 1=1 --", "1", "true", "null",
-        "[]", '{"a": 1}', "line\nbreak", "'; DROP TABLE filter_rows; --", "tab\t", "\x01", "1e+23",
-    ],
-    "int": [0, 1, -1, 2, 10, 9, -10, 255, 2**31, 2**53, 2**53 + 1, 2**64, 10**23, 10**40, -(10**400)],
-    "float": [
-        0.0, -0.0, 1.0, -1.0, 0.1, 0.30000000000000004, 2.5, -2.5, 10.0, 1e16, 1e23, -1.5e300, 5e-324, 1e-320,
-        1.7976931348623157e308, 9007199254740992.0,
-    ],
-    "bool": [True, False],
-    "null": [None],
-    "list": [
-        [], [1], [1.0], [True], [None], [[1]], [[]], [{}], ["de"], ["de", "en"], ["en", "de"], [1, 2, 2], [0, "0"],
-        [{"a": 1}], ["a:b", "\\"], ["1", 1, True, None, 0.1, []],
-    ],
-    "dict": [
-        {}, {"a": 1}, {"a": 1.0}, {"a": True}, {"a": None}, {"a": "1"}, {"a": {"b": []}}, {"a": {"b": {}}}, {"0": "x"},
-        {"a": 1, "b": 2}, {"a": [1]}, {"a": [{"b": 1}]}, {"it's": "100%"}, {":f0": "a:b", "{}": "\\"},
-    ],
-}  # fmt: skip
-POOLS["mixed"] = [value for pool in list(POOLS.values()) for value in pool]
-SCALARS = ("str", "int", "float", "bool", "null")
-
-OPERATOR_KINDS = [
-    *((op, kind) for op in ("eq", "ne", "in", "nin") for kind in POOLS if op in ("in", "nin") or kind != "mixed"),
-    *((op, kind) for op in ("gt", "gte", "lt", "lte", "between") for kind in ("str", "int", "float")),
-    *((op, kind) for op in ("contains", "any", "all") for kind in SCALARS),
-    *((op, "str") for op in ("text_match", "text_match_i", "like", "ilike")),
-    *((op, kind) for op in ("exists", "is_empty") for kind in POOLS if kind != "mixed"),
-]
 FILTERS_PER_CELL, ROWS_PER_FILTER = 25, 24
 
 
@@ -93,68 +54,6 @@ def selected(connection, tree):
 
 
 # --- operator by operator, type by type
-
-
-def random_operand(rng, op, kind):
-    pool = POOLS[kind]
-    match op:
-        case "between":
-            return sorted([*rng.sample(pool, 2)])
-        case "in" | "nin" | "any":
-            return rng.choices(pool, k=rng.choice([1, 2, 3, 30]))
-        case "all":
-            return rng.choices(pool, k=rng.choice([1, 2, 3]))
-        case "exists" | "is_empty":
-            return rng.random() < 0.5
-        case "like" | "ilike":
-            text = rng.choice(pool)
-            escaped = "".join(f"\\{c}" if c in "\\%_" else c for c in text)
-            cut = rng.randrange(len(text) + 1)
-            return rng.choice(
-                [escaped, f"%{escaped}", f"{escaped}%", f"%{escaped}%", "_" * cut + "%", f"%{escaped}_%", "%"]
-            )
-    return rng.choice(pool)
-
-
-def related_values(rng, operand, kind):
-    """Row values that an operand may match: itself, its parts, and those wrapped, embedded and changed."""
-    parts = list(operand) if isinstance(operand, list | tuple) else [operand]
-    # What the pattern \%de_ was made from, with a letter for each free place.
-    plain = [p.replace("\\_", "\0").replace("_", "x").replace("\0", "_") for p in parts if isinstance(p, str)]
-    plain += [p.replace("\\%", "\0").replace("%", "").replace("\0", "%").replace("\\\\", "\\") for p in plain]
-    texts = [p for p in parts if isinstance(p, str)] + plain
-    folded = ["".join(c.swapcase() if c in string.ascii_letters else c for c in text) for text in texts]
-    near = [v for v in parts if isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 2**53]
-    return [
-        operand,
-        *parts,
-        parts,
-        [parts],
-        parts[::-1],
-        *([part] for part in parts),
-        [*parts, rng.choice(POOLS["mixed"])],
-        {"a": operand},
-        *texts,
-        *folded,
-        *(f"x{text}😀" for text in texts + folded),
-        *(f"{text}y" for text in texts + folded),
-        *(value + 1 for value in near),
-        *(value - 0.5 for value in near),
-        *POOLS[kind],
-    ]
-
-
-def put(rng, metadata, path, value):
-    """Put a value at the path. A missing one leaves no key, or traps: a list with that index, a scalar."""
-    *parents, key = path
-    if value is not MISSING:
-        for parent in parents:
-            metadata = metadata.setdefault(parent, {})
-        metadata[key] = value
-    elif parents:
-        trap = rng.choice([MISSING, {}, ["x", {"0": 1}], "x", None, {"other": {key: "x"}}, 1])
-        if trap is not MISSING:
-            metadata[parents[0]] = trap
 
 
 @pytest.mark.parametrize(("op", "kind"), OPERATOR_KINDS)
@@ -218,7 +117,10 @@ TREES = st.recursive(
 
 
 @settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(tree=TREES)
 def test_trees_of_and_or_not_select_the_same_rows_as_the_reference(tree_rows, tree):
@@ -231,7 +133,8 @@ def tree_rows(rows):
     rng = random.Random(0)
     kinds = [[rng.choice(POOLS["mixed"]) for _ in FEW_KEYS] for _ in range(80)]
     metadata = [
-        {key: value for key, value in zip(FEW_KEYS, values, strict=True) if rng.random() < 0.8} for values in kinds
+        {key: value for key, value in zip(FEW_KEYS, values, strict=True) if rng.random() < 0.8}
+        for values in kinds
     ]
     load(rows, metadata)
     return rows, metadata
@@ -262,13 +165,17 @@ def test_what_is_empty_matches_nothing_or_everything(rows, tree, expected):
 
 
 @pytest.mark.parametrize("op", OPERATORS)
-@pytest.mark.parametrize("metadata", ["NULL", "'[]'", "'[1, {\"k\": 1}]'", "'\"k\"'", "'1'", "'null'", "'{}'"])
+@pytest.mark.parametrize(
+    "metadata", ["NULL", "'[]'", "'[1, {\"k\": 1}]'", "'\"k\"'", "'1'", "'null'", "'{}'"]
+)
 def test_a_leaf_is_false_and_not_null_where_metadata_is_no_object(rows, op, metadata):
     rng = random.Random(op)
     tree = Compare(("k",), op, random_operand(rng, op, next(kind for o, kind in OPERATOR_KINDS if o == op)))
     expected = matches(tree, {})
     for negated in (False, True):
-        condition, params = compile_filter(~tree if negated else tree, literal_column(f"CAST({metadata} AS jsonb)"))
+        condition, params = compile_filter(
+            ~tree if negated else tree, literal_column(f"CAST({metadata} AS jsonb)")
+        )
         text = str(select(condition.label("found")).compile(dialect=DIALECT))
         assert rows.execute(text, params, prepare=False).fetchone() == (expected != negated,)
 
@@ -279,7 +186,9 @@ def test_strings_order_by_code_point_whatever_the_database_orders_by(rows):
     for bound in words:
         for op in ("gt", "lte"):
             tree = Compare(("w",), op, bound)
-            assert selected(rows, tree) == {at for at, word in enumerate(words) if (word > bound) == (op == "gt")}
+            assert selected(rows, tree) == {
+                at for at, word in enumerate(words) if (word > bound) == (op == "gt")
+            }
             # The wheel's Postgres knows no language's order, so that the result alone would prove little.
             assert 'COLLATE "C"' in sql(tree)[0]
 
@@ -337,7 +246,7 @@ def test_equality_and_containment_are_found_by_a_gin_index(rows, tree):
 @pytest.mark.parametrize("tree", [F.k == "x", F.k > "x", F.k.in_(["x"]), F["a", "b"].like("x%")])
 def test_the_same_text_runs_with_other_values(rows, tree):
     load(rows, [{"k": "x"}])
-    text, params = sql(tree)
+    text, _ = sql(tree)
     for payload in ("'; DROP TABLE filter_rows; --", "%s %(f0)s %%", ":f0 $1 {}", "\\'", "\\u0000"):
         other = Compare((payload,) * len(tree.path), tree.op, [payload] if tree.op == "in" else payload)
         other_text, other_params = sql(other)
@@ -367,7 +276,10 @@ def typed(value):
 
 
 @settings(
-    max_examples=500, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=500,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(values=st.lists(VALUES, min_size=1, max_size=5))
 def test_values_come_back_from_jsonb_as_they_were(admin_connection, values):

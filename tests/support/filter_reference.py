@@ -1,11 +1,11 @@
-"""What filters mean, said a second time in plain Python: the oracle for the SQL compiler and the in-memory store."""
+"""What filters mean, said a second time in plain Python: the oracle for the SQL compiler."""
 
 import re
 from decimal import Decimal
 
 from pgrecall.filters import And, Compare, Filter, Not, Or
 
-MISSING = object()
+_MISSING = object()
 _ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
@@ -24,7 +24,7 @@ def matches(tree: Filter, metadata: object) -> bool:
 def _at(value: object, path: tuple[str, ...]) -> object:
     for key in path:
         if not isinstance(value, dict) or key not in value:
-            return MISSING
+            return _MISSING
         value = value[key]
     return value
 
@@ -51,9 +51,9 @@ def _leaf(leaf: Compare, found: object) -> bool:
             sought = {_typed(wanted)} if leaf.op == "contains" else {_typed(item) for item in wanted}
             return bool(held & sought) if leaf.op == "any" else held >= sought
         case "exists":
-            return (found is not MISSING) == wanted
+            return (found is not _MISSING) == wanted
         case "is_empty":
-            return (found is MISSING or found is None or found in ("", [])) == wanted
+            return (found is _MISSING or found is None or found in ("", [])) == wanted
     if not isinstance(found, str):
         return False
     if leaf.op in ("text_match_i", "ilike"):

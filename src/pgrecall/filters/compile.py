@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import (
     BindParameter,
+    Boolean,
     ColumnElement,
     Text,
     and_,
@@ -22,13 +23,11 @@ from sqlalchemy import (
     case,
     cast,
     collate,
-    false,
     func,
     literal_column,
     not_,
     or_,
     select,
-    true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import NullType
@@ -49,7 +48,11 @@ _ORDER: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "lt": operator.lt,
     "lte": operator.le,
 }
-_ZERO: ColumnElement[int] = literal_column("0")  # a plain 0 would become a parameter that nobody binds
+# As text: a plain 0 would become a parameter that nobody binds, and true() and false() would make SQLAlchemy
+# drop the conditions beside them, with their parameters.
+_ZERO: ColumnElement[int] = literal_column("0")
+_TRUE: ColumnElement[bool] = literal_column("true", Boolean())
+_FALSE: ColumnElement[bool] = literal_column("false", Boolean())
 
 
 def compile_filter(
@@ -126,9 +129,9 @@ def _nested(path: tuple[str, ...], json: str) -> str:
 def _condition(form: object, column: ColumnElement[Any], binds: _Binds) -> ColumnElement[bool]:
     match form:
         case (And.__name__, *parts):
-            return and_(*[_condition(part, column, binds) for part in parts or [_TRUE]])
+            return and_(*[_condition(part, column, binds) for part in parts] or [_TRUE])
         case (Or.__name__, *parts):
-            return or_(*[_condition(part, column, binds) for part in parts or [_FALSE]])
+            return or_(*[_condition(part, column, binds) for part in parts] or [_FALSE])
         case (Not.__name__, part):
             return not_(_condition(part, column, binds))
         case ("holds",):
@@ -206,7 +209,7 @@ def _field(column: ColumnElement[Any], keys: int, binds: _Binds) -> ColumnElemen
 
 
 def _surely(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    return func.coalesce(condition, false())
+    return func.coalesce(condition, _FALSE)
 
 
 def _text(binds: _Binds) -> ColumnElement[Any]:

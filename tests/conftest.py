@@ -1,0 +1,137 @@
+"""Real servers for the whole suite: Postgres 18 and 16, embedded; nothing is ever a mock of one.
+
+The application's fixtures connect as a plain login that owns nothing and may only act as `pgrecall_app`, as in
+production; `admin_*` are the superuser.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+import pgrecall
+from pgrecall import embedded, migrate
+
+MAJORS = (18, 16)
+_numbers = itertools.count()
+
+LOGINS = """
+DO $$ BEGIN
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'test_app') THEN
+    CREATE ROLE test_app LOGIN; CREATE ROLE test_maintenance LOGIN; CREATE ROLE test_stranger LOGIN;
+  END IF;
+END $$;
+GRANT pgrecall_app TO test_app WITH INHERIT FALSE, SET TRUE;
+GRANT pgrecall_maintenance TO test_maintenance WITH INHERIT FALSE, SET TRUE;
+"""
+
+
+@pytest.fixture(scope="session")
+def reachable() -> Iterator[Path]:
+    """A folder that the server's own user reaches too; as root, pytest's tmp_path is closed to it."""
+    folder = Path(tempfile.mkdtemp(prefix="pgrecall-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", params=MAJORS, ids=lambda major: f"pg{major}")
+def server(request: pytest.FixtureRequest, reachable: Path) -> Iterator[embedded.EmbeddedServer]:
+    """A server of each major; fsync off, because tests may lose their data in a power cut."""
+    settings = {"fsync": "off", "shared_buffers": "256MB", "max_connections": "200"}
+    with embedded.start(reachable / "home", version=request.param, settings=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server_url(server: embedded.EmbeddedServer) -> sa.URL:
+    """The superuser's URL, database `postgres`."""
+    return sa.make_url(server.url)
+
+
+def as_dsn(url: sa.URL) -> str:
+    """A URL for psycopg itself."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+NewDatabase = Callable[[], sa.URL]
+
+
+@pytest.fixture(scope="session")
+def _databases(server_url: sa.URL) -> Iterator[NewDatabase]:
+    made: list[str] = []
+
+    def make() -> sa.URL:
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        with psycopg.connect(as_dsn(server_url), autocommit=True) as connection:
+            connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+        made.append(name)
+        return server_url.set(database=name)
+
+    yield make
+    with psycopg.connect(as_dsn(server_url), autocommit=True) as connection:
+        for name in made:
+            drop = psycopg.sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+            connection.execute(drop.format(psycopg.sql.Identifier(name)))
+
+
+@pytest.fixture
+def new_database(_databases: NewDatabase) -> NewDatabase:
+    """Makes an empty database on the server and returns the superuser's URL for it."""
+    return _databases
+
+
+@pytest.fixture(scope="session")
+def admin_url(_databases: NewDatabase) -> sa.URL:
+    """A migrated database that the session's tests share, as superuser; each test uses tenants of its own."""
+    url = _databases()
+    migrate.upgrade(url)
+    with psycopg.connect(as_dsn(url), autocommit=True) as connection:
+        connection.execute(LOGINS)
+    return url
+
+
+@pytest.fixture(scope="session")
+def app_url(admin_url: sa.URL) -> sa.URL:
+    """The shared database, as the application's login."""
+    return admin_url.set(username="test_app")
+
+
+@pytest.fixture(scope="session")
+def maintenance_url(admin_url: sa.URL) -> sa.URL:
+    """The shared database, as the login for work across tenants."""
+    return admin_url.set(username="test_maintenance")
+
+
+@pytest.fixture
+def admin_connection(admin_url: sa.URL) -> Iterator[psycopg.Connection]:
+    """A superuser's connection to the shared database, autocommit."""
+    with psycopg.connect(as_dsn(admin_url), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def db(app_url: sa.URL, maintenance_url: sa.URL, admin_url: sa.URL) -> Iterator[pgrecall.Database]:
+    """The shared database, opened as an application does in production."""
+    with pgrecall.connect(app_url, maintenance_url=maintenance_url, admin_url=admin_url) as database:
+        yield database
+
+
+@pytest.fixture
+def tenant_id() -> str:
+    """A tenant that nobody else uses."""
+    return f"tenant-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture
+def space() -> pgrecall.EmbedSpace:
+    """A small space for hand-made vectors."""
+    return pgrecall.EmbedSpace("test", "eight", 8)
