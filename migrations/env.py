@@ -1,16 +1,19 @@
 """Alembic environment: pgrecall's tables live in schema `pgrecall`, with their own version table in it.
 
 So it stands beside an application's own Alembic. A caller hands over a connection in
-`config.attributes["connection"]`; run by Alembic's own command line it takes PGRECALL_ADMIN_URL or PGRECALL_URL.
+`config.attributes["connection"]`; run by Alembic's own command line, which takes no lock against other
+upgrades, it connects to PGRECALL_ADMIN_URL or PGRECALL_URL.
 """
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import context
 
+from pgrecall.revisions import PREPARE, SETTINGS
 from pgrecall.schema import SCHEMA, metadata
 
 
@@ -18,7 +21,7 @@ def _include_name(name: str | None, kind: str, _parents: object) -> bool:
     return name == SCHEMA if kind == "schema" else True
 
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "target_metadata": metadata,
     "version_table": "alembic_version",
     "version_table_schema": SCHEMA,
@@ -29,20 +32,26 @@ OPTIONS = {
 
 
 def _offline() -> None:
-    context.configure(dialect_name="postgresql", literal_binds=True, **OPTIONS)
-    # Printed ahead of Alembic's own transaction, because the version table is the first thing that it makes.
+    # A named parameter style: with psycopg's own, every % in a statement would be printed twice.
+    context.configure(
+        dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True, **OPTIONS
+    )
+    # Ahead of all, because the version table is the first thing that Alembic makes.
     context.get_context().impl.static_output(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA};")
-    with context.begin_transaction():
-        context.run_migrations()
+    _run()
 
 
 def _online(connection: sa.Connection) -> None:
-    # IF NOT EXISTS would still ask for the right to create, so a migrator who only owns the schema would fail.
     if not sa.inspect(connection).has_schema(SCHEMA):
-        connection.execute(sa.schema.CreateSchema(SCHEMA))
+        connection.execute(sa.text(PREPARE))
     connection.commit()
     context.configure(connection=connection, **OPTIONS)
+    _run()
+
+
+def _run() -> None:
     with context.begin_transaction():
+        context.execute(SETTINGS)
         context.run_migrations()
 
 

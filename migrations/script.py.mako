@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from pgrecall import revisions
+
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
@@ -11,6 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    revisions.prepare()
     ${upgrades if upgrades else "pass"}
 
 

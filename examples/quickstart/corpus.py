@@ -61,7 +61,7 @@ def load(tenant: str) -> tuple[list[Document], list[Chunk]]:
 def _sections(module: ModuleType) -> Iterator[tuple[str, str, str]]:
     """(symbol, heading, text) of the module itself, then of each public class and function of it."""
     yield module.__name__, module.__name__, _doc(module)
-    seen = {""}  # a function without a docstring, an alias: nothing new to say
+    seen = {"", "An enumeration."}  # without a text of its own, or an alias of what has been: nothing to say
     for name, item in _public(module):
         doc, symbol = _doc(item), f"{module.__name__}.{name}"
         if doc in seen:

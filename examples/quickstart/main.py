@@ -1,104 +1,80 @@
 """The main job, end to end: two tenants' documents go in, the right chunks come out. `make demo` runs it."""
 
 import time
+from functools import partial
+from textwrap import shorten
 
 import corpus
 import minilm
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
 from rich.table import Table
 from rich.text import Text
 
-import pgrecall
-from pgrecall import EmbedSpace, F
+from pgrecall import EmbedSpace, EmbedSpaceMismatch, F, connect
 
-TCP, MAIL = "How do I open a TCP connection with a timeout?", "How do I send an email over SSL?"
-QUESTIONS = {
-    "networking": [TCP, MAIL, "How do I check whether an IP address belongs to a network?"],
-    "data": ["How do I insert into a list that stays sorted?", "How do I read comma separated values?"],
-}
+TCP = "How do I open a TCP connection with a timeout?"
 SPACE = EmbedSpace(**minilm.SPACE_ARGS)
-BAR = TextColumn("{task.description:10}"), BarColumn(50), MofNCompleteColumn(), TimeElapsedColumn()
-console = Console(width=min(100, Console().width), highlight=False)
+console = Console(width=min(100, Console().width), highlight=False, markup=False)
+section, say = partial(console.rule, align="left", style="cyan"), partial(console.print, end="\n\n")
 
 
-def main() -> None:
-    started = time.perf_counter()
-    with pgrecall.connect() as db:  # no URL: the embedded Postgres, started and migrated by itself
-        section("Ingest: Python's documentation of itself, for two tenants")
-        stores = {t: db.tenant(t).vectors("stdlib", SPACE, embed=minilm.embed) for t in corpus.TENANTS}
-        with Progress(*BAR, console=console) as progress:
-            results = [ingest(store, progress) for store in stores.values()]
-        new, same = sum(r.embedded for r in results), sum(r.unchanged for r in results)
-        say(f"{new:,} chunks embedded and written; {same:,} were there already, unchanged")
+def main(started: float) -> None:
+    with connect() as db:  # no URL: the embedded Postgres, started and migrated by itself
+        section("Ingest: the documentation of Python's standard library, for two tenants")
+        networking, data = (db.tenant(t).vectors("stdlib", SPACE, embed=minilm.embed) for t in corpus.TENANTS)
+        with Progress("{task.description:10}", BarColumn(60), MofNCompleteColumn(), console=console) as bars:
+            results = [ingest(store, bars) for store in (networking, data)]
+        say(f"{sum(r.embedded for r in results):,} embedded, {sum(r.unchanged for r in results):,} unchanged")
 
-        section("Search: questions in plain words")
-        for tenant, questions in QUESTIONS.items():
-            for question in questions:
-                hits = ask(stores[tenant], question)
-        section('Filter: the first question again, with F.topic == "mail"')
-        ask(stores["networking"], TCP, F.topic == "mail")
+        section("Search: questions in plain words, to each tenant its own")
+        ask(networking, TCP)
+        ask(networking, "How do I check whether an IP address belongs to a network?")
+        ask(data, "How do I insert into a list that stays sorted?")
+        ask(data, "How do I read comma separated values?")
+        section('Filter: the first question, where F.topic == "mail"')
+        ids = [hit.chunk_id for hit in ask(networking, TCP, F.topic == "mail")]
 
-        section("Tenants: the same question gets the other tenant's own documents")
-        ask(stores["data"], TCP)
-        say(
-            f"{hits[0].chunk_id} is a chunk of data; get() from networking: {stores['networking'].get([hits[0].chunk_id])}"
-        )
+        section("Tenants: the same question, asked in data, finds nothing of networking's")
+        ask(data, TCP)
+        say(f"Nor are networking's ids known there: get({ids}) gives {data.get(ids)}")
 
-        section("Guards: a vector of another model is refused")
-        other = db.tenant("data").vectors("stdlib", EmbedSpace("openai", "text-embedding-3-small", 1536))
+        section("Guard: a vector of another model is refused")
+        other = EmbedSpace("openai", "text-embedding-3-small", 1536)
         try:
-            other.query(np.ones(1536))
-        except pgrecall.EmbedSpaceMismatch as refusal:
+            db.tenant("data").vectors("stdlib", other).query(np.ones(1536))
+        except EmbedSpaceMismatch as refusal:
             say(f"EmbedSpaceMismatch: {refusal}")
 
-        section("Deletion, of a third tenant, so that the next run finds these two whole")
-        db.create_tenant("scratch", reopen=True)  # the last run deleted it, which keeps late writers out
+        section("Delete: a document, then its tenant (a third one: the next run finds these two whole)")
+        db.create_tenant("scratch", reopen=True)  # the last run deleted it, which shuts out late writers
         scratch = db.tenant("scratch").vectors("stdlib", SPACE, embed=minilm.embed)
         scratch.upsert([c for c in corpus.load("data")[1] if c.doc_id in ("bisect", "heapq")])
-        say(f"scratch holds {scratch.count()} chunks of bisect and heapq")
-        say(
-            f"delete_by_doc_id('bisect')  {dict(scratch.delete_by_doc_id('bisect'))}; {scratch.count()} chunks left"
-        )
-        say(f"delete_tenant('scratch')    {dict(db.delete_tenant('scratch'))}; {scratch.count()} chunks left")
-        say("The others: " + ", ".join(f"{t} {store.count():,} chunks" for t, store in stores.items()))
-    again = (
-        "Run it again: what is there is neither embedded nor written twice." if new else "Nothing was new."
-    )
-    say(f"\n{time.perf_counter() - started:.1f} s in all. {again}")
+        console.print(f"delete_by_doc_id: {dict(scratch.delete_by_doc_id('bisect'))}; {scratch.count()} left")
+        console.print(f"delete_tenant: {dict(db.delete_tenant('scratch'))}; {scratch.count()} left")
+        say(f"networking still has {networking.count()} chunks, data {data.count()}")
+    section(f"{time.perf_counter() - started:.1f} s in all; the next run embeds and writes only what is new")
 
 
-def ingest(store, progress):
+def ingest(store, bars):
     documents, chunks = corpus.load(store.tenant)
-    task = progress.add_task(store.tenant, total=len(chunks))
+    bar = bars.add_task(store.tenant, total=len(chunks))
     # Committed in small parts, so that the bar moves while the model works.
     return store.upsert(
-        chunks, documents=documents, commit_every=50, progress=lambda n, _: progress.update(task, completed=n)
+        chunks, documents=documents, commit_every=50, progress=lambda n, _: bars.update(bar, completed=n)
     )
 
 
 def ask(store, question, filters=None):
     hits = store.query(minilm.embed([question])[0], top_k=3, filters=filters)
-    table = Table(
-        "score", "chunk", f"{store.tenant}: {question}", box=SIMPLE_HEAD, expand=True, pad_edge=False
-    )
+    table = Table("score", "chunk", f"{store.tenant}: {question}", box=None, pad_edge=False)
     for hit in hits:
-        text = Text(" ".join(hit.text.split()), no_wrap=True, overflow="ellipsis")
-        text.append(f"\n{hit.source}  {hit.uri}", style="dim")
-        table.add_row(f"{hit.score:.3f}", f"{hit.doc_id} #{hit.index}", text)
-    console.print(table)
+        text = Text(shorten(hit.text, 145, placeholder=" …")).append(f"\n{hit.source} · {hit.uri}", "dim")
+        table.add_row(f"{hit.score:.3f}", f"{hit.doc_id} #{hit.index}".ljust(15), text)
+    say(table)
     return hits
 
 
-def section(title):
-    console.print(f"\n[bold cyan]{title}[/]")
-
-
-def say(text):
-    console.print(text, markup=False)  # an id in brackets is not a style
-
-
 if __name__ == "__main__":
-    main()
+    main(time.perf_counter())

@@ -5,84 +5,12 @@ A revision is frozen once released: it spells its SQL out instead of importing t
 
 from __future__ import annotations
 
-from alembic import op
+from pgrecall import revisions
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
-
-# Roles belong to the whole server: made where missing, never dropped. Two databases of one server may
-# migrate at once, hence the caught duplicates.
-ROLES = """
-DO $$
-DECLARE wanted text;
-BEGIN
-  IF current_setting('server_version_num')::int < 160000 THEN
-    RAISE EXCEPTION 'Postgres % is too old: pgrecall needs 16 or later', current_setting('server_version');
-  END IF;
-  FOREACH wanted IN ARRAY ARRAY['pgrecall_app', 'pgrecall_maintenance'] LOOP
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted) THEN
-      BEGIN
-        EXECUTE format('CREATE ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION', wanted);
-      EXCEPTION
-        WHEN duplicate_object OR unique_violation THEN NULL;
-        WHEN insufficient_privilege THEN
-          RAISE EXCEPTION 'role % is missing and % may not create roles', wanted, current_user
-            USING HINT = format('An administrator runs first: CREATE ROLE pgrecall_app NOLOGIN NOBYPASSRLS; '
-              'CREATE ROLE pgrecall_maintenance NOLOGIN NOBYPASSRLS; '
-              'GRANT pgrecall_app, pgrecall_maintenance TO %I WITH INHERIT FALSE, SET TRUE;', current_user);
-      END;
-    END IF;
-    -- Postgres 16 gives the maker of a role ADMIN, but not SET: a plain CREATEROLE migrator grants it to itself.
-    IF NOT pg_has_role(current_user, wanted, 'SET') THEN
-      BEGIN
-        EXECUTE format('GRANT %I TO %I WITH INHERIT FALSE, SET TRUE', wanted, current_user);
-      EXCEPTION WHEN insufficient_privilege THEN
-        RAISE EXCEPTION '% may not SET ROLE %', current_user, wanted
-          USING HINT = format('An administrator runs first: GRANT %I TO %I WITH INHERIT FALSE, SET TRUE;', wanted, current_user);
-      END;
-    END IF;
-  END LOOP;
-END $$
-"""
-
-# The extension may live in any schema (`extensions` on some hosts); the rest of this transaction finds it there.
-EXTENSION = """
-DO $$
-DECLARE home text; version text; granted text;
-BEGIN
-  IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'vector') THEN
-    BEGIN
-      CREATE EXTENSION vector;
-    EXCEPTION
-      WHEN insufficient_privilege THEN
-        RAISE EXCEPTION 'extension vector is not installed and % may not install it', current_user
-          USING HINT = 'An administrator runs first, in this database: CREATE EXTENSION vector;';
-      WHEN undefined_file OR feature_not_supported THEN
-        RAISE EXCEPTION 'extension vector is not available on this server'
-          USING HINT = 'Install pgvector 0.7 or later for this Postgres, then run the upgrade again.';
-    END;
-  END IF;
-  SELECT n.nspname, e.extversion INTO home, version
-    FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
-  IF string_to_array(substring(version from '^\\d+\\.\\d+'), '.')::int[] < ARRAY[0, 7] THEN
-    RAISE EXCEPTION 'pgvector % is too old: halfvec needs 0.7 or later', version
-      USING HINT = 'An administrator runs first, in this database: ALTER EXTENSION vector UPDATE;';
-  END IF;
-  FOREACH granted IN ARRAY ARRAY['pgrecall_app', 'pgrecall_maintenance'] LOOP
-    IF NOT has_schema_privilege(granted, home, 'USAGE') THEN
-      BEGIN
-        EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', home, granted);
-      EXCEPTION WHEN insufficient_privilege THEN
-        RAISE EXCEPTION 'role % may not use schema %, where extension vector lives', granted, home
-          USING HINT = format('An administrator runs first: GRANT USAGE ON SCHEMA %I TO pgrecall_app, pgrecall_maintenance;', home);
-      END;
-    END IF;
-  END LOOP;
-  PERFORM set_config('search_path', format('pg_catalog, %I', home), true);
-END $$
-"""
 
 TABLES = """
 CREATE TABLE pgrecall.tenants (
@@ -103,6 +31,8 @@ CREATE TABLE pgrecall.embed_spaces (
   CONSTRAINT embed_spaces_pkey PRIMARY KEY (id),
   CONSTRAINT embed_spaces_identity UNIQUE (provider, model, dim, distance),
   CONSTRAINT embed_spaces_id_dim UNIQUE (id, dim),
+  CONSTRAINT embed_spaces_provider_length CHECK (octet_length(provider) BETWEEN 1 AND 200),
+  CONSTRAINT embed_spaces_model_length CHECK (octet_length(model) BETWEEN 1 AND 200),
   CONSTRAINT embed_spaces_distance CHECK (distance IN ('cosine', 'l2', 'ip')),
   CONSTRAINT embed_spaces_dim CHECK (dim BETWEEN 1 AND 16000)
 );
@@ -167,7 +97,8 @@ CREATE TABLE pgrecall.chunk_vectors (
   CONSTRAINT chunk_vectors_pkey PRIMARY KEY (tenant_id, collection, chunk_id, space_id),
   CONSTRAINT chunk_vectors_chunk_fkey FOREIGN KEY (tenant_id, collection, chunk_id)
     REFERENCES pgrecall.chunks (tenant_id, collection, id) ON DELETE CASCADE,
-  CONSTRAINT chunk_vectors_space_fkey FOREIGN KEY (space_id, embed_dim) REFERENCES pgrecall.embed_spaces (id, dim)
+  CONSTRAINT chunk_vectors_space_fkey FOREIGN KEY (space_id, embed_dim)
+    REFERENCES pgrecall.embed_spaces (id, dim)
 );
 -- In line and uncompressed: an exact scan of 4,000 rows of 1,536 dims takes 3.2 ms, and 18 ms out of line.
 ALTER TABLE pgrecall.chunk_vectors ALTER COLUMN embedding SET STORAGE MAIN;
@@ -193,28 +124,22 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON pgrecall.{table} TO pgrecall_app, pgreca
 GRANTS = """
 GRANT USAGE ON SCHEMA pgrecall TO pgrecall_app, pgrecall_maintenance;
 GRANT SELECT, INSERT ON pgrecall.embed_spaces TO pgrecall_app;
-GRANT SELECT, INSERT, UPDATE ON pgrecall.embed_spaces TO pgrecall_maintenance;
+GRANT SELECT, INSERT, UPDATE, DELETE ON pgrecall.embed_spaces TO pgrecall_maintenance;
 GRANT SELECT ON pgrecall.alembic_version, pgrecall.chunk_embeddings TO pgrecall_app, pgrecall_maintenance;
 """
 
 
-def _run(script: str) -> None:
-    for statement in filter(None, (part.strip() for part in script.split(";\n"))):
-        op.execute(statement)
-
-
 def upgrade() -> None:
-    op.execute(ROLES)
-    op.execute(EXTENSION)
-    _run(TABLES)
+    revisions.prepare()
+    revisions.run(TABLES)
     for table in TENANT_TABLES:
-        _run(POLICIES.format(table=table))
-    _run(GRANTS)
+        revisions.run(POLICIES.format(table=table))
+    revisions.run(GRANTS)
 
 
 def downgrade() -> None:
     # The extension and the roles stay: other schemas and other databases may use them.
-    _run("""
+    revisions.run("""
 DROP VIEW pgrecall.chunk_embeddings;
 DROP TABLE pgrecall.chunk_vectors, pgrecall.chunks, pgrecall.documents, pgrecall.collections,
   pgrecall.embed_spaces, pgrecall.tenants;

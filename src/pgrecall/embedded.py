@@ -316,7 +316,7 @@ def _launch(place: _Place, settings: Mapping[str, str]) -> None:
     if place.log.exists() and place.log.stat().st_size > 10 * _MIB:
         place.log.replace(f"{place.log}.1")
     if not place.data.exists():
-        _install(place)
+        _install(place, sync=settings.get("fsync") != "off")
     # No process of the server lives, so these are stale. Postgres judges by the process id that they name,
     # and won't start while a stranger has it.
     for stale in (place.data / "postmaster.pid", place.socket / _SOCKET, place.socket / f"{_SOCKET}.lock"):
@@ -328,13 +328,15 @@ def _launch(place: _Place, settings: Mapping[str, str]) -> None:
         _postgres(place, "pg_ctl", "start", "--no-wait", "--silent", f"--options={options}", inherit=alive)
 
 
-def _install(place: _Place) -> None:
+def _install(place: _Place, *, sync: bool) -> None:
     fresh = place.home / f"pg{place.version}.new"
     # Text sorts by code point, whatever the machine; yet "ü" must be a letter to full text search, which asks
     # the C library's ctype. Trust, as the socket's folder lets in the server's user and root alone.
     options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--data-checksums", "--locale=C"]
     if place.version >= 17:
         options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    if not sync:
+        options.append("--no-sync")
     for ctype in ("C.UTF-8", "en_US.UTF-8", "C"):
         shutil.rmtree(fresh, ignore_errors=True)
         _make_folder(fresh, *_owner(), 0o700)

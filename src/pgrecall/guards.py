@@ -38,7 +38,7 @@ def to_stored(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         norms = np.sqrt(np.einsum("ij,ij->i", given, given, dtype=np.float64))
         _refuse(~np.isfinite(given).all(axis=1), names, "has NaN or infinite values; expected finite numbers")
-        _refuse(norms == 0, names, "is all zeros, which has no direction; embed a non-empty text")
+        _refuse(~given.any(axis=1), names, "is all zeros, which has no direction; embed a non-empty text")
         kept_norms = norms.astype(np.float32)
         _refuse(
             ~np.isfinite(kept_norms) | (kept_norms == 0),
@@ -68,19 +68,18 @@ def to_stored(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]
     return Stored(result, kept_norms)
 
 
-def _matrix(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) -> npt.NDArray[Any]:
-    try:
-        given = np.array(vectors, dtype=np.float64)
-    except (ValueError, TypeError, OverflowError):
-        given = None
+def _matrix(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    given = _numbers(vectors)
     if given is not None and given.shape == (len(vectors), space.dim):
         return given
     # Something is off with one of them: find it, to name it.
+    ones = []
     for vector, name in zip(vectors, names, strict=True):
-        try:
-            one = np.asarray(vector, dtype=np.float64)
-        except (ValueError, TypeError, OverflowError) as exc:
-            raise InvalidEmbedding(f"the embedding of {name} is not a list of numbers ({exc})") from exc
+        one = _numbers(vector)
+        if one is None or one.ndim == 0:
+            raise InvalidEmbedding(
+                f"the embedding of {name} is {type(vector).__name__} {vector!r:.60}; expected a flat list of numbers"
+            )
         if one.ndim != 1:
             raise InvalidEmbedding(f"the embedding of {name} has shape {one.shape}; expected ({space.dim},)")
         if len(one) != space.dim:
@@ -88,10 +87,21 @@ def _matrix(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) 
                 f"the embedding of {name} has {len(one):,} dimensions; the space {space} has {space.dim:,}. "
                 "Was another model used?"
             )
-    raise InvalidEmbedding(f"the embeddings have no shape ({len(vectors)}, {space.dim})")
+        ones.append(one)
+    return np.stack(ones)
 
 
-def _refuse(bad: npt.NDArray[np.bool_], names: Sequence[str], why: str) -> None:
+def _numbers(values: object) -> npt.NDArray[np.float64] | None:
+    """`values` in double precision, or None where they are ragged or not real numbers."""
+    try:
+        found = np.array(values)
+        # Not straight to float64: numpy would read "1.5" as a number, None as NaN, and drop imaginary parts.
+        return found.astype(np.float64, copy=False) if found.dtype.kind in "fiub" else None
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _refuse(bad: Any, names: Sequence[str], why: str) -> None:
     if bad.any():
         raise InvalidEmbedding(f"the embedding of {names[int(bad.argmax())]} {why}")
 

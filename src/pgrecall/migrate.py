@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
-from .errors import ConfigurationError, MigrationRequired
+from . import drift
+from .errors import ConfigurationError, InvalidInput, MigrationRequired
 from .schema import SCHEMA
 from .tenancy import wrapped
 
@@ -52,10 +53,7 @@ def _connected(url: sa.URL, *, locked: bool) -> Iterator[tuple[sa.Connection, Co
                 _lock(connection)
             config = _config()
             config.attributes["connection"] = connection
-            try:
-                yield connection, config
-            except CommandError as exc:
-                raise MigrationRequired(f"{exc}. Is this database newer than this version of pgrecall?") from exc
+            yield connection, config
     except sa.exc.DBAPIError as exc:
         raise wrapped(exc.orig or exc) from exc
     finally:
@@ -63,7 +61,7 @@ def _connected(url: sa.URL, *, locked: bool) -> Iterator[tuple[sa.Connection, Co
 
 
 def _lock(connection: sa.Connection) -> None:
-    """Take the session's advisory lock, polling: a blocking wait would hold a snapshot that index builds wait for."""
+    """Take the session's advisory lock, polling: a wait inside the server would hold back index builds."""
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while True:
         held = connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK_KEY)))
@@ -95,51 +93,81 @@ def head() -> str:
 
 
 def upgrade(url: sa.URL, revision: str = "head") -> tuple[str | None, str | None]:
-    """Upgrade to `revision`; returns the revisions before and after. Safe to call from many processes at once."""
+    """Upgrade to `revision`; returns the revisions before and after. Many processes may call it at once.
+
+    Raises: ConfigurationError, with the SQL that an administrator runs first where this login may not do all
+    of it, or where another migration takes longer than LOCK_WAIT_SECONDS; MigrationRequired where a newer
+    version of pgrecall migrated this database; InvalidInput, Unavailable, Conflict.
+    """
     return _move(url, revision, command.upgrade)
 
 
 def downgrade(url: sa.URL, revision: str) -> tuple[str | None, str | None]:
-    """Downgrade to `revision` ("base" removes every table); returns the revisions before and after."""
+    """Downgrade to `revision` ("base" removes every table); returns the revisions before and after.
+
+    Schema, version table, extension and roles stay. Raises as `upgrade`.
+    """
     return _move(url, revision, command.downgrade)
 
 
-def _move(url: sa.URL, revision: str, step: object) -> tuple[str | None, str | None]:
-    assert callable(step)
+def _move(url: sa.URL, revision: str, step: Callable[[Config, str], None]) -> tuple[str | None, str | None]:
     with _connected(url, locked=True) as (connection, config):
         before = current(connection)
         connection.commit()
-        step(config, revision)
+        _known(ScriptDirectory.from_config(config), before)
+        try:
+            step(config, revision)
+        except CommandError as exc:
+            raise InvalidInput(f"can't go from revision {before or 'base'} to {revision!r}: {exc}") from exc
         after = current(connection)
         connection.commit()
         return before, after
 
 
-def sql(revision: str = "head", *, down: bool = False) -> str:
-    """The SQL of an upgrade ("base:head" by default) or, with `down`, of a downgrade ("head:base"); runs nothing."""
+def _known(scripts: ScriptDirectory, at: str | None) -> None:
+    """Raise MigrationRequired where the database is at a revision that this version does not have."""
+    try:
+        scripts.get_revision(at or "base")
+    except CommandError as exc:
+        raise MigrationRequired(
+            f"the database is at revision {at}, newer than this version of pgrecall knows ({head()}): "
+            "upgrade the package"
+        ) from exc
+
+
+def sql(revision: str | None = None, *, down: bool = False) -> str:
+    """The SQL of an upgrade ("head" by default) or, with `down`, of a downgrade ("head:base"); runs nothing.
+
+    `revision` is where to go, "from:to" where it does not start from an empty database.
+    """
     out = io.StringIO()
-    (command.downgrade if down else command.upgrade)(_config(out), revision, sql=True)
+    if down:
+        command.downgrade(_config(out), revision or f"{head()}:base", sql=True)
+    else:
+        command.upgrade(_config(out), revision or "head", sql=True)
     return out.getvalue()
 
 
 def pending(url: sa.URL) -> list[tuple[str, str]]:
-    """Revisions that an upgrade would run, oldest first, each with its title."""
+    """Revisions that an upgrade would run, oldest first, each with its title. Raises as `check`."""
     scripts = ScriptDirectory.from_config(_config())
     with _connected(url, locked=False) as (connection, _):
         at = current(connection)
-    try:
-        revisions = list(scripts.iterate_revisions("head", at or "base"))
-    except CommandError as exc:
-        raise MigrationRequired(f"this database is at revision {at}, which this version of pgrecall does not know; upgrade the package") from exc
-    return [(r.revision, (r.doc or "").splitlines()[0]) for r in reversed(revisions)]
+    _known(scripts, at)
+    revisions = reversed(list(scripts.iterate_revisions("head", at or "base")))
+    return [(r.revision, (r.doc or "").splitlines()[0]) for r in revisions]
 
 
 def check(url: sa.URL) -> None:
-    """Raise MigrationRequired where the tables differ from what this version of pgrecall expects (`alembic check`)."""
-    from alembic.util.exc import AutogenerateDiffsDetected
-
-    with _connected(url, locked=False) as (_, config):
-        try:
-            command.check(config)
-        except AutogenerateDiffsDetected as exc:
-            raise MigrationRequired(f"the tables differ from this version's: {exc}") from exc
+    """Raise MigrationRequired unless the database is at this version's revision and has not drifted."""
+    with _connected(url, locked=False) as (connection, config):
+        at = current(connection)
+        _known(ScriptDirectory.from_config(config), at)
+        if at != head():
+            raise MigrationRequired(
+                f"the database is at revision {at or 'base'}, this version of pgrecall needs {head()}. "
+                "Run: pgrecall db upgrade"
+            )
+        found = drift.differences(connection)
+    if found:
+        raise MigrationRequired("\n".join(["the database differs from what this version declares:", *found]))

@@ -1,4 +1,4 @@
-"""The tables, policies and grants as data: what the revisions must produce, and what the drift check compares.
+"""Tables, policies and grants as data: what the revisions must produce, and what the drift check compares.
 
 Alembic alone creates them (`migrations/`); nothing here issues DDL.
 """
@@ -23,11 +23,14 @@ metadata = sa.MetaData(schema=SCHEMA)
 
 
 def _created_at() -> sa.Column[object]:
-    return sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()"))
+    return sa.Column(
+        "created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")
+    )
 
 
 def _bytes_cap(column: str, cap: int, name: str) -> sa.CheckConstraint:
-    return sa.CheckConstraint(f"octet_length({column}) BETWEEN 1 AND {cap}", name=name)
+    # Conditions stand here as Postgres prints them, so that the drift check can compare them.
+    return sa.CheckConstraint(f"octet_length({column}) >= 1 AND octet_length({column}) <= {cap}", name=name)
 
 
 tenants = sa.Table(
@@ -51,8 +54,12 @@ embed_spaces = sa.Table(
     _created_at(),
     sa.UniqueConstraint("provider", "model", "dim", "distance", name="embed_spaces_identity"),
     sa.UniqueConstraint("id", "dim", name="embed_spaces_id_dim"),
-    sa.CheckConstraint("distance IN ('cosine', 'l2', 'ip')", name="embed_spaces_distance"),
-    sa.CheckConstraint("dim BETWEEN 1 AND 16000", name="embed_spaces_dim"),
+    _bytes_cap("provider", 200, "embed_spaces_provider_length"),
+    _bytes_cap("model", 200, "embed_spaces_model_length"),
+    sa.CheckConstraint(
+        "distance = ANY (ARRAY['cosine'::text, 'l2'::text, 'ip'::text])", name="embed_spaces_distance"
+    ),
+    sa.CheckConstraint("dim >= 1 AND dim <= 16000", name="embed_spaces_dim"),
 )
 
 collections = sa.Table(
@@ -112,7 +119,7 @@ chunks = sa.Table(
     ),
     _bytes_cap("id", 1000, "chunks_id_length"),
     # (tenant, doc_id, collection), not (tenant, collection, doc_id): it must not begin like the primary key,
-    # else on a database without statistics the cached foreign-key check walks it (671 rows/s instead of 5,741).
+    # else without statistics the cached foreign-key check walks it (671 rows/s instead of 5,741).
     sa.Index("chunks_document_idx", "tenant_id", "doc_id", "collection"),
     sa.Index(
         "chunks_metadata_idx",
@@ -157,20 +164,34 @@ chunk_vectors = sa.Table(
 #: Leaf first: the order in which rows are deleted, so that counts are exact and cascades find nothing.
 TENANT_TABLES: tuple[sa.Table, ...] = (chunk_vectors, chunks, documents, collections, tenants)
 
-POLICY_CONDITION = f"(tenant_id = NULLIF(current_setting('{TENANT_SETTING}'::text, true), ''::text))"
+#: Policy -> its role, and its condition for reading and writing alike, as Postgres prints it.
+POLICIES = {
+    "tenant_isolation": (
+        APP_ROLE,
+        f"tenant_id = NULLIF(current_setting('{TENANT_SETTING}'::text, true), ''::text)",
+    ),
+    "maintenance": (MAINTENANCE_ROLE, "true"),
+}
 
-#: table -> role -> privileges; nobody else but the owner has any.
+#: Kept in line where it fits, uncompressed: an exact scan of 4,000 rows of 1,536 dims takes 3.2 ms, and 18
+#: out of line.
+STORAGE = {("chunk_vectors", "embedding"): "MAIN"}
+
+#: View -> its query, as Postgres prints it. Each acts with the rights of who reads it (security_invoker).
+VIEWS = {
+    "chunk_embeddings": "SELECT v.tenant_id, v.collection, v.chunk_id, s.provider AS embed_provider, "
+    "s.model AS embed_model, v.embed_dim, s.distance AS embed_distance, v.embed_norm, v.embedding, "
+    "v.created_at FROM pgrecall.chunk_vectors v JOIN pgrecall.embed_spaces s ON s.id = v.space_id;"
+}
+
+_READ = frozenset({"SELECT"})
+_READ_WRITE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
+
+#: Relation, or the schema itself -> role -> privileges; nobody else but the owner has any.
 GRANTS: dict[str, dict[str, frozenset[str]]] = {
-    table.name: {
-        APP_ROLE: frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
-        MAINTENANCE_ROLE: frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
-    }
-    for table in TENANT_TABLES
-} | {
-    "embed_spaces": {
-        APP_ROLE: frozenset({"SELECT", "INSERT"}),
-        MAINTENANCE_ROLE: frozenset({"SELECT", "INSERT", "UPDATE"}),
-    },
-    "alembic_version": {APP_ROLE: frozenset({"SELECT"}), MAINTENANCE_ROLE: frozenset({"SELECT"})},
-    "chunk_embeddings": {APP_ROLE: frozenset({"SELECT"}), MAINTENANCE_ROLE: frozenset({"SELECT"})},
+    SCHEMA: {APP_ROLE: frozenset({"USAGE"}), MAINTENANCE_ROLE: frozenset({"USAGE"})},
+    **{table.name: {APP_ROLE: _READ_WRITE, MAINTENANCE_ROLE: _READ_WRITE} for table in TENANT_TABLES},
+    "embed_spaces": {APP_ROLE: frozenset({"SELECT", "INSERT"}), MAINTENANCE_ROLE: _READ_WRITE},
+    "alembic_version": {APP_ROLE: _READ, MAINTENANCE_ROLE: _READ},
+    "chunk_embeddings": {APP_ROLE: _READ, MAINTENANCE_ROLE: _READ},
 }

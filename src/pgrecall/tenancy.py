@@ -273,7 +273,8 @@ def wrapped(exc: BaseException) -> errors.PgRecallError:
     diag = getattr(exc, "diag", None)
     text = (diag.message_primary if diag is not None else None) or str(exc).split("\nDETAIL")[0].strip()
     hint = f" {diag.message_hint}" if diag is not None and diag.message_hint else ""
-    if state in ("40001", "40P01", "55P03"):
+    # 23503: the document or chunk that a write refers to was deleted between two of its statements.
+    if state in ("40001", "40P01", "55P03", "23503"):
         return errors.Conflict(f"{text}; nothing of this call was kept: call again")
     if state in ("42P01", "3F000", "42703") or (state in ("42704", "22023") and "role" in text):
         return errors.MigrationRequired(f"{text}; this database is not at this version's schema. Run: pgrecall db upgrade")

@@ -87,6 +87,13 @@ class Chunk:
         return hash((self.id, self.text))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredChunk(Chunk):
+    """A chunk as the tables hold it: `embedding` is what is stored, `norm` the length that the vector had as given."""
+
+    norm: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One search result.

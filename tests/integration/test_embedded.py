@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -25,31 +26,52 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded se
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only as root does the server run as another user")
 
 FAST = {"fsync": "off"}
-SOURCE = Path(embedded.__file__).parents[1]
-# One user of the server argv[1], in a process of its own: it says the server's pid, then waits for a line.
-USER = """
-import sys
+SOURCE = Path(embedded.__file__).parent
+# pgrecall.embedded without the rest of pgrecall, whose import costs each process a second.
+IMPORT = f"""
+import sys, types
+package = sys.modules["pgrecall"] = types.ModuleType("pgrecall")
+package.__path__ = [{str(SOURCE)!r}]
 from pgrecall import embedded
-server = embedded.start(sys.argv[1], settings={"fsync": "off"})
+"""
+# One user of the server argv[1], in a process of its own: it says the server's pid, then waits for a line.
+USER = f"""{IMPORT}
+server = embedded.start(sys.argv[1], settings={FAST})
 print(embedded.status(sys.argv[1]).pid, flush=True)
 sys.stdin.readline()
 """
 
 
+@contextmanager
+def folder() -> Iterator[Path]:
+    # Not tmp_path, which is 0700: as root, the server's user could not enter it.
+    path = Path(tempfile.mkdtemp(prefix="pgrecall-test-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    for version in (18, 16):
+        embedded.stop(path / "home", version=version)
+    shutil.rmtree(path)
+
+
 @pytest.fixture
 def base() -> Iterator[Path]:
-    # Not tmp_path, which is 0700: as root, the server's user could not enter it.
-    folder = Path(tempfile.mkdtemp(prefix="pgrecall-test-", dir="/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    for version in (18, 16):
-        embedded.stop(folder / "home", version=version)
-    shutil.rmtree(folder)
+    with folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Path]:
+    with folder() as path:
+        embedded.start(path / "home", settings=FAST).release()
+        yield path / "home"
 
 
 @pytest.fixture
-def home(base: Path) -> Path:
-    return base / "home"
+def home(installed: Path) -> Iterator[Path]:
+    """A home with data, and no server."""
+    assert not embedded.status(installed).running
+    yield installed
+    embedded.stop(installed)
 
 
 def query(server: embedded.EmbeddedServer, *statements: str) -> object:
@@ -63,7 +85,6 @@ def query(server: embedded.EmbeddedServer, *statements: str) -> object:
 def python(code: str, *arguments: object, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -85,8 +106,9 @@ def eventually(condition: object) -> bool:
 
 
 @pytest.mark.parametrize("version", [18, 16])
-def test_start_query_stop(home: Path, version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_query_stop(base: Path, version: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both majors start in a new home, keep their data, and are reached by their private socket alone."""
+    home = base / "home"
     monkeypatch.setenv("PGPORT", "6543")
     with embedded.start(home, version=version) as server:
         query(server, "CREATE EXTENSION vector", "CREATE TABLE kept AS SELECT 1")
@@ -103,8 +125,9 @@ def test_start_query_stop(home: Path, version: int, monkeypatch: pytest.MonkeyPa
         assert query(server, "SELECT count(*) FROM kept") == 1
 
 
-def test_status_and_stop_make_nothing(home: Path) -> None:
+def test_status_and_stop_make_nothing(base: Path) -> None:
     """To look at a server or to stop one that never was makes no folder."""
+    home = base / "home"
     assert embedded.status(home) == embedded.Status(
         False, 18, home / "pg18", home / "socket-18", pid=None, kept=False
     )
@@ -126,12 +149,10 @@ def test_uses_in_one_process(home: Path) -> None:
 
 def test_last_process_stops_it(home: Path) -> None:
     """A second process uses the first one's server, and the server ends with the second."""
-    with embedded.start(home, settings=FAST), python(USER, home) as other:
+    with embedded.start(home, settings=FAST) as first, python(USER, home) as other:
         assert other.stdout
         assert int(other.stdout.readline()) == embedded.status(home).pid
-        embedded.start(home).release()
-        for server in list(embedded._servers):
-            server.release()
+        first.release()
         assert embedded.status(home).running
         other.communicate("\n")
     assert not embedded.status(home).running
@@ -151,8 +172,8 @@ def test_killed_user(home: Path) -> None:
 
 def test_killed_postmaster_and_reused_pid(home: Path) -> None:
     """A killed Postgres recovers though its lock files name a stranger's process, which stays unharmed."""
-    server = embedded.start(home)
-    query(server, "CREATE TABLE kept AS SELECT 1")
+    server = embedded.start(home)  # with fsync
+    query(server, "CREATE TABLE survivor AS SELECT 1")
     pid = embedded.status(home).pid
     assert pid
     lock = embedded.status(home).socket / ".s.PGSQL.5432.lock"
@@ -165,7 +186,7 @@ def test_killed_postmaster_and_reused_pid(home: Path) -> None:
             file.write_text(stale.replace(str(pid), str(stranger.pid), 1))
         assert embedded.stop(home) is False
         with embedded.start(home) as again:
-            assert query(again, "SELECT count(*) FROM kept") == 1
+            assert query(again, "SELECT count(*) FROM survivor") == 1
         server.release()
         assert not embedded.status(home).running
         assert stranger.poll() is None
@@ -174,7 +195,7 @@ def test_killed_postmaster_and_reused_pid(home: Path) -> None:
 
 def test_kept_until_stopped(home: Path) -> None:
     """A kept server outlives its last user, holds none of that one's pipes, and ends with `stop`."""
-    code = "import sys\nfrom pgrecall import embedded\nembedded.start(sys.argv[1]).keep()"
+    code = IMPORT + "embedded.start(sys.argv[1]).keep()"
     with python(code, home) as up:
         up.communicate(timeout=30)
     assert up.returncode == 0
@@ -182,17 +203,17 @@ def test_kept_until_stopped(home: Path) -> None:
     with embedded.start(home) as server:
         query(server, "SELECT 1")
     assert embedded.status(home).running
-    server = embedded.start(home)
-    assert embedded.stop(home) is True
-    assert not embedded.status(home).kept
-    assert query(embedded.start(home), "SELECT 1") == 1  # the same process may start it again
-    for left in list(embedded._servers):
-        left.release()
+    with embedded.start(home):
+        assert embedded.stop(home) is True
+        assert not embedded.status(home).kept
+        with embedded.start(home) as again:  # the same process may start it again
+            assert query(again, "SELECT 1") == 1
     assert not embedded.status(home).running
 
 
-def test_sixteen_at_once(home: Path) -> None:
+def test_sixteen_at_once(base: Path) -> None:
     """Sixteen processes that start in an empty home all get one server, and it ends with the last."""
+    home = base / "home"
     users = [python(USER, home) for _ in range(16)]
     pids = {user.stdout.readline() for user in users if user.stdout}
     assert len(pids) == 1
@@ -371,7 +392,7 @@ def test_unprivileged_user(base: Path) -> None:
     """A user who is not root runs the server as itself, and needs no system user."""
     base.chmod(0o777)
     code = USER + "assert server.data.parent.stat().st_mode == 0o40700"
-    path = f"{SOURCE}{os.pathsep}{sysconfig.get_path('purelib')}"
+    path = sysconfig.get_path("purelib")
     options = {"user": "nobody", "group": "nogroup", "extra_groups": (), "env": {"PYTHONPATH": path}}
     for interpreter in (sys.executable, "/usr/bin/python3"):
         try:

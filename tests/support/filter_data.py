@@ -8,14 +8,15 @@ MISSING = object()  # no key at all
 # of SQLAlchemy or psycopg, as a path, or as an index into an array.
 KEYS = [
     "lang", "it's", 'say "hi"', "a.b.c", "schlüssel", "ключ", "🗝", "100%", "%s", "%(f0)s", "%%", ":f0",
-    "a::jsonb", "{x}", "{}", "$.a[*]", "back\\slash", "\\u0000", "0", "-1", "", " ", "line\nbreak", "contains",
-    "null", "'; DROP TABLE filter_rows; --",
+    "a::jsonb", "{x}", "{}", "$.a[*]", "back\\slash", "\\u0000", "0", "-1", "", " ", "line\nbreak",
+    "contains", "null", "'; DROP TABLE filter_rows; --",
 ]  # fmt: skip
 POOLS = {
     "str": [
         "", " ", "de", "DE", "Zebra", "zebra", "z", "éclair", "e\u0301clair", "ﬀ", "～", "\uffff", "😀", "𐀀",
         "a:b", ":f0", "c:\\new\\u0000", "\\", "100%", "50_50", "%(f0)s", "it's", '"', "' OR 1=1 --", "1",
-        "true", "null", "[]", '{"a": 1}', "line\nbreak", "'; DROP TABLE filter_rows; --", "tab\t", "\x01", "1e+23",
+        "true", "null", "[]", '{"a": 1}', "line\nbreak", "'; DROP TABLE filter_rows; --", "tab\t", "\x01",
+        "1e+23",
     ],
     "int": [0, 1, -1, 2, 10, 9, -10, 255, 2**31, 2**53, 2**53 + 1, 2**64, 10**23, 10**40, -(10**400)],
     "float": [

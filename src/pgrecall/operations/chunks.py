@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from .. import guards, wire
-from ..errors import InvalidInput
-from ..filters import Filter
-from ..jsonable import dumps
+from ..errors import FilterError, InvalidInput
+from ..filters import And, Compare, Filter, Not, Or
 from ..statements import deletes, reads
 from ..statements import registry as registry_sql
 from ..statements.reads import Where
 from ..tenancy import Gate
-from ..types import MAX_ID_BYTES, Chunk, DeleteReport, Distance, Document, EmbedSpace, Hit, Metadata, Vector, check_text
+from ..types import (
+    MAX_ID_BYTES,
+    Chunk,
+    DeleteReport,
+    Distance,
+    Document,
+    EmbedSpace,
+    Hit,
+    Metadata,
+    StoredChunk,
+    Vector,
+    check_text,
+)
+from .ingest import json_object
 from .registry import Place, refuse_space
 
 #: Rows of a page while a whole collection is read.
@@ -29,15 +41,17 @@ def whole_number(value: object, what: str, at_least: int) -> int:
 
 def id_array(ids: Sequence[str], what: str) -> wire.Binary:
     """Ids as a text[] parameter. Raises InvalidInput."""
-    if isinstance(ids, str):
-        raise InvalidInput(f"{what} is one string; expected a list of ids")
+    if isinstance(ids, str) or not isinstance(ids, Collection):
+        raise InvalidInput(f"{what} is {type(ids).__name__} {ids!r:.60}; expected a list of ids")
     return wire.text_array([check_text(i, f"one of {what}", MAX_ID_BYTES) for i in ids])
 
 
 def condition(
     filters: Filter | None, ids: Sequence[str] | None = None, doc_ids: Sequence[str] | None = None
 ) -> tuple[Where, dict[str, Any]]:
-    """A condition and the values that it binds."""
+    """A condition and the values that it binds. Raises InvalidInput, FilterError."""
+    if filters is not None and not isinstance(filters, Filter):
+        raise FilterError(f"filters is {type(filters).__name__}; expected a filter such as F.lang == 'de'")
     where = Where.of(filters, by_ids=ids is not None, by_documents=doc_ids is not None)
     return where, reads.params(
         where,
@@ -124,15 +138,27 @@ def listing(
         return [_chunk(row) for row in tx.last(statement, place.at(**values, **page))]
 
 
-def scan(gate: Gate, place: Place) -> Iterator[tuple[Chunk, float]]:
-    """Every chunk with its stored vector and the norm it had, page by page; each page is a transaction of its own."""
+def scan(gate: Gate, place: Place) -> Iterator[StoredChunk]:
+    """Every chunk with its stored vector, ordered by id, page by page; each page is a transaction of its own."""
     where, after = Where.of(None), ""
     while True:
         with gate.transaction(place.scope, "scan") as tx:
             statement = reads.listing(where, with_vectors=True, page=True)
             rows = tx.last(statement, place.at(limit=PAGE, offset=0, after=after))
-        for row in rows:
-            yield _chunk(row[:-1]), row[-1]
+        for chunk_id, text, metadata, doc_id, index, payload, vector, norm in rows:
+            yield StoredChunk(chunk_id, text, vector, doc_id, index, metadata, payload, norm)
+        if len(rows) < PAGE:
+            return
+        after = rows[-1][0]
+
+
+def scan_documents(gate: Gate, place: Place) -> Iterator[Document]:
+    """Every document, ordered by id, page by page; each page is a transaction of its own."""
+    after = ""
+    while True:
+        with gate.transaction(place.scope, "scan documents") as tx:
+            rows = tx.last(reads.DOCUMENTS, place.at(ids=None, limit=PAGE, offset=0, after=after))
+        yield from (Document(*row) for row in rows)
         if len(rows) < PAGE:
             return
         after = rows[-1][0]
@@ -143,7 +169,7 @@ def documents(gate: Gate, place: Place, *, limit: int, offset: int, ids: Sequenc
     page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}
     chosen = None if ids is None else id_array(ids, "ids")
     with gate.transaction(place.scope, "documents") as tx:
-        return [Document(*row) for row in tx.last(reads.DOCUMENTS, place.at(ids=chosen, **page))]
+        return [Document(*row) for row in tx.last(reads.DOCUMENTS, place.at(ids=chosen, after="", **page))]
 
 
 def count(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> int:
@@ -155,7 +181,7 @@ def count(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> int
 def retag(gate: Gate, place: Place, where: Where, values: dict[str, Any], metadata: Metadata, *, replace: bool) -> int:
     """Merge keys into (or replace) the metadata of matching chunks; returns how many changed."""
     refuse_everything(where)
-    new = dumps(dict(metadata), "the metadata")
+    new = json_object(metadata, "the metadata", "error")
 
     def body() -> int:
         with gate.transaction(place.scope, "retag") as tx:
@@ -166,39 +192,47 @@ def retag(gate: Gate, place: Place, where: Where, values: dict[str, Any], metada
 
 def refuse_everything(where: Where) -> None:
     """An empty condition would mean the whole collection, which is never what a caller meant by accident."""
-    if not where or _matches_all(where.tree):
+    if not (where.by_ids or where.by_documents) and (where.tree is None or _constant(where.tree) is True):
         raise InvalidInput("the filter is empty, and would match the whole collection; to delete all of it: drop()")
 
 
-def _matches_all(tree: Filter | None) -> bool:
-    return tree is not None and getattr(tree, "filters", None) == () and type(tree).__name__ == "And"
+def _constant(tree: Filter) -> bool | None:
+    """What a filter says of every row, where that follows from its form alone."""
+    if isinstance(tree, Compare):
+        return {"in": False, "nin": True}.get(tree.op) if tree.value == () else None
+    parts = [_constant(part) for part in tree.filters]
+    if isinstance(tree, Not):
+        return None if parts[0] is None else not parts[0]
+    decisive = isinstance(tree, Or)
+    if decisive in parts:
+        return decisive
+    return None if None in parts else not decisive
 
 
 def delete(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> DeleteReport:
     """Delete matching chunks with their vectors; their documents stay."""
     refuse_everything(where)
-    lock, vectors, chunks = (statement for statement in reads.delete(where))
 
     def body() -> DeleteReport:
-        params = place.at(**values)
         with gate.transaction(place.scope, "delete") as tx:
-            tx.rows(lock, params)
-            return DeleteReport(vectors=tx.count(vectors, params), chunks=tx.count(chunks, params))
+            return DeleteReport(*tx.last(reads.delete(where), place.at(**values))[0])
 
     return gate.retrying(body)
 
 
 def delete_documents(gate: Gate, place: Place, doc_ids: Sequence[str]) -> DeleteReport:
     """Delete documents with their chunks and vectors; unknown ids count as zero."""
-    where, values = condition(None, doc_ids=doc_ids)
-    if not doc_ids:
-        return DeleteReport()
-    lock, vectors, chunks = reads.delete(where)
+    asked = id_array(doc_ids, "doc_ids")
 
     def body() -> DeleteReport:
-        params = place.at(**values)
         with gate.transaction(place.scope, "delete document") as tx:
-            tx.many([(deletes.LOCK_DOCUMENTS, params), (lock, params)])
-            return DeleteReport(tx.count(vectors, params), tx.count(chunks, params), tx.count(deletes.DOCUMENTS, params))
+            # Only what was locked: a document that appears meanwhile is another call's.
+            held = [row[0] for row in tx.rows(deletes.LOCK_DOCUMENTS, place.at(doc_ids=asked))]
+            if not held:
+                return DeleteReport()
+            where, values = condition(None, doc_ids=held)
+            gone = (reads.delete(where), place.at(**values))
+            counts, documents = tx.many([gone, (deletes.DOCUMENTS, place.at(doc_ids=id_array(held, "doc_ids")))])
+            return DeleteReport(*counts[0], *documents[0])
 
     return gate.retrying(body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal, TypeAlias
@@ -12,9 +12,11 @@ from typing import Any, Literal, TypeAlias
 from .. import guards, wire
 from ..errors import Conflict, InvalidEmbedding, InvalidInput
 from ..jsonable import dumps
+from ..statements import reads
 from ..statements import writes as sql
+from ..statements.reads import Where
 from ..tenancy import Gate, Transaction
-from ..types import MAX_ID_BYTES, Chunk, Document, EmbedSpace, UpsertResult, check_text
+from ..types import MAX_ID_BYTES, Chunk, Document, EmbedSpace, StoredChunk, UpsertResult, check_text
 from .registry import Place, guard
 
 OnNul: TypeAlias = Literal["error", "strip"]
@@ -63,6 +65,11 @@ def _clean(text: object, what: str, on_nul: OnNul) -> str:
         if on_nul == "error":
             raise InvalidInput(f"{what} has a NUL character, which Postgres can't store; remove it, or pass on_nul='strip'")
         text = text.replace("\0", "")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as exc:
+            raise InvalidInput(f"{what} is not valid Unicode ({exc.reason}); repair the text first") from exc
     return text
 
 
@@ -93,13 +100,10 @@ def pack(chunks: Sequence[Chunk], target: Target) -> ChunkRows:
     texts, metadata, payloads, doc_ids, hashes = [], [], [], [], []
     for chunk, name in zip(chunks, names, strict=True):
         text = _clean(chunk.text, f"the text of {name}", on_nul)
-        try:
-            hashes.append(text_hash(text))
-        except UnicodeEncodeError as exc:
-            raise InvalidInput(f"the text of {name} is not valid Unicode ({exc.reason}); repair the text first") from exc
         texts.append(text)
-        metadata.append(_object(chunk.metadata, f"the metadata of {name}", on_nul))
-        payloads.append(None if chunk.payload is None else _object(chunk.payload, f"the payload of {name}", on_nul))
+        hashes.append(text_hash(text))
+        metadata.append(json_object(chunk.metadata, f"the metadata of {name}", on_nul))
+        payloads.append(None if chunk.payload is None else json_object(chunk.payload, f"the payload of {name}", on_nul))
         doc_ids.append(None if chunk.doc_id is None else check_text(chunk.doc_id, f"the doc_id of {name}", MAX_ID_BYTES))
         index = chunk.index
         if index is not None and (isinstance(index, bool) or not isinstance(index, int) or abs(index) > MAX_INDEX):
@@ -108,6 +112,9 @@ def pack(chunks: Sequence[Chunk], target: Target) -> ChunkRows:
     vectors: dict[str, Any] = {}
     if given:
         stored = guards.to_stored([g[0] for g in given], target.space, [g[2] for g in given])
+        for at, chunk in enumerate(c for c in chunks if c.embedding is not None):
+            if isinstance(chunk, StoredChunk) and chunk.norm is not None:
+                stored.norms[at] = chunk.norm
         vectors = {
             "ids": wire.text_array([g[1] for g in given]),
             "norms": wire.float4_array(stored.norms),
@@ -126,10 +133,18 @@ def pack(chunks: Sequence[Chunk], target: Target) -> ChunkRows:
     return ChunkRows(ids, doc_ids, values, hashes, [g[1] for g in given], vectors)
 
 
-def _object(value: object, what: str, on_nul: OnNul) -> str:
-    if not hasattr(value, "keys"):
+def json_object(value: object, what: str, on_nul: OnNul) -> str:
+    """A mapping of string keys as JSON text. Raises InvalidInput."""
+    if not isinstance(value, Mapping):
         raise InvalidInput(f"{what} is {type(value).__name__}; expected a mapping of string keys")
-    return dumps(value if isinstance(value, dict) else dict(value), what, on_nul=on_nul)  # type: ignore[call-overload]
+    return dumps(value if isinstance(value, dict) else dict(value), what, on_nul=on_nul)
+
+
+def several(values: object, what: str, *, or_async: bool = False) -> None:
+    """Refuse what is not an iterable of `what`, before any of it is read. Raises InvalidInput."""
+    kinds = (Iterable, AsyncIterable) if or_async else Iterable
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, kinds):
+        raise InvalidInput(f"{type(values).__name__} was given; expected an iterable of pgrecall.{what}, such as a list")
 
 
 def last_wins(chunks: Sequence[Chunk]) -> list[Chunk]:
@@ -156,19 +171,12 @@ def _write_documents(tx: Transaction, target: Target, documents: Sequence[Docume
         both = list(zip(part, what, strict=True))
         values = {
             "ids": wire.text_array([d.id for d in part]),
-            "sources": _texts([_optional(d.source, f"the source {w}", on_nul) for d, w in both]),
-            "uris": _texts([_optional(d.uri, f"the uri {w}", on_nul) for d, w in both]),
-            "hashes": _texts([_optional(d.content_hash, f"the content_hash {w}", on_nul) for d, w in both]),
-            "metadata": wire.jsonb_array([_object(d.metadata, f"the metadata {w}", on_nul) for d, w in both]),
+            "sources": wire.text_array([_optional(d.source, f"the source {w}", on_nul) for d, w in both]),
+            "uris": wire.text_array([_optional(d.uri, f"the uri {w}", on_nul) for d, w in both]),
+            "hashes": wire.text_array([_optional(d.content_hash, f"the content_hash {w}", on_nul) for d, w in both]),
+            "metadata": wire.jsonb_array([json_object(d.metadata, f"the metadata {w}", on_nul) for d, w in both]),
         }
         tx.count(sql.DOCUMENTS, target.place.at(**values))
-
-
-def _texts(values: list[str | None]) -> wire.Binary:
-    try:
-        return wire.text_array(values)
-    except UnicodeEncodeError as exc:
-        raise InvalidInput(f"a document's text {exc.object!r:.60} is not valid Unicode; repair it first") from exc
 
 
 def _write_chunks(
@@ -228,6 +236,8 @@ def embedded(gate: Gate, target: Target, chunks: Sequence[Chunk], embed: Embed, 
 
 def call_embed(gate: Gate, embed: Embed, texts: list[str]) -> Any:
     """Call a sync or async embedding function in the caller's mode; one vector a text, or InvalidEmbedding."""
+    if not callable(embed):
+        raise InvalidInput(f"embed is {type(embed).__name__}; expected a function from a list of texts to their vectors")
     vectors = embed(texts)
     if inspect.isawaitable(vectors):
         if not gate.is_async:
@@ -235,6 +245,10 @@ def call_embed(gate: Gate, embed: Embed, texts: list[str]) -> Any:
                 vectors.close()
             raise InvalidInput("the embedding function is asynchronous; call the store's a… methods, or give a synchronous one")
         vectors = gate.wait(vectors)
+    if not isinstance(vectors, Sized):
+        raise InvalidEmbedding(
+            f"the embedding function returned {type(vectors).__name__}; expected one vector for each of {len(texts)} texts"
+        )
     if len(vectors) != len(texts):
         raise InvalidEmbedding(f"the embedding function returned {len(vectors)} vectors for {len(texts)} texts; nothing was written")
     return vectors
@@ -348,9 +362,11 @@ def _write_group(
             text_config=target.text_config,
             canary=target.canary,
         )
+        # ON CONFLICT DO UPDATE locks each row, an unchanged one too: replacements of one document take turns here.
         _write_documents(tx, target, documents)
         if plan.replaces is not None:
-            tx.rows(sql.LOCK_DOCUMENT, target.place.at(doc_id=plan.replaces))
+            named = wire.text_array(sorted(set(group.ids or ())))
+            tx.rows(sql.LOCK_REPLACED, target.place.at(doc_id=plan.replaces, ids=named))
         for batch in group.batches:
             tally.changed |= _write_chunks(tx, target, last_wins(batch), held.text_config, known)
             done += len(batch)
@@ -359,7 +375,8 @@ def _write_group(
             if plan.progress is not None:
                 plan.progress(done, total)
         if plan.replaces is not None:
-            stale = target.place.at(doc_id=plan.replaces, ids=wire.text_array(sorted(set(tally.ids))))
-            tx.rows(sql.LOCK_STALE, stale)
-            tally.removed += tx.count(sql.DELETE_STALE, stale)
+            stale = Where.of(None, by_ids=True, by_documents=True, but_ids=True)
+            params = target.place.at(ids=named, doc_ids=wire.text_array([plan.replaces]))
+            [(_, removed)] = tx.rows(reads.delete(stale), params)
+            tally.removed += removed
     return tally

@@ -1,16 +1,16 @@
 """Deletes of whole documents, collections and tenants: leaf tables first, so that counts are exact and no cascade runs."""
 
 LOCK_DOCUMENTS = """
-WITH locked AS (
-  SELECT id FROM pgrecall.documents
-  WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND id = ANY (%(doc_ids)s::text[])
-  ORDER BY id COLLATE "C" FOR UPDATE)
-SELECT count(*) FROM locked
+SELECT id FROM pgrecall.documents
+WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND id = ANY (%(doc_ids)s::text[])
+ORDER BY id COLLATE "C" FOR UPDATE
 """
 
 DOCUMENTS = """
-DELETE FROM pgrecall.documents
-WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND id = ANY (%(doc_ids)s::text[])
+WITH gone AS (
+  DELETE FROM pgrecall.documents
+  WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND id = ANY (%(doc_ids)s::text[]) RETURNING 1)
+SELECT count(*) FROM gone
 """
 
 # FOR UPDATE waits for every writer of the collection (they hold FOR SHARE) and keeps new ones out.

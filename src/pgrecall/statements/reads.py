@@ -29,13 +29,16 @@ class Where:
 
     by_ids: bool
     by_documents: bool
+    but_ids: bool
     shape: Hashable
     tree: Filter | None = field(compare=False)
 
     @classmethod
-    def of(cls, filters: Filter | None, *, by_ids: bool = False, by_documents: bool = False) -> Where:
-        """The condition for these parts."""
-        return cls(by_ids, by_documents, None if filters is None else shape(filters), filters)
+    def of(
+        cls, filters: Filter | None, *, by_ids: bool = False, by_documents: bool = False, but_ids: bool = False
+    ) -> Where:
+        """The condition for these parts; `but_ids` turns the ids round: all but them."""
+        return cls(by_ids, by_documents, but_ids, None if filters is None else shape(filters), filters)
 
     def __bool__(self) -> bool:
         return self.by_ids or self.by_documents or self.tree is not None
@@ -63,7 +66,8 @@ def _here(table: sa.Table) -> list[sa.ColumnElement[bool]]:
 def _matching(where: Where) -> list[sa.ColumnElement[bool]]:
     conditions = []
     if where.by_ids:
-        conditions.append(chunks.c.id == sa.any_(sa.cast(_bound("ids"), ARRAY(sa.Text))))
+        ids = sa.cast(_bound("ids"), ARRAY(sa.Text))
+        conditions.append(chunks.c.id != sa.all_(ids) if where.but_ids else chunks.c.id == sa.any_(ids))
     if where.by_documents:
         conditions.append(chunks.c.doc_id == sa.any_(sa.cast(_bound("doc_ids"), ARRAY(sa.Text))))
     if where.tree is not None:
@@ -164,32 +168,36 @@ def retag(where: Where, *, replace: bool) -> str:
     """Change the metadata of matching chunks; their vectors are not touched."""
     new = sa.cast(_bound("new_metadata"), JSONB)
     value = new if replace else chunks.c.metadata.op("||")(new)
-    statement = sa.update(chunks).values(metadata=value).where(*_here(chunks), *_matching(where))
+    locked = _locked(where, key_share=True)
+    statement = sa.update(chunks).values(metadata=value).where(*_here(chunks), chunks.c.id == locked.c.id)
     return _text(statement.where(chunks.c.metadata.is_distinct_from(value)))
 
 
-@lru_cache(maxsize=512)
-def delete(where: Where) -> tuple[str, str, str]:
-    """Lock the matching chunks, then delete their vectors, then themselves: three statements, run in this order.
+def _locked(where: Where, *, key_share: bool = False) -> sa.CTE:
+    """The matching chunks, locked by id in code point order as every writer locks them."""
+    matching = sa.select(chunks.c.id).where(*_here(chunks), *_matching(where)).order_by(_code_points(chunks.c.id))
+    return matching.with_for_update(key_share=key_share).cte("locked").prefix_with("MATERIALIZED")
 
-    Chunks are locked before vectors, in the order of every writer; vectors go first, so that the counts are exact
-    and no cascade runs row by row.
+
+@lru_cache(maxsize=512)
+def delete(where: Where) -> str:
+    """Delete the matching chunks; returns one row, the counts of vectors and of chunks.
+
+    One statement, so that exactly the locked rows go: asked for again, the condition could match rows that were written
+    meanwhile, and take their locks in the wrong order. A chunk is locked before its vector, in the order of every
+    writer; vectors are deleted by name and not by the foreign key's cascade, which runs row by row and counts nothing.
     """
-    matching = (*_here(chunks), *_matching(where))
-    locked = (
-        sa.select(chunks.c.id).where(*matching).order_by(_code_points(chunks.c.id)).with_for_update().cte("locked")
-    )
-    vectors = sa.delete(chunk_vectors).where(*_here(chunk_vectors), chunk_vectors.c.chunk_id == chunks.c.id, *matching)
-    return (
-        _text(sa.select(sa.func.count()).select_from(locked)),
-        _text(vectors),
-        _text(sa.delete(chunks).where(*matching)),
-    )
+    locked = _locked(where)
+    counts = []
+    for table, key in ((chunk_vectors, chunk_vectors.c.chunk_id), (chunks, chunks.c.id)):
+        gone = sa.delete(table).where(*_here(table), key == locked.c.id).returning(sa.literal_column("1").label("one"))
+        counts.append(sa.select(sa.func.count()).select_from(gone.cte(f"gone_{table.name}")).scalar_subquery())
+    return _text(sa.select(*counts))
 
 
 DOCUMENTS = """
 SELECT id, source, uri, content_hash, metadata FROM pgrecall.documents
 WHERE tenant_id = %(tenant)s AND collection = %(collection)s
-  AND (%(ids)s::text[] IS NULL OR id = ANY (%(ids)s::text[]))
+  AND (%(ids)s::text[] IS NULL OR id = ANY (%(ids)s::text[])) AND id COLLATE "C" > %(after)s
 ORDER BY id COLLATE "C" LIMIT %(limit)s OFFSET %(offset)s
 """

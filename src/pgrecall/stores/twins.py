@@ -4,13 +4,14 @@
     count, acount = twins(_count)
 
 The plan checks its arguments without I/O and returns a function of a gate; the pair runs it through the sync or the
-async engine. Signatures and docstrings are the plan's.
+async engine. Signatures and docstrings are the plan's, with the work's result as the return type.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+import inspect
+from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from ..tenancy import Gate
@@ -33,7 +34,7 @@ S = TypeVar("S", bound=Runs)
 
 def twins(
     plan: Callable[Concatenate[S, P], Work[R]],
-) -> tuple[Callable[Concatenate[S, P], R], Callable[Concatenate[S, P], Awaitable[R]]]:
+) -> tuple[Callable[Concatenate[S, P], R], Callable[Concatenate[S, P], Coroutine[Any, Any, R]]]:
     """The synchronous and the asynchronous method of one plan."""
 
     @functools.wraps(plan)
@@ -45,7 +46,13 @@ def twins(
         return await self._arun(plan(self, *args, **kwargs))  # type: ignore[no-any-return]
 
     name = plan.__name__.lstrip("_")
-    for function, its_name in ((call, name), (acall, "a" + name)):
+    signature = inspect.signature(plan)
+    # What a caller gets is not the work but its result; annotations are strings here.
+    returns = signature.return_annotation.removeprefix("Work[").removesuffix("]")
+    faces: tuple[tuple[Any, str], ...] = ((call, name), (acall, "a" + name))
+    for function, its_name in faces:
         function.__name__ = its_name
         function.__qualname__ = plan.__qualname__.replace(plan.__name__, its_name)
+        function.__annotations__ = {**plan.__annotations__, "return": returns}
+        function.__signature__ = signature.replace(return_annotation=returns)
     return call, acall

@@ -22,6 +22,7 @@ from ..types import Chunk, DeleteReport, Document, EmbedSpace, Hit, Metadata, Up
 from .twins import R, Work, twins
 
 if TYPE_CHECKING:
+    from ..protocols import VectorStore
     from .database import Database
 
 
@@ -135,6 +136,8 @@ class PostgresVectorStore:
 
         Raises: InvalidInput, InvalidEmbedding, EmbedSpaceMismatch, TenantErased, Conflict, Unavailable.
         """
+        ingest.several(chunks, "Chunk", or_async=True)
+        ingest.several(documents, "Document")
         if commit_every is not None:
             chunk_ops.whole_number(commit_every, "commit_every", 1)
         plan = Plan(tuple(documents), embed or self._embed, commit_every, progress)
@@ -156,8 +159,13 @@ class PostgresVectorStore:
         Two replacements of one document at the same time leave one of the two, whole.
         Raises as `upsert` does; InvalidInput where a chunk names another document.
         """
+        ingest.several(chunks, "Chunk")
+        if not isinstance(document, Document):
+            raise InvalidInput(f"the document is {type(document).__name__}; expected pgrecall.Document")
         owned = []
         for chunk in chunks:
+            if not isinstance(chunk, Chunk):
+                raise InvalidInput(f"a chunk is {type(chunk).__name__}; expected pgrecall.Chunk")
             if chunk.doc_id not in (None, document.id):
                 raise InvalidInput(f"chunk {chunk.id!r:.80} names document {chunk.doc_id!r:.80}, not {document.id!r:.80}")
             owned.append(replace(chunk, doc_id=document.id))
@@ -200,24 +208,6 @@ class PostgresVectorStore:
         return lambda gate: chunk_ops.get(gate, self._place(gate), ids, with_embeddings=with_embeddings)
 
     get, aget = twins(_get)
-
-    def _list(
-        self,
-        filters: Filter | None = None,
-        *,
-        limit: int = 100,
-        offset: int = 0,
-        ids: Sequence[str] | None = None,
-        doc_ids: Sequence[str] | None = None,
-        with_embeddings: bool = False,
-    ) -> Work[list[Chunk]]:
-        """Chunks that match, ordered by id."""
-        where, values = chunk_ops.condition(filters, ids, doc_ids)
-        return lambda gate: chunk_ops.listing(
-            gate, self._place(gate), where, values, limit=limit, offset=offset, with_embeddings=with_embeddings
-        )
-
-    list, alist = twins(_list)
 
     def _documents(self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0) -> Work[list[Document]]:
         """Documents with their provenance, ordered by id."""
@@ -271,3 +261,26 @@ class PostgresVectorStore:
         return lambda gate: registry.drop_collection(gate, self._place(gate))
 
     drop, adrop = twins(_drop)
+
+    # Last: in the class body `list` is this method from here on.
+    def _list(
+        self,
+        filters: Filter | None = None,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+        with_embeddings: bool = False,
+    ) -> Work[list[Chunk]]:
+        """Chunks that match, ordered by id."""
+        where, values = chunk_ops.condition(filters, ids, doc_ids)
+        return lambda gate: chunk_ops.listing(
+            gate, self._place(gate), where, values, limit=limit, offset=offset, with_embeddings=with_embeddings
+        )
+
+    list, alist = twins(_list)
+
+
+if TYPE_CHECKING:
+    _: type[VectorStore] = PostgresVectorStore

@@ -1,0 +1,82 @@
+"""The command line: `pgrecall --help`. Commands live beside this file, one module for each group."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any
+
+import typer
+
+from . import collections, db, doctor, files, search, server, spaces, tenants
+from .session import MEANING, SHARED
+
+EPILOG = "\n\n".join(
+    [
+        "[bold]Examples[/]",
+        "[cyan]export PGRECALL_URL=$(pgrecall up)[/]   start the embedded server, and let it stay up",
+        "[cyan]pgrecall --url postgresql://owner@host/app db upgrade[/]   make or upgrade the tables",
+        "[cyan]pgrecall collections list -t acme[/]   what a tenant holds",
+        "[cyan]pgrecall search 'how many holidays?' -t acme -c handbook --embed my_models:embed[/]",
+        "[cyan]pgrecall export handbook -t acme -o handbook.jsonl[/]   and back: "
+        "[cyan]pgrecall import handbook.jsonl -t other[/]",
+        "[cyan]pgrecall doctor --json | jq .metrics[/]   numbers to watch",
+        "[bold]Exit codes[/]",
+        *(f"[cyan]{int(code)}[/]  {meaning}" for code, meaning in MEANING.items()),
+    ]
+)
+
+app = typer.Typer(
+    help="pgrecall: tenant-aware Postgres + pgvector memory for AI applications.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    # Its tracebacks would show the values of variables, and a URL holds a password.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"pgrecall {__version__}")
+        raise typer.Exit
+
+
+def _root(ctx: typer.Context, **shared: Any) -> None:
+    ctx.obj = {name: value for name, value in shared.items() if name in SHARED}
+
+
+_kinds: dict[str, Any] = {"ctx": typer.Context} | {name: kind for name, (kind, _) in SHARED.items()}
+_kinds["version"] = Annotated[
+    bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+]
+_root.__annotations__ = _kinds
+_root.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=kind,
+            default={"ctx": inspect.Parameter.empty, "version": False}.get(name, SHARED.get(name, (0, None))[1]),
+        )
+        for name, kind in _kinds.items()
+    ]
+)
+app.callback()(_root)
+
+_DATA, _RUN = "Data", "Database and server"
+for group in (tenants, collections, spaces):
+    app.add_typer(group.app, rich_help_panel=_DATA)
+search.register(app, _DATA)
+files.register(app, _DATA)
+app.add_typer(db.app, rich_help_panel=_RUN)
+doctor.register(app, _RUN)
+server.register(app, _RUN)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="pgrecall")

@@ -1,0 +1,290 @@
+"""What every command shares: the connection options, how it prints, how it fails, how it asks."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
+
+import typer
+
+from ..errors import (
+    EmbedSpaceMismatch,
+    InvalidInput,
+    NotFound,
+    PgRecallError,
+    TenantErased,
+)
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from rich.console import Console
+
+    from ..stores.database import Database, Tenant
+
+
+class Exit(IntEnum):
+    """How a command ends, for scripts."""
+
+    OK = 0
+    NO = 1
+    USAGE = 2
+    DATABASE = 3
+    REFUSED = 4
+
+
+MEANING = {
+    Exit.OK: "done",
+    Exit.NO: "the answer is no: not found, drift, the doctor found a failure",
+    Exit.USAGE: "the command or its input is wrong; nothing was done",
+    Exit.DATABASE: "the database can't be reached, is not set up for this, or failed",
+    Exit.REFUSED: "refused to protect data: another embedding model, a deleted tenant, a space in use, "
+    "a database not marked as development",
+}
+
+
+class Refused(PgRecallError):
+    """It could be done, but would destroy what it should not."""
+
+
+def exit_code(error: PgRecallError) -> Exit:
+    """The exit code for an error."""
+    if isinstance(error, NotFound):
+        return Exit.NO
+    if isinstance(error, InvalidInput):
+        return Exit.USAGE
+    if isinstance(error, EmbedSpaceMismatch | TenantErased | Refused):
+        return Exit.REFUSED
+    return Exit.DATABASE
+
+
+_PANEL = "Connection and output (before or after the command)"
+
+
+def _option(*names: str, help: str) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=_PANEL, show_default=False)
+
+
+#: Options of every command, accepted before it and after it.
+SHARED: dict[str, tuple[Any, Any]] = {
+    "url": (
+        Annotated[str | None, _option("--url", "-u", help="postgresql://… [dim](env PGRECALL_URL)[/]; without, "
+            "the embedded server")],
+        None,
+    ),
+    "admin_url": (
+        Annotated[str | None, _option("--admin-url", help="the owner's login: migrations, dropping spaces "
+            "[dim](env PGRECALL_ADMIN_URL)[/]; without, --url")],
+        None,
+    ),
+    "maintenance_url": (
+        Annotated[str | None, _option("--maintenance-url", help="the login for work across tenants "
+            "[dim](env PGRECALL_MAINTENANCE_URL)[/]; without, --url")],
+        None,
+    ),
+    "home": (
+        Annotated[str | None, _option("--home", help="folder of the embedded server [dim](env PGRECALL_HOME)[/]")],
+        None,
+    ),
+    "as_json": (Annotated[bool, _option("--json", help="JSON on stdout, and nothing else there")], False),
+}  # fmt: skip
+
+TenantOption: TypeAlias = Annotated[
+    str, typer.Option("--tenant", "-t", envvar="PGRECALL_TENANT", help="The tenant.", show_default=False)
+]
+YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A database to migrate: the owner's URL, and whether it is the embedded server's."""
+
+    url: sa.URL
+    embedded: bool
+
+
+@dataclass(slots=True)
+class Session:
+    """One run of one command."""
+
+    url: str | None = None
+    admin_url: str | None = None
+    maintenance_url: str | None = None
+    home: str | None = None
+    as_json: bool = False
+
+    def urls(self) -> tuple[str | None, str | None, str | None]:
+        """The application's, the owner's and maintenance's URL; all None where the embedded server is meant.
+
+        A URL on the command line never mixes with the environment's others, which may be for another database.
+        """
+        given = self.url or self.admin_url or self.maintenance_url
+        environ: dict[str, str] = {} if given else dict(os.environ)
+        url = self.url or environ.get("PGRECALL_URL") or None
+        if url is None and not given and not environ.get("PGRECALL_ADMIN_URL"):
+            return None, None, None
+        admin = self.admin_url or environ.get("PGRECALL_ADMIN_URL") or url
+        return url or admin, admin, self.maintenance_url or environ.get("PGRECALL_MAINTENANCE_URL") or url or admin
+
+    @contextmanager
+    def database(self) -> Iterator[Database]:
+        """Open the database as an application does. Raises: ConfigurationError, Unavailable."""
+        from ..stores.database import connect
+
+        url, admin, maintenance = self.urls()
+        with self.working("Starting the embedded Postgres…", when=url is None):
+            database = connect(url, admin_url=admin, maintenance_url=maintenance, home=self.home)
+        with database:
+            yield database
+
+    @contextmanager
+    def tenant(self, name: str) -> Iterator[Tenant]:
+        """One tenant of the database."""
+        with self.database() as database:
+            yield database.tenant(name)
+
+    @contextmanager
+    def owner(self) -> Iterator[Owner]:
+        """The database as its owner, not migrated on the way; an embedded server runs meanwhile."""
+        from .. import embedded
+        from ..engines import parse_url
+
+        admin = self.urls()[1]
+        if admin is not None:
+            yield Owner(parse_url(admin), embedded=False)
+            return
+        with self.working("Starting the embedded Postgres…"):
+            server = embedded.start(self.home)
+        with server:
+            yield Owner(parse_url(server.url), embedded=True)
+
+    def stdout(self) -> Console:
+        """Where results go."""
+        from rich.console import Console
+
+        # A pipe has no width: wide enough that ids are not broken, unless COLUMNS says.
+        wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+        return Console(highlight=False, width=wide, soft_wrap=False)
+
+    def stderr(self) -> Console:
+        """Where everything goes that is not a result."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False)
+
+    def emit(self, data: Any, show: Callable[[Console], None] | str) -> None:
+        """Print the result: `data` as JSON where that was asked for, else `show`."""
+        if self.as_json:
+            typer.echo(json.dumps(data, indent=2, default=_jsonable))
+        elif isinstance(show, str):
+            self.stdout().print(plain(show), markup=False, soft_wrap=True)
+        else:
+            show(self.stdout())
+
+    def note(self, text: str) -> None:
+        """Tell a human something beside the result."""
+        if not self.as_json:
+            self.stderr().print(plain(text), style="dim", markup=False, soft_wrap=True)
+
+    @contextmanager
+    def working(self, what: str, *, when: bool = True) -> Iterator[None]:
+        """Show on a terminal that something takes its time."""
+        if when and not self.as_json and sys.stderr.isatty():
+            with self.stderr().status(what):
+                yield
+        else:
+            yield
+
+    def confirm(self, what: str, *, yes: bool) -> None:
+        """Ask before something is destroyed. Raises InvalidInput where nobody is there to answer."""
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise InvalidInput(f"{what} asks first, and nobody is at the terminal to answer; add --yes")
+        typer.confirm(f"{what}. Go on?", abort=True, err=True)
+
+    def fail(self, error: PgRecallError) -> typer.Exit:
+        """Print an error as one line, or as JSON; returns what ends the command."""
+        if self.as_json:
+            typer.echo(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}, indent=2))
+        else:
+            from rich.text import Text
+
+            self.stderr().print(Text("Error: ", "bold red") + Text(plain(str(error))), soft_wrap=True)
+        return typer.Exit(exit_code(error))
+
+
+def plain(text: str) -> str:
+    """Text without control characters but newlines: what a document says must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Callable[[Console], None]:
+    """A plain table; numbers to the right, whole words folded, nothing cut off."""
+
+    def show(console: Console) -> None:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        for at, column in enumerate(columns):
+            number = bool(rows) and all(isinstance(row[at], int | float) for row in rows)
+            grid.add_column(column, justify="right" if number else "left", overflow="fold")
+        for row in rows:
+            grid.add_row(*(cell if isinstance(cell, Text) else Text(_shown(cell)) for cell in row))
+        console.print(grid)
+
+    return show
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if hasattr(value, "strftime"):
+        return str(value.strftime("%Y-%m-%d %H:%M"))
+    return plain(str(value))
+
+
+def _jsonable(value: object) -> object:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command: its first parameter is the Session, SHARED options are added, errors become exit codes."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(ctx: typer.Context, **arguments: Any) -> None:
+            shared = {key: arguments.pop(key) or (ctx.obj or {}).get(key) for key in SHARED}
+            session = Session(**shared)
+            try:
+                function(session, **arguments)
+            except PgRecallError as exc:
+                raise session.fail(exc) from exc
+
+        own = list(inspect.signature(function).parameters.values())[1:]
+        hints = get_type_hints(function, include_extras=True)
+        kinds = {"ctx": typer.Context} | {p.name: hints[p.name] for p in own}
+        kinds |= {key: kind for key, (kind, _) in SHARED.items()}
+        defaults = {p.name: p.default for p in own} | {key: default for key, (_, default) in SHARED.items()}
+        parameter = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [parameter(n, annotation=k, default=defaults.get(n, inspect.Parameter.empty)) for n, k in kinds.items()]
+        )
+        run.__annotations__ = kinds
+        app.command(name, **options)(run)
+        return function
+
+    return register

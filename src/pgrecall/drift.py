@@ -1,0 +1,176 @@
+"""What a live database has that `schema` does not declare, and the reverse: not of tables alone.
+
+Both sides are told in the same kind of sentence, one fact each, and compared as sets. Alembic's comparison
+knows no policies, grants, roles, storage and views, nor primary keys and checks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import dialect
+from sqlalchemy.schema import CreateIndex
+
+from . import schema
+
+_DIALECT: sa.Dialect = dialect()  # type: ignore[no-untyped-call]
+_ROLES = [schema.APP_ROLE, schema.MAINTENANCE_ROLE]
+
+_FACTS = """
+WITH relation AS (
+  SELECT c.*, relname = ANY (:tables) AS declared FROM pg_class c
+  WHERE relnamespace = to_regnamespace('pgrecall') AND relkind NOT IN ('i', 'I', 't', 'c')),
+securable AS (
+  SELECT relname AS name, relowner AS owner, coalesce(relacl, acldefault('r', relowner)) AS acl FROM relation
+  UNION ALL SELECT nspname, nspowner, coalesce(nspacl, acldefault('n', nspowner))
+    FROM pg_namespace WHERE nspname = 'pgrecall'
+  UNION ALL SELECT r.relname || '.' || a.attname, r.relowner, a.attacl
+    FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid)
+
+SELECT CASE WHEN relkind IN ('r', 'p') THEN format('table %s: row security %s', relname, CASE
+    WHEN NOT relrowsecurity THEN 'off' WHEN relforcerowsecurity THEN 'on, forced' ELSE 'on, not forced' END)
+  WHEN relkind = 'v' THEN format('view %s (%s): %s', relname, array_to_string(reloptions, ', '),
+    btrim(regexp_replace(pg_get_viewdef(oid, true), '\\s+', ' ', 'g')))
+  ELSE format('relation %s of kind %s', relname, relkind) END
+FROM relation
+
+UNION ALL SELECT format('column %s.%s: %s%s%s%s', r.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+  CASE WHEN a.attnotnull THEN ' NOT NULL' END,
+  CASE WHEN a.attgenerated <> '' THEN format(' GENERATED (%s)', pg_get_expr(d.adbin, d.adrelid))
+    WHEN a.attidentity <> '' THEN ' IDENTITY' ELSE ' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid) END,
+  CASE WHEN a.attstorage <> t.typstorage THEN ' STORAGE ' || CASE a.attstorage
+    WHEN 'm' THEN 'MAIN' WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' ELSE 'EXTENDED' END END)
+FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = r.oid AND d.adnum = a.attnum
+WHERE r.declared
+
+UNION ALL SELECT format('constraint %s on %s: %s', k.conname, r.relname, pg_get_constraintdef(k.oid, true))
+FROM relation r JOIN pg_constraint k ON k.conrelid = r.oid
+WHERE r.declared AND k.contype IN ('p', 'u', 'f', 'c', 'x')
+
+UNION ALL SELECT pg_get_indexdef(i.indexrelid, 0, true)
+FROM relation r JOIN pg_index i ON i.indrelid = r.oid
+WHERE r.declared AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid AND conrelid = r.oid)
+
+UNION ALL SELECT format('index %s is INVALID', i.indexrelid::regclass)
+FROM relation r JOIN pg_index i ON i.indrelid = r.oid
+WHERE NOT (i.indisvalid AND i.indisready AND i.indislive)
+
+UNION ALL SELECT format('trigger %s on %s', g.tgname, r.relname)
+FROM relation r JOIN pg_trigger g ON g.tgrelid = r.oid WHERE NOT g.tgisinternal
+
+UNION ALL SELECT format('%s policy %s on %s: %s to %s USING (%s) WITH CHECK (%s)',
+  CASE WHEN p.polpermissive THEN 'permissive' ELSE 'restrictive' END, p.polname, r.relname,
+  CASE p.polcmd WHEN '*' THEN 'ALL' WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
+    ELSE 'DELETE' END,
+  (SELECT string_agg(coalesce(o.rolname, 'PUBLIC'), ', ' ORDER BY o.rolname)
+    FROM unnest(p.polroles) AS member LEFT JOIN pg_roles o ON o.oid = member),
+  pg_get_expr(p.polqual, p.polrelid, true), pg_get_expr(p.polwithcheck, p.polrelid, true))
+FROM relation r JOIN pg_policy p ON p.polrelid = r.oid
+
+UNION ALL SELECT format('%s may %s on %s%s', coalesce(o.rolname, 'PUBLIC'), a.privilege_type, s.name,
+  CASE WHEN a.is_grantable THEN ', and grant it' END)
+FROM securable s, aclexplode(s.acl) a LEFT JOIN pg_roles o ON o.oid = a.grantee WHERE a.grantee <> s.owner
+
+UNION ALL SELECT format('%s owns %s', o.rolname, s.name)
+FROM securable s JOIN pg_roles o ON o.oid = s.owner WHERE o.rolname = ANY (:roles)
+
+UNION ALL SELECT format('role %s: %s', rolname, concat_ws(' ',
+  CASE WHEN rolcanlogin THEN 'LOGIN' ELSE 'NOLOGIN' END,
+  CASE WHEN rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END,
+  CASE WHEN rolbypassrls THEN 'BYPASSRLS' ELSE 'NOBYPASSRLS' END,
+  CASE WHEN rolcreatedb THEN 'CREATEDB' ELSE 'NOCREATEDB' END,
+  CASE WHEN rolcreaterole THEN 'CREATEROLE' ELSE 'NOCREATEROLE' END,
+  CASE WHEN rolreplication THEN 'REPLICATION' ELSE 'NOREPLICATION' END))
+FROM pg_roles WHERE rolname = ANY (:roles)
+
+UNION ALL SELECT format('role %s is a member of %s', o.rolname, above.rolname)
+FROM pg_auth_members m JOIN pg_roles o ON o.oid = m.member JOIN pg_roles above ON above.oid = m.roleid
+WHERE o.rolname = ANY (:roles)
+"""
+
+_VECTOR_SCHEMA = """
+SELECT quote_ident(n.nspname) || '.' FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname = 'vector'
+"""
+
+
+def differences(connection: sa.Connection) -> list[str]:
+    """How the connected database differs from what this version declares, a sentence each.
+
+    Reads catalogs only, so any login may ask. Covers tables, columns and their storage, constraints,
+    indexes (also whether they are INVALID), row security, policies, grants, views, triggers, and both roles
+    with their attributes and memberships.
+    """
+    home = connection.scalar(sa.text(_VECTOR_SCHEMA)) or "public."
+    tables = [table.name for table in schema.metadata.sorted_tables]
+    rows = connection.scalars(sa.text(_FACTS), {"tables": tables, "roles": _ROLES})
+    found = {_bare(fact, home) for fact in rows}
+    declared = {_bare(fact, home) for fact in _declared()}
+    return [
+        *(f"expected, not found: {fact}" for fact in sorted(declared - found)),
+        *(f"found, not expected: {fact}" for fact in sorted(found - declared)),
+    ]
+
+
+def _bare(fact: str, home: str) -> str:
+    """The sentence without the schemas that Postgres prints, or not, by the session's search path."""
+    return re.sub(rf"(?<![\w'\"])({schema.SCHEMA}\.|{re.escape(home)})", "", fact)
+
+
+def _declared() -> Iterator[str]:
+    tenant_tables = {table.name for table in schema.TENANT_TABLES}
+    for table in schema.metadata.sorted_tables:
+        secured = table.name in tenant_tables
+        yield f"table {table.name}: row security {'on, forced' if secured else 'off'}"
+        yield from map(_column, table.columns)
+        yield from map(_constraint, table.constraints)
+        yield from map(_index, table.indexes)
+        for name, (role, condition) in schema.POLICIES.items() if secured else ():
+            rule = f"USING ({condition}) WITH CHECK ({condition})"
+            yield f"permissive policy {name} on {table.name}: ALL to {role} {rule}"
+    yield "table alembic_version: row security off"
+    for view, query in schema.VIEWS.items():
+        yield f"view {view} (security_invoker=true): {query}"
+    for securable, grants in schema.GRANTS.items():
+        for role, privileges in grants.items():
+            yield from (f"{role} may {privilege} on {securable}" for privilege in privileges)
+    for role in _ROLES:
+        yield f"role {role}: NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION"
+
+
+def _column(column: sa.Column[Any]) -> str:
+    fact = f"column {column.table.name}.{column.name}: {column.type.compile(_DIALECT).lower()}"
+    fact += "" if column.nullable else " NOT NULL"
+    if column.computed is not None:
+        fact += f" GENERATED ({column.computed.sqltext})"
+    elif isinstance(column.server_default, sa.DefaultClause):
+        fact += f" DEFAULT {column.server_default.arg}"
+    storage = schema.STORAGE.get((column.table.name, column.name))
+    return f"{fact} STORAGE {storage}" if storage else fact
+
+
+def _constraint(constraint: sa.Constraint) -> str:
+    table = constraint.table.name
+    match constraint:
+        case sa.CheckConstraint():
+            text = f"CHECK ({constraint.sqltext})"
+        case sa.ForeignKeyConstraint():
+            there = ", ".join(element.column.name for element in constraint.elements)
+            text = f"FOREIGN KEY ({', '.join(constraint.column_keys)})"
+            text += f" REFERENCES {constraint.referred_table.name}({there})"
+            text += f" ON DELETE {constraint.ondelete}" if constraint.ondelete else ""
+        case sa.PrimaryKeyConstraint() | sa.UniqueConstraint():
+            kind = "UNIQUE" if isinstance(constraint, sa.UniqueConstraint) else "PRIMARY KEY"
+            text = f"{kind} ({', '.join(column.name for column in constraint.columns)})"
+        case _:
+            raise TypeError(f"{constraint!r} can't be compared")
+    return f"constraint {constraint.name or f'{table}_pkey'} on {table}: {text}"
+
+
+def _index(index: sa.Index) -> str:
+    text = str(CreateIndex(index).compile(dialect=_DIALECT))
+    return text if " USING " in text else text.replace(" (", " USING btree (", 1)

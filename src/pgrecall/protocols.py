@@ -1,0 +1,239 @@
+"""What callers depend on: the stores' verbs, whoever keeps the rows. Postgres is one implementation of them.
+
+Every verb has an asynchronous twin with an `a` before its name. The behaviour behind the signatures (what
+wins, what is refused, in which order rows come) is the contract suite's, `tests/contract`: a store that
+passes it can stand in for `PostgresVectorStore`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
+
+from .filters import Filter
+from .types import Chunk, DeleteReport, Document, Hit, Metadata, UpsertResult, Vector
+
+#: What a memory store remembers, and what a run store keeps. Their own value types come with their stores.
+FactT = TypeVar("FactT")
+RunStateT = TypeVar("RunStateT")
+
+
+@runtime_checkable
+class VectorStore(Protocol):
+    """Chunks and their vectors in one collection of one tenant, in one space."""
+
+    def upsert(self, chunks: Iterable[Chunk], *, documents: Iterable[Document] = ()) -> UpsertResult:
+        """Add or replace chunks by id, all or nothing.
+
+        Of two with one id the last wins; unchanged ones are left alone.
+        """
+        ...
+
+    def replace_document(self, document: Document, chunks: Iterable[Chunk]) -> UpsertResult:
+        """Put a document and exactly these chunks of it; others that it had are removed."""
+        ...
+
+    def query(
+        self,
+        vector: Vector,
+        top_k: int = 10,
+        filters: Filter | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """The `top_k` nearest chunks that match every condition, best first, ties by id."""
+        ...
+
+    def get(self, ids: Sequence[str], *, with_embeddings: bool = False) -> list[Chunk]:
+        """Chunks by id, in the order given; unknown ids are left out."""
+        ...
+
+    def documents(
+        self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0
+    ) -> list[Document]:
+        """Documents with their provenance, ordered by id."""
+        ...
+
+    def count(self, filters: Filter | None = None, *, doc_ids: Sequence[str] | None = None) -> int:
+        """How many chunks match; all without arguments."""
+        ...
+
+    def set_metadata(
+        self,
+        metadata: Metadata,
+        *,
+        ids: Sequence[str] | None = None,
+        filters: Filter | None = None,
+        doc_ids: Sequence[str] | None = None,
+        replace: bool = False,
+    ) -> int:
+        """Merge `metadata` into that of matching chunks, or `replace` it; returns how many changed."""
+        ...
+
+    def delete(self, ids: Sequence[str] | None = None, *, filters: Filter | None = None) -> DeleteReport:
+        """Delete chunks by ids, by filter, or by both; saying neither is an error."""
+        ...
+
+    def delete_by_doc_id(self, doc_id: str) -> DeleteReport:
+        """Delete a document with its chunks and their vectors; an unknown one counts as zero."""
+        ...
+
+    def drop(self) -> DeleteReport:
+        """Delete the collection with everything in it; NotFound where there is none."""
+        ...
+
+    async def aupsert(self, chunks: Iterable[Chunk], *, documents: Iterable[Document] = ()) -> UpsertResult:
+        """As `upsert`."""
+        ...
+
+    async def areplace_document(self, document: Document, chunks: Iterable[Chunk]) -> UpsertResult:
+        """As `replace_document`."""
+        ...
+
+    async def aquery(
+        self,
+        vector: Vector,
+        top_k: int = 10,
+        filters: Filter | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """As `query`."""
+        ...
+
+    async def aget(self, ids: Sequence[str], *, with_embeddings: bool = False) -> list[Chunk]:
+        """As `get`."""
+        ...
+
+    async def adocuments(
+        self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0
+    ) -> list[Document]:
+        """As `documents`."""
+        ...
+
+    async def acount(self, filters: Filter | None = None, *, doc_ids: Sequence[str] | None = None) -> int:
+        """As `count`."""
+        ...
+
+    async def aset_metadata(
+        self,
+        metadata: Metadata,
+        *,
+        ids: Sequence[str] | None = None,
+        filters: Filter | None = None,
+        doc_ids: Sequence[str] | None = None,
+        replace: bool = False,
+    ) -> int:
+        """As `set_metadata`."""
+        ...
+
+    async def adelete(
+        self, ids: Sequence[str] | None = None, *, filters: Filter | None = None
+    ) -> DeleteReport:
+        """As `delete`."""
+        ...
+
+    async def adelete_by_doc_id(self, doc_id: str) -> DeleteReport:
+        """As `delete_by_doc_id`."""
+        ...
+
+    async def adrop(self) -> DeleteReport:
+        """As `drop`."""
+        ...
+
+    async def alist(
+        self,
+        filters: Filter | None = None,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+        with_embeddings: bool = False,
+    ) -> list[Chunk]:
+        """As `list`."""
+        ...
+
+    # Last: in the class body `list` is this method from here on.
+    def list(
+        self,
+        filters: Filter | None = None,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+        with_embeddings: bool = False,
+    ) -> list[Chunk]:
+        """Chunks that match, ordered by id (code points)."""
+        ...
+
+
+@runtime_checkable
+class MemoryStore(Protocol[FactT]):
+    """Facts of one tenant: one live version for each (namespace, subject, kind, key)."""
+
+    def put_fact(self, fact: FactT) -> FactT:
+        """Remember a fact, superseding the live one of the same identity; returns it as stored."""
+        ...
+
+    def search_facts(
+        self,
+        *,
+        subject: str | None = None,
+        kind: str | None = None,
+        key: str | None = None,
+        filters: Filter | None = None,
+        query_vector: Vector | None = None,
+        limit: int = 10,
+    ) -> list[FactT]:
+        """Live facts that match every condition; nearest first where a vector is given."""
+        ...
+
+    def delete(self, fact_id: str | None = None, *, key: str | None = None) -> int:
+        """Forget a fact by id, or by a key that names one; returns how many."""
+        ...
+
+    async def aput_fact(self, fact: FactT) -> FactT:
+        """As `put_fact`."""
+        ...
+
+    async def asearch_facts(
+        self,
+        *,
+        subject: str | None = None,
+        kind: str | None = None,
+        key: str | None = None,
+        filters: Filter | None = None,
+        query_vector: Vector | None = None,
+        limit: int = 10,
+    ) -> list[FactT]:
+        """As `search_facts`."""
+        ...
+
+    async def adelete(self, fact_id: str | None = None, *, key: str | None = None) -> int:
+        """As `delete`."""
+        ...
+
+
+@runtime_checkable
+class RunStore(Protocol[RunStateT]):
+    """The states of one tenant's runs, by run id."""
+
+    def put(self, run_state: RunStateT) -> RunStateT:
+        """Keep a run's state; returns it as stored."""
+        ...
+
+    def get(self, run_id: str) -> RunStateT | None:
+        """The state of a run, or None."""
+        ...
+
+    async def aput(self, run_state: RunStateT) -> RunStateT:
+        """As `put`."""
+        ...
+
+    async def aget(self, run_id: str) -> RunStateT | None:
+        """As `get`."""
+        ...

@@ -1,0 +1,123 @@
+"""What revisions share, beside Alembic's `op`: what must stand before them, and how they see rows.
+
+Revisions that were released call these functions, so what they promise does not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from alembic import op
+
+# What revisions need but can't own: the schema (Alembic's version table lives in it), two roles, which belong
+# to the whole server, and pgvector. What is there is not tried: IF NOT EXISTS would still ask for the right
+# to create. What this login may not do is collected: one error names all that an administrator has to run.
+PREPARE = """
+DO $$
+DECLARE
+  app CONSTANT text[] := ARRAY['pgrecall_app', 'pgrecall_maintenance'];
+  wanted text[] := '{}';
+  refused text[] := '{}';
+  home text;
+  version text;
+  item text;
+BEGIN
+  IF current_setting('server_version_num')::int < 160000 THEN
+    RAISE EXCEPTION 'Postgres % is too old: pgrecall needs 16 or later', current_setting('server_version');
+  END IF;
+  IF to_regnamespace('pgrecall') IS NULL THEN
+    wanted := wanted || format('CREATE SCHEMA pgrecall AUTHORIZATION %I', current_user);
+  END IF;
+  FOREACH item IN ARRAY app LOOP
+    IF to_regrole(item) IS NULL THEN
+      wanted := wanted || format(
+        'CREATE ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION', item);
+    END IF;
+    -- Postgres gives the maker of a role ADMIN, but not SET: a plain CREATEROLE login grants it to itself.
+    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        AND (to_regrole(item) IS NULL OR NOT pg_has_role(current_user, item, 'SET')) THEN
+      wanted := wanted || format('GRANT %I TO %I WITH INHERIT FALSE, SET TRUE', item, current_user);
+    END IF;
+  END LOOP;
+  IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector') THEN
+    -- Named, because the first schema of a login's search path may be its own, or pgrecall's.
+    wanted := wanted || 'CREATE EXTENSION vector SCHEMA public'::text;
+  END IF;
+  FOREACH item IN ARRAY wanted LOOP
+    BEGIN
+      EXECUTE item;
+    EXCEPTION
+      -- Another upgrade, perhaps of another database, made it meanwhile.
+      WHEN duplicate_object OR duplicate_schema OR unique_violation THEN NULL;
+      -- Undefined: the role that could not be made is the one to grant.
+      WHEN insufficient_privilege OR undefined_object THEN refused := refused || item;
+      WHEN invalid_schema_name THEN
+        RAISE EXCEPTION 'this database has no schema public to install extension vector into'
+          USING HINT = 'Name one, and upgrade again: CREATE EXTENSION vector SCHEMA …;';
+      WHEN undefined_file OR feature_not_supported THEN
+        RAISE EXCEPTION 'extension vector is not available on this server'
+          USING HINT = 'Install pgvector 0.7 or later for this Postgres, then upgrade again.';
+    END;
+  END LOOP;
+  -- It may live in any schema: some hosts keep `extensions`.
+  SELECT n.nspname, e.extversion INTO home, version
+    FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
+  IF string_to_array(substring(version from '^[0-9]+[.][0-9]+'), '.')::int[] < ARRAY[0, 7] THEN
+    refused := refused || 'ALTER EXTENSION vector UPDATE'::text;
+  END IF;
+  home := coalesce(home, 'public');
+  FOREACH item IN ARRAY app LOOP
+    CONTINUE WHEN has_schema_privilege('public', home, 'USAGE')
+      OR to_regrole(item) IS NOT NULL AND has_schema_privilege(item, home, 'USAGE');
+    item := format('GRANT USAGE ON SCHEMA %I TO %I', home, item);
+    -- Asked before, because without the right to grant this would be a mere warning.
+    IF to_regrole(item) IS NOT NULL AND has_schema_privilege(home, 'USAGE WITH GRANT OPTION') THEN
+      EXECUTE item;
+    ELSE
+      refused := refused || item;
+    END IF;
+  END LOOP;
+  IF refused <> '{}' THEN
+    RAISE EXCEPTION 'login % may not do all that this upgrade needs', current_user
+      USING HINT = format(E'An administrator runs first, in database %I:\\n%s;\\n', current_database(),
+        array_to_string(refused, E';\\n'));
+  END IF;
+END $$
+"""
+
+# Also, no DDL waits long: whoever comes to its table after it would wait behind it.
+SETTINGS = """
+SELECT set_config('lock_timeout', '10s', true), set_config('search_path',
+  concat_ws(', ', 'pg_catalog', (SELECT quote_ident(n.nspname) FROM pg_extension e
+    JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector')), true)
+"""
+
+
+def prepare() -> None:
+    """Begin an upgrade: make what it needs, and find pgvector's types without naming their schema.
+
+    The error of a login that may not make it is the SQL that an administrator runs first.
+    """
+    op.execute(PREPARE)
+    op.execute(SETTINGS)
+
+
+def run(script: str) -> None:
+    """Run statements that end with a semicolon at the end of a line."""
+    for statement in filter(None, (part.strip() for part in script.split(";\n"))):
+        op.execute(statement)
+
+
+@contextmanager
+def unforced(*tables: str) -> Iterator[None]:
+    """Let the owner see these tables' rows within the block, which is within the revision's transaction.
+
+    FORCE ROW LEVEL SECURITY binds the owner too: without this an UPDATE touches no row, and a new foreign key
+    is validated over none.
+    """
+    for table in tables:
+        op.execute(f"ALTER TABLE pgrecall.{table} NO FORCE ROW LEVEL SECURITY")
+    yield
+    for table in tables:
+        op.execute(f"ALTER TABLE pgrecall.{table} FORCE ROW LEVEL SECURITY")

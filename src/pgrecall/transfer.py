@@ -1,0 +1,233 @@
+"""Export and import of a collection as JSON lines, with vectors and provenance; nothing is rounded.
+
+A file is one header, then documents, then chunks, then one line that counts them, so that a file that was cut
+off is noticed:
+
+    {"pgrecall": 1, "tenant": …, "collection": …, "space": {…}, "text_config": …, "fingerprint": …}
+    {"document": {"id": …, "source": …, "uri": …, "content_hash": …, "metadata": {…}}}
+    {"chunk": {"id": …, "text": …, "embedding": […], "doc_id": …, "index": …, "metadata": {…}, …}}
+    {"end": {"documents": …, "chunks": …}}
+
+Both are synchronous and work line by line: memory grows with the documents' number, not with the chunks'.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InvalidInput, NotFound
+from .operations import chunks as chunk_ops
+from .operations.ingest import Progress
+from .operations.registry import Place
+from .statements import registry as registry_sql
+from .tenancy import Gate
+from .types import Document, EmbedSpace, StoredChunk, UpsertResult
+
+if TYPE_CHECKING:
+    from .stores.database import Tenant
+    from .stores.vectors import PostgresVectorStore
+
+#: The format of the lines; a reader refuses those of a newer one.
+FORMAT = 1
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_TEXT: tuple[type, ...] = (str, type(None))
+_DOCUMENT: dict[str, tuple[type, ...]] = {
+    "id": (str,), "source": _TEXT, "uri": _TEXT, "content_hash": _TEXT, "metadata": (dict,),
+}  # fmt: skip
+_CHUNK: dict[str, tuple[type, ...]] = {
+    "id": (str,), "text": (str,), "embedding": (list,), "doc_id": _TEXT, "index": (int, type(None)),
+    "metadata": (dict,), "payload": (dict, type(None)), "norm": (int, float),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line of an export: where it came from, and what its vectors are."""
+
+    tenant: str
+    collection: str
+    space: EmbedSpace
+    text_config: str | None
+    fingerprint: npt.NDArray[np.float32] | None
+
+
+class _Record(NamedTuple):
+    line: int
+    kind: str
+    value: Any
+
+
+def export_lines(store: PostgresVectorStore) -> Iterator[str]:
+    """A store's whole collection as JSON lines, newlines included: ``file.writelines(export_lines(store))``.
+
+    Read page by page, each as it is at that moment: of what others write meanwhile, some may be left out.
+    Raises: NotFound, at once, where the collection does not exist; Unavailable.
+    """
+    return store._run(lambda gate: _export(gate, store._place(gate)))
+
+
+def _export(gate: Gate, place: Place) -> Iterator[str]:
+    with gate.transaction(place.scope, "collection") as tx:
+        rows = tx.last(registry_sql.COLLECTION, place.at())
+    if not rows:
+        raise NotFound(f"collection {place.collection!r} does not exist")
+    fingerprint, text_config, *space = rows[0]
+    header = {
+        "pgrecall": FORMAT,
+        "tenant": place.scope.tenant,
+        "collection": place.collection,
+        "space": asdict(EmbedSpace(*space)),
+        "text_config": text_config,
+        "fingerprint": None if fingerprint is None else _exact(fingerprint),
+    }
+    return (_encode(record) + "\n" for record in chain([header], _body(gate, place)))
+
+
+def _body(gate: Gate, place: Place) -> Iterator[dict[str, Any]]:
+    counts = {"documents": 0, "chunks": 0}
+    for document in chunk_ops.scan_documents(gate, place):
+        counts["documents"] += 1
+        yield {"document": asdict(document)}
+    for chunk in chunk_ops.scan(gate, place):
+        if chunk.embedding is None:
+            continue  # its vector is being made anew in another space: nothing to search it by
+        counts["chunks"] += 1
+        value = {name: getattr(chunk, name) for name in _CHUNK}
+        yield {"chunk": value | {"embedding": _exact(chunk.embedding)}}
+    yield {"end": counts}
+
+
+def _exact(values: Any) -> list[float]:
+    """Single precision as floats of that very value; Postgres prints no more digits than tell them apart."""
+    return np.asarray(values, dtype=np.float32).tolist()  # type: ignore[no-any-return]
+
+
+def import_lines(
+    tenant: Tenant,
+    lines: Iterable[str | bytes],
+    collection: str | None = None,
+    *,
+    commit_every: int | None = None,
+    progress: Progress | None = None,
+) -> UpsertResult:
+    """Read the lines of an export into a tenant's `collection` (the exported one's name where None).
+
+    What comes back is what was exported, bit for bit: vectors and their norms, texts, metadata, provenance,
+    and, for a collection that is new, its space, full text and model's fingerprint. One that exists keeps its
+    own settings, and takes the chunks as an upsert does. All or nothing, unless `commit_every` says after how
+    many chunks to commit. `progress(chunks done, None)` is called after each batch.
+
+    Raises: InvalidInput naming the line, EmbedSpaceMismatch and FingerprintMismatch where the collection
+    exists with another space or model, TenantErased, Unavailable.
+    """
+    records = _records(lines)
+    header = _header(next(records, None))
+    documents, first = [], None
+    for record in records:
+        if record.kind != "document":
+            first = record
+            break
+        documents.append(Document(**_fields(record, _DOCUMENT)))
+    rest = records if first is None else chain([first], records)
+    name = collection if collection is not None else header.collection
+    known = tenant.collection(name)
+    text_config = header.text_config if known is None else None
+    store = tenant.vectors(name, header.space, text_config=text_config)
+    store._canary = header.fingerprint
+    chunks = _chunks(rest, header.space.dim, len(documents))
+    return store.upsert(chunks, documents=documents, commit_every=commit_every, progress=progress)
+
+
+def read_header(line: str | bytes) -> Header:
+    """The first line of an export. Raises InvalidInput."""
+    return _header(next(_records([line]), None))
+
+
+def _records(lines: Iterable[str | bytes]) -> Iterator[_Record]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as exc:
+            at = f" at character {exc.colno}" if isinstance(exc, json.JSONDecodeError) else ""
+            why = exc.msg if isinstance(exc, json.JSONDecodeError) else str(exc)
+            raise InvalidInput(f"line {number} is not JSON: {why}{at}") from exc
+        if isinstance(record, dict) and "pgrecall" in record:
+            yield _Record(number, "header", record)
+        elif isinstance(record, dict) and len(record) == 1:
+            yield _Record(number, *next(iter(record.items())))
+        else:
+            raise InvalidInput(f"line {number} is {line[:60]!r}; expected one document or one chunk")
+
+
+def _header(record: _Record | None) -> Header:
+    if record is None or record.kind != "header":
+        raise InvalidInput('the file does not begin with the header of an export, {"pgrecall": 1, …}')
+    value = record.value
+    if value["pgrecall"] != FORMAT:
+        found = f"format {value['pgrecall']!r:.20}, this version reads {FORMAT}"
+        raise InvalidInput(f"line {record.line}: the export has {found}; upgrade pgrecall")
+    try:
+        space = EmbedSpace(**value["space"])
+        fingerprint = value["fingerprint"]
+        kept = None if fingerprint is None else np.asarray(fingerprint, dtype=np.float32)
+        if kept is not None and kept.shape != (space.dim,):
+            raise ValueError("the fingerprint is no vector of the space")
+        return Header(value["tenant"], value["collection"], space, value["text_config"], kept)
+    except (KeyError, TypeError, ValueError) as exc:
+        why = f"{type(exc).__name__}: {exc}"
+        raise InvalidInput(f"line {record.line}: the header can't be read ({why})") from exc
+
+
+def _fields(record: _Record, expected: dict[str, tuple[type, ...]]) -> dict[str, Any]:
+    where = f"line {record.line}: the {record.kind}"
+    if not isinstance(record.value, dict) or record.value.keys() != expected.keys():
+        found = sorted(record.value) if isinstance(record.value, dict) else type(record.value).__name__
+        raise InvalidInput(f"{where} has {found}; expected the fields {', '.join(expected)}")
+    for name, kinds in expected.items():
+        value = record.value[name]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise InvalidInput(f"{where}'s {name} is {value!r:.40}; expected {wanted}")
+    return record.value
+
+
+def _chunks(records: Iterable[_Record], dim: int, documents: int) -> Iterator[StoredChunk]:
+    counts, ended = {"documents": documents, "chunks": 0}, False
+    for record in records:
+        where = f"line {record.line}"
+        if ended:
+            raise InvalidInput(f"{where} comes after the end of the export")
+        if record.kind == "chunk":
+            counts["chunks"] += 1
+            yield _chunk(record, dim)
+        elif record.kind == "end":
+            ended = True
+            if record.value != counts:
+                raise InvalidInput(f"{where}: {record.value} were exported, but {counts} are here")
+        else:
+            raise InvalidInput(f"{where} is a {record.kind!r:.40}; expected documents first, then chunks")
+    if not ended:
+        raise InvalidInput(f"the file was cut off: it ends without its last line, after {counts}")
+
+
+def _chunk(record: _Record, dim: int) -> StoredChunk:
+    fields = _fields(record, _CHUNK)
+    where = f"line {record.line}: the chunk's"
+    if not all(type(value) is float or type(value) is int for value in fields["embedding"]):
+        raise InvalidInput(f"{where} embedding has something that is not a number")
+    if (length := len(fields["embedding"])) != dim:
+        raise InvalidInput(f"{where} embedding has {length:,} numbers; its space has {dim:,} dimensions")
+    norm = fields["norm"]
+    if not np.finfo(np.float32).smallest_subnormal <= norm <= np.finfo(np.float32).max:
+        raise InvalidInput(f"{where} norm is {norm!r:.40}; expected the length of a vector")
+    return StoredChunk(**fields | {"embedding": np.asarray(fields["embedding"], dtype=np.float64)})

@@ -1,0 +1,80 @@
+"""Ingest: 384 dims, about 500 characters of text, metadata, ten chunks a document, in transactions of 1,000 chunks.
+
+pgrecall and the hand-written ways take turns batch by batch, each into a database of its own that was never analyzed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import numpy as np
+
+import pgrecall
+
+from . import data
+from .handwritten import COLLECTION, Writer
+from .harness import Bench, Figure, by_turns, dsn, ratio, say
+
+BATCH = 1_000
+TENANT = "acme"
+#: LangChain's PGVectorStore 0.0.19 on the machine of docs/benchmarks.md (LlamaIndex's: 400), without full text.
+PEER_ROWS_PER_SECOND = 620
+HAND = ("unnest", "executemany", "copy")
+OURS = ("pgrecall", "pgrecall, float lists")
+
+
+def run(bench: Bench) -> list[Figure]:
+    """Without and with full text."""
+    chunks = list(data.chunks(5_000 if bench.quick else 20_000))
+    batches = [chunks[i : i + BATCH] for i in range(0, len(chunks), BATCH)]
+    figures: list[Figure] = []
+    for text_config in (None, "english"):
+        figures += _compare(bench, batches, text_config)
+    return figures
+
+
+def _compare(bench: Bench, batches: list[list[pgrecall.Chunk]], text_config: str | None) -> list[Figure]:
+    label = "no full text" if text_config is None else "full text"
+    as_lists = [
+        [dataclasses.replace(c, embedding=np.asarray(c.embedding).tolist()) for c in batch] for batch in batches
+    ]
+    rounds = len(batches)
+    took: dict[str, list[float]] = {name: [] for name in (*OURS, *HAND)}
+    for repeat in range(1 if bench.quick else 3):
+        say(f"  {label}, repeat {repeat + 1}")
+        with ExitStack() as stack:
+            systems: dict[str, Callable[[int], object]] = {}
+            for name, given in ((OURS[0], batches), (OURS[1], as_lists)):
+                store = _store(bench, stack, text_config)[0]
+                systems[name] = lambda turn, store=store, given=given: store.upsert(given[turn])
+            for way in HAND:
+                _, address, space_id = _store(bench, stack, text_config)
+                writer = Writer(address, TENANT, space_id, way, text_config)
+                stack.callback(writer.connection.close)
+                systems[way] = lambda turn, writer=writer: writer.write(batches[turn])
+            for name, seconds in by_turns(systems, rounds).items():
+                took[name] += seconds
+    speed = {name: BATCH / statistics.median(seconds) for name, seconds in took.items()}
+    best = max(("unnest", "executemany"), key=lambda way: speed[way])
+    peers = 20 if text_config is None else 10
+    return [
+        *(Figure(f"{label}: {name}", speed[name], "rows/s") for name in took),
+        Figure(f"{label}: pgrecall / best by hand ({best})", ratio(took[best], took[OURS[0]]), "", at_least=0.7),
+        Figure(f"{label}: float lists / best by hand ({best})", ratio(took[best], took[OURS[1]]), ""),
+        Figure(f"{label}: pgrecall / COPY", ratio(took["copy"], took[OURS[0]]), ""),
+        Figure(f"{label}: pgrecall / peers", speed[OURS[0]] / PEER_ROWS_PER_SECOND, "times", at_least=peers),
+    ]
+
+
+def _store(
+    bench: Bench, stack: ExitStack, text_config: str | None
+) -> tuple[pgrecall.PostgresVectorStore, str, int]:
+    """A store in a fresh database, where its tenant, space and collection stand already."""
+    url = stack.enter_context(bench.database())
+    db = stack.enter_context(pgrecall.connect(url))
+    store = db.tenant(TENANT).vectors(COLLECTION, data.SPACE, text_config=text_config)
+    store.upsert([])
+    return store, dsn(url), db.add_space(data.SPACE)

@@ -1,0 +1,60 @@
+"""Peak memory of a client that ingests 100,000 chunks from a generator, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+
+import pgrecall
+
+from . import data
+from .handwritten import COLLECTION
+from .harness import Bench, Figure
+
+LIMIT_MB = 300
+_URL = "PGRECALL_BENCH_URL"
+
+
+def run(bench: Bench) -> list[Figure]:
+    """All or nothing, and in commits of 5,000."""
+    count = 20_000 if bench.quick else 100_000
+    figures: list[Figure] = []
+    for label, commit_every in (("all or nothing", 0), ("commit_every=5000", 5_000)):
+        with bench.database() as url:
+            environment = os.environ | {_URL: url.render_as_string(hide_password=False)}
+            command = [sys.executable, "-m", __spec__.name, str(count), str(commit_every)]
+            done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout)
+        figures += [
+            Figure(f"{count:,} chunks, {label}: peak resident", found["peak_mb"], "MB", at_most=LIMIT_MB),
+            Figure(f"{count:,} chunks, {label}: before the first chunk", found["start_mb"], "MB"),
+            Figure(f"{count:,} chunks, {label}: with making them", found["rows_s"], "rows/s"),
+        ]
+    return figures
+
+
+def _peak_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def main() -> None:
+    """The child: ingest, print what it took."""
+    count, commit_every = int(sys.argv[1]), int(sys.argv[2])
+    with pgrecall.connect(os.environ[_URL]) as db:
+        store = db.tenant("acme").vectors(COLLECTION, data.SPACE)
+        data.sentences()
+        start, started = _peak_mb(), time.perf_counter()
+        store.upsert(data.chunks(count), commit_every=commit_every or None)
+        took = time.perf_counter() - started
+        if (stored := store.count()) != count:
+            raise AssertionError(f"{stored:,} of {count:,} chunks were stored")
+    print(json.dumps({"peak_mb": _peak_mb(), "start_mb": start, "rows_s": count / took}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Who may migrate, what an administrator must do first where a login may not, and who may run."""
+
+from __future__ import annotations
+
+import pytest
+from support.data import chunks
+
+import pgrecall
+from pgrecall import ConfigurationError, F, migrate
+
+
+def everyday_verbs_work(url):
+    """Upsert, query and delete as this login."""
+    with pgrecall.connect(url) as database:
+        store = database.tenant("acme").vectors("handbook", pgrecall.EmbedSpace("test", "eight", 8))
+        made = chunks(10)
+        assert store.upsert(made).written == 10
+        assert store.query(made[3].embedding, 1, F.n == 3)[0].chunk_id == "c0003"
+        assert store.delete(["c0003"])["chunks"] == 1
+        assert store.query(made[3].embedding, 1, F.n == 3) == []
+
+
+def refusal(url):
+    """The SQL that an upgrade asks an administrator for, exactly as the error prints it."""
+    with pytest.raises(
+        ConfigurationError, match="login .* may not do all that this upgrade needs"
+    ) as refused:
+        migrate.upgrade(url)
+    said = str(refused.value)
+    assert f"An administrator runs first, in database {url.database!r}:\n".replace("'", '"', 1)[:45] in said
+    return said.partition(":\n")[2]
+
+
+def test_a_plain_createrole_owner_migrates_and_grants_itself_its_roles(new_owner, bare, run):
+    """Postgres gives the maker of a role no right to act as it, so the migration takes it, and only that."""
+    url = new_owner("owner", "CREATEROLE")
+    run(bare.set(database=url.database), "CREATE EXTENSION vector")
+    migrate.upgrade(url)
+    migrate.check(url)
+    member = """SELECT DISTINCT roleid::regrole::text FROM pg_auth_members
+    WHERE member = 'owner'::regrole AND set_option AND NOT inherit_option ORDER BY 1"""
+    assert run(url, member) == [("pgrecall_app",), ("pgrecall_maintenance",)]
+    everyday_verbs_work(url)
+
+
+def test_a_login_that_owns_nothing_runs_and_can_not_migrate(new_owner, bare, run):
+    """What the application needs is membership of pgrecall_app, and nothing beside it."""
+    url = new_owner("owner", "CREATEROLE")
+    run(bare.set(database=url.database), "CREATE EXTENSION vector")
+    migrate.upgrade(url)
+    run(url, "CREATE ROLE app LOGIN; GRANT pgrecall_app TO app WITH INHERIT FALSE, SET TRUE")
+    app = url.set(username="app")
+    everyday_verbs_work(app)
+    with pytest.raises(ConfigurationError):
+        migrate.downgrade(app, "base")
+    migrate.check(url)
+
+
+ROLE = "CREATE ROLE {} NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION;"
+GRANT = "GRANT {} TO plain WITH INHERIT FALSE, SET TRUE;"
+ROLES = [line.format(role) for role in ("pgrecall_app", "pgrecall_maintenance") for line in (ROLE, GRANT)]
+GRANTS = ROLES[1::2]
+MAKE_ROLES = "CREATE ROLE pgrecall_app; CREATE ROLE pgrecall_maintenance;"
+ELSEWHERE = "CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions;"
+USAGE = [f"GRANT USAGE ON SCHEMA extensions TO {role};" for role in ("pgrecall_app", "pgrecall_maintenance")]
+
+
+@pytest.mark.parametrize(
+    ("before", "owns", "asked"),
+    [
+        ("", True, [*ROLES, "CREATE EXTENSION vector SCHEMA public;"]),
+        ("CREATE EXTENSION vector;", True, ROLES),
+        (MAKE_ROLES, True, [*GRANTS, "CREATE EXTENSION vector SCHEMA public;"]),
+        (f"{MAKE_ROLES} {' '.join(GRANTS)}", True, ["CREATE EXTENSION vector SCHEMA public;"]),
+        (f"{ELSEWHERE} {MAKE_ROLES} {' '.join(GRANTS)}", True, USAGE),
+        # USAGE without the right to pass it on: Postgres would only warn.
+        (f"{ELSEWHERE} GRANT USAGE ON SCHEMA extensions TO plain;", True, [*ROLES, *USAGE]),
+        (
+            "",
+            False,
+            ["CREATE SCHEMA pgrecall AUTHORIZATION plain;", *ROLES, "CREATE EXTENSION vector SCHEMA public;"],
+        ),
+    ],
+    ids=[
+        "nothing",
+        "roles",
+        "grants and extension",
+        "extension",
+        "usage",
+        "roles and usage",
+        "not the owner",
+    ],
+)
+def test_what_a_plain_owner_may_not_do_is_asked_of_an_administrator(
+    new_owner, bare, run, before, owns, asked
+):
+    """The error is the missing SQL, all of it and no more; run as printed, it makes the upgrade succeed."""
+    url = new_owner("plain", owns=owns)
+    admin = bare.set(database=url.database)
+    if before:
+        run(admin, before)
+    statements = refusal(url)
+    assert statements.splitlines() == asked
+    assert run(admin, "SELECT to_regnamespace('pgrecall')") == [(None,)]
+    run(admin, statements)
+    migrate.upgrade(url)
+    migrate.check(url)
+    everyday_verbs_work(url)
+
+
+def test_the_extension_may_live_in_another_schema(new_database, run):
+    """Some hosts keep extensions aside: migration, store and drift check find pgvector there."""
+    url = new_database()
+    run(url, 'CREATE SCHEMA "Extensions"; CREATE EXTENSION vector SCHEMA "Extensions"')
+    migrate.upgrade(url)
+    migrate.check(url)
+    everyday_verbs_work(url)
+
+
+def test_a_login_named_like_the_schema_migrates(new_owner, run):
+    """Postgres puts a login's own schema first in its search path, and "pgrecall" is a likely name for an owner."""
+    url = new_owner("pgrecall", "SUPERUSER")
+    migrate.upgrade(url)
+    assert run(
+        url,
+        "SELECT current_schema(), extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'",
+    ) == [("pgrecall", "public")]
+    migrate.check(url)
+    everyday_verbs_work(url)
+
+
+def test_without_a_schema_public_the_upgrade_says_what_to_name(new_database, run):
+    """Where the extension shall live is not guessed."""
+    url = new_database()
+    run(url, "DROP SCHEMA public")
+    with pytest.raises(ConfigurationError, match="no schema public .* CREATE EXTENSION vector SCHEMA"):
+        migrate.upgrade(url)

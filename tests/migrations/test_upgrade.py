@@ -1,0 +1,163 @@
+"""Up, down and up again, on empty and on filled databases, alone and with others at the same moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+import pgrecall
+from pgrecall import ConfigurationError, InvalidInput, MigrationRequired, drift, migrate, schema
+
+OBJECTS = """
+SELECT relname::text FROM pg_class WHERE relnamespace = 'pgrecall'::regnamespace
+UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'pgrecall'::regnamespace
+UNION ALL SELECT typname FROM pg_type WHERE typnamespace = 'pgrecall'::regnamespace AND typtype <> 'c' AND typcategory <> 'A'
+ORDER BY 1
+"""
+
+
+def differences(url):
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return drift.differences(connection)
+
+
+def test_an_empty_database_is_brought_to_what_this_version_declares(new_database):
+    """One upgrade makes everything; a second one finds nothing to do."""
+    url = new_database()
+    assert migrate.pending(url)[0][0] == "0001"
+    with pytest.raises(MigrationRequired, match="at revision base, .* Run: pgrecall db upgrade"):
+        migrate.check(url)
+    assert migrate.upgrade(url) == (None, schema.REVISION)
+    assert migrate.upgrade(url) == (schema.REVISION, schema.REVISION)
+    assert migrate.pending(url) == []
+    migrate.check(url)
+    assert differences(url) == []
+
+
+def test_the_code_reads_the_newest_revision():
+    """`schema.REVISION`, which the runtime compares with, is the head of the revisions that ship with it."""
+    assert migrate.head() == schema.REVISION
+
+
+def test_up_down_up_leaves_no_difference(new_database, dump):
+    """A downgrade undoes its upgrade wholly, so that a second upgrade meets what the first one met."""
+    url = new_database()
+    migrate.upgrade(url)
+    first = dump(url)
+    assert sum(line.startswith("CREATE TABLE pgrecall.") for line in first) == 7
+    migrate.downgrade(url, "base")
+    migrate.upgrade(url)
+    assert dump(url) == first
+
+
+def test_a_downgrade_of_a_filled_database_leaves_the_version_table_alone(new_database, run, fill):
+    """Tables go with their rows, and nobody keeps a right; schema, roles and extension stay, as others may use them."""
+    url = new_database()
+    migrate.upgrade(url)
+    fill(url)
+    assert run(url, "SELECT count(*) FROM pgrecall.chunk_vectors") == [(40,)]
+    assert migrate.downgrade(url, "base") == (schema.REVISION, None)
+    assert run(url, OBJECTS) == [("alembic_version",), ("alembic_version_pkc",)]
+    acl = "SELECT 1 FROM pg_namespace, aclexplode(nspacl) WHERE nspname = 'pgrecall' AND grantee <> nspowner"
+    assert run(url, acl) == []
+    assert run(url, "SELECT extname::text FROM pg_extension WHERE extname = 'vector'") == [("vector",)]
+    with pgrecall.connect(url) as database, pytest.raises(MigrationRequired, match="pgrecall db upgrade"):
+        database.tenant("acme").vectors("handbook", pgrecall.EmbedSpace("test", "eight", 8)).count()
+
+
+def test_a_database_of_a_newer_version_is_left_alone(new_database, run):
+    """A revision that this version does not know stops every command with advice, and nothing is changed."""
+    url = new_database()
+    migrate.upgrade(url)
+    run(url, "UPDATE pgrecall.alembic_version SET version_num = '9999'")
+    for call in (migrate.upgrade, migrate.pending, migrate.check, lambda url: migrate.downgrade(url, "base")):
+        with pytest.raises(MigrationRequired, match=r"revision 9999, newer than .*: upgrade the package"):
+            call(url)
+    assert run(url, "SELECT version_num FROM pgrecall.alembic_version") == [("9999",)]
+
+
+def test_an_unknown_target_is_refused(new_database):
+    """A revision that is nowhere is the caller's mistake, not the database's."""
+    with pytest.raises(InvalidInput, match=r"can't go from revision base to '4711'"):
+        migrate.upgrade(new_database(), "4711")
+
+
+@pytest.fixture
+def lock_holder(new_database):
+    """A database whose migration lock another session holds."""
+    url = new_database()
+    dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"SELECT pg_advisory_lock({migrate.LOCK_KEY})")
+        yield url, connection
+
+
+def waiting(connection, url, count):
+    """Wait until so many other sessions have asked for the lock."""
+    asking = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+    deadline = time.monotonic() + 60
+    while connection.execute(asking, [url.database]).fetchone()[0] < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_an_upgrade_waits_for_anothers_lock(lock_holder):
+    """While another migration runs nothing is done, and then it is."""
+    url, connection = lock_holder
+    thread = threading.Thread(target=migrate.upgrade, args=(url,))
+    thread.start()
+    waiting(connection, url, 1)
+    time.sleep(0.3)
+    assert connection.execute("SELECT to_regnamespace('pgrecall')").fetchone() == (None,)
+    connection.execute("SELECT pg_advisory_unlock_all()")
+    thread.join(timeout=30)
+    migrate.check(url)
+
+
+def test_waiting_for_the_lock_ends_with_a_clear_error(lock_holder, monkeypatch):
+    """Who waited in vain is told what holds it up and where to look."""
+    monkeypatch.setattr(migrate, "LOCK_WAIT_SECONDS", 0.2)
+    with pytest.raises(ConfigurationError, match=r"another migration has held the lock .* pg_locks"):
+        migrate.upgrade(lock_holder[0])
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Fresh processes, each with the package imported: forked from one that has nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pgrecall.migrate"])
+    return lambda count: ProcessPoolExecutor(count, mp_context=context)
+
+
+def test_twenty_simultaneous_upgrades_of_an_empty_database_all_succeed(lock_holder, processes):
+    """One of them migrates, the others find it done."""
+    url, connection = lock_holder
+    with processes(20) as pool:
+        upgrades = [pool.submit(migrate.upgrade, url) for _ in range(20)]
+        waiting(connection, url, 20)
+        connection.execute("SELECT pg_advisory_unlock_all()")
+        moves = sorted((upgrade.result(timeout=60) for upgrade in upgrades), key=str)
+    head = schema.REVISION
+    assert moves == [(head, head)] * 19 + [(None, head)] or moves == [*[(head, head)] * 19, (None, head)]
+    assert differences(url) == []
+
+
+def test_two_databases_of_one_server_make_its_roles_at_the_same_moment(bare, run, processes):
+    """Roles belong to the server: whoever comes second takes those of the first, again and again."""
+    with processes(2) as pool:
+        for attempt in range(5):
+            urls = [bare.set(database=f"at_once_{attempt}_{n}") for n in range(2)]
+            for url in urls:
+                run(bare, f"CREATE DATABASE {url.database}")
+            list(pool.map(migrate.upgrade, urls))
+            for url in urls:
+                assert differences(url) == []
+                run(bare, f"DROP DATABASE {url.database} WITH (FORCE)")
+            run(bare, "DROP ROLE pgrecall_app, pgrecall_maintenance")
