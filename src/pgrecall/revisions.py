@@ -20,6 +20,7 @@ DECLARE
   wanted text[] := '{}';
   refused text[] := '{}';
   home text;
+  made boolean;
   version text;
   item text;
 BEGIN
@@ -67,12 +68,13 @@ BEGIN
     refused := refused || 'ALTER EXTENSION vector UPDATE'::text;
   END IF;
   home := coalesce(home, 'public');
-  FOREACH item IN ARRAY app LOOP
+  FOREACH item IN ARRAY app || current_user::text LOOP
+    made := EXISTS (SELECT FROM pg_roles WHERE rolname = item);
     CONTINUE WHEN has_schema_privilege('public', home, 'USAGE')
-      OR to_regrole(item) IS NOT NULL AND has_schema_privilege(item, home, 'USAGE');
+      OR made AND has_schema_privilege(item, home, 'USAGE');
     item := format('GRANT USAGE ON SCHEMA %I TO %I', home, item);
     -- Asked before, because without the right to grant this would be a mere warning.
-    IF to_regrole(item) IS NOT NULL AND has_schema_privilege(home, 'USAGE WITH GRANT OPTION') THEN
+    IF made AND has_schema_privilege(home, 'USAGE WITH GRANT OPTION') THEN
       EXECUTE item;
     ELSE
       refused := refused || item;

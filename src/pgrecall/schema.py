@@ -158,7 +158,16 @@ chunk_vectors = sa.Table(
         ["pgrecall.embed_spaces.id", "pgrecall.embed_spaces.dim"],
         name="chunk_vectors_space_fkey",
     ),
-    sa.Index("chunk_vectors_scan_idx", "tenant_id", "collection", "space_id", "graph"),
+    # For whole collections, and only for statements that say `graph >= 0`, which holds for every row: beside the primary
+    # key it would win the lookup of one vector on a table without statistics, and read the whole collection for it.
+    sa.Index(
+        "chunk_vectors_scan_idx",
+        "tenant_id",
+        "collection",
+        "space_id",
+        "graph",
+        postgresql_where=sa.text("graph >= 0"),
+    ),
 )
 
 #: Leaf first: the order in which rows are deleted, so that counts are exact and cascades find nothing.

@@ -71,24 +71,32 @@ def export_lines(store: PostgresVectorStore) -> Iterator[str]:
     Read page by page, each as it is at that moment: of what others write meanwhile, some may be left out.
     Raises: NotFound, at once, where the collection does not exist; Unavailable.
     """
-    return store._run(lambda gate: _export(gate, store._place(gate)))
-
-
-def _export(gate: Gate, place: Place) -> Iterator[str]:
-    with gate.transaction(place.scope, "collection") as tx:
-        rows = tx.last(registry_sql.COLLECTION, place.at())
-    if not rows:
-        raise NotFound(f"collection {place.collection!r} does not exist")
-    fingerprint, text_config, *space = rows[0]
-    header = {
+    header = described(store)
+    first = {
         "pgrecall": FORMAT,
-        "tenant": place.scope.tenant,
-        "collection": place.collection,
-        "space": asdict(EmbedSpace(*space)),
-        "text_config": text_config,
-        "fingerprint": None if fingerprint is None else _exact(fingerprint),
+        "tenant": header.tenant,
+        "collection": header.collection,
+        "space": asdict(header.space),
+        "text_config": header.text_config,
+        "fingerprint": None if header.fingerprint is None else header.fingerprint.tolist(),
     }
-    return (_encode(record) + "\n" for record in chain([header], _body(gate, place)))
+    body = store._run(lambda gate: _body(gate, store._place(gate)))
+    return (_encode(record) + "\n" for record in chain([first], body))
+
+
+def described(store: PostgresVectorStore) -> Header:
+    """What an export of the store's collection would begin with. Raises: NotFound."""
+
+    def work(gate: Gate) -> list[tuple[Any, ...]]:
+        place = store._place(gate)
+        with gate.transaction(place.scope, "collection") as tx:
+            return tx.last(registry_sql.COLLECTION, place.at())
+
+    if not (rows := store._run(work)):
+        raise NotFound(f"tenant {store.tenant!r} has no collection {store.collection!r}")
+    fingerprint, text_config, *space = rows[0]
+    kept = None if fingerprint is None else np.asarray(fingerprint, dtype=np.float32)
+    return Header(store.tenant, store.collection, EmbedSpace(*space), text_config, kept)
 
 
 def _body(gate: Gate, place: Place) -> Iterator[dict[str, Any]]:

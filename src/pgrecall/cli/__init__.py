@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Annotated, Any
 
 import typer
 
 from . import collections, db, doctor, files, search, server, spaces, tenants
-from .session import MEANING, SHARED
+from .session import DEFAULTS, MEANING, SHARED, signed
 
 EPILOG = "\n\n".join(
     [
@@ -49,22 +48,10 @@ def _root(ctx: typer.Context, **shared: Any) -> None:
     ctx.obj = {name: value for name, value in shared.items() if name in SHARED}
 
 
-_kinds: dict[str, Any] = {"ctx": typer.Context} | {name: kind for name, (kind, _) in SHARED.items()}
-_kinds["version"] = Annotated[
+_Version = Annotated[
     bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
 ]
-_root.__annotations__ = _kinds
-_root.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            annotation=kind,
-            default={"ctx": inspect.Parameter.empty, "version": False}.get(name, SHARED.get(name, (0, None))[1]),
-        )
-        for name, kind in _kinds.items()
-    ]
-)
+signed(_root, SHARED | {"version": _Version}, DEFAULTS | {"version": False})
 app.callback()(_root)
 
 _DATA, _RUN = "Data", "Database and server"

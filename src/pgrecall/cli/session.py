@@ -68,33 +68,33 @@ def exit_code(error: PgRecallError) -> Exit:
 _PANEL = "Connection and output (before or after the command)"
 
 
-def _option(*names: str, help: str) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=_PANEL, show_default=False)
+def _option(*names: str, help: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=_PANEL, show_default=False)
 
 
 #: Options of every command, accepted before it and after it.
-SHARED: dict[str, tuple[Any, Any]] = {
-    "url": (
-        Annotated[str | None, _option("--url", "-u", help="postgresql://… [dim](env PGRECALL_URL)[/]; without, "
-            "the embedded server")],
-        None,
-    ),
-    "admin_url": (
-        Annotated[str | None, _option("--admin-url", help="the owner's login: migrations, dropping spaces "
-            "[dim](env PGRECALL_ADMIN_URL)[/]; without, --url")],
-        None,
-    ),
-    "maintenance_url": (
-        Annotated[str | None, _option("--maintenance-url", help="the login for work across tenants "
-            "[dim](env PGRECALL_MAINTENANCE_URL)[/]; without, --url")],
-        None,
-    ),
-    "home": (
-        Annotated[str | None, _option("--home", help="folder of the embedded server [dim](env PGRECALL_HOME)[/]")],
-        None,
-    ),
-    "as_json": (Annotated[bool, _option("--json", help="JSON on stdout, and nothing else there")], False),
-}  # fmt: skip
+SHARED: dict[str, Any] = {
+    "url": Annotated[
+        str | None,
+        _option("--url", "-u", help="postgresql://… (env PGRECALL_URL); without one, the embedded server."),
+    ],
+    "admin_url": Annotated[
+        str | None,
+        _option("--admin-url", help="The owner's login, for migrations (env PGRECALL_ADMIN_URL); else --url."),
+    ],
+    "maintenance_url": Annotated[
+        str | None,
+        _option(
+            "--maintenance-url",
+            help="The login for work across tenants (env PGRECALL_MAINTENANCE_URL); else --url.",
+        ),
+    ],
+    "home": Annotated[
+        str | None, _option("--home", help="The embedded server's folder (env PGRECALL_HOME).", metavar="FOLDER")
+    ],
+    "as_json": Annotated[bool, _option("--json", help="Print JSON on stdout, and nothing else there.")],
+}
+DEFAULTS: dict[str, Any] = dict.fromkeys(SHARED) | {"as_json": False}
 
 TenantOption: TypeAlias = Annotated[
     str, typer.Option("--tenant", "-t", envvar="PGRECALL_TENANT", help="The tenant.", show_default=False)
@@ -261,6 +261,18 @@ def _jsonable(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
+def signed(function: Callable[..., None], kinds: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Give a function the parameters that Typer is to read from it."""
+    empty = inspect.Parameter.empty
+    function.__annotations__ = {"ctx": typer.Context} | kinds
+    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, annotation=k, default=defaults.get(n, empty))
+            for n, k in function.__annotations__.items()
+        ]
+    )
+
+
 def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command: its first parameter is the Session, SHARED options are added, errors become exit codes."""
 
@@ -276,14 +288,7 @@ def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[.
 
         own = list(inspect.signature(function).parameters.values())[1:]
         hints = get_type_hints(function, include_extras=True)
-        kinds = {"ctx": typer.Context} | {p.name: hints[p.name] for p in own}
-        kinds |= {key: kind for key, (kind, _) in SHARED.items()}
-        defaults = {p.name: p.default for p in own} | {key: default for key, (_, default) in SHARED.items()}
-        parameter = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
-        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [parameter(n, annotation=k, default=defaults.get(n, inspect.Parameter.empty)) for n, k in kinds.items()]
-        )
-        run.__annotations__ = kinds
+        signed(run, {p.name: hints[p.name] for p in own} | SHARED, {p.name: p.default for p in own} | DEFAULTS)
         app.command(name, **options)(run)
         return function
 

@@ -1,0 +1,83 @@
+"""`pgrecall tenants`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from ..errors import ConfigurationError, NotFound
+from .session import Session, YesOption, command, table
+
+if TYPE_CHECKING:
+    from ..types import CollectionInfo
+
+app = typer.Typer(name="tenants", help="List, show, create and delete tenants.", no_args_is_help=True)
+
+NameArgument: TypeAlias = Annotated[str, typer.Argument(metavar="TENANT", show_default=False)]
+
+
+@command(app, "list")
+def list_(session: Session) -> None:
+    """All tenants, deleted ones too. Needs a login for maintenance."""
+    with session.database() as database:
+        try:
+            found = database.tenants()
+        except ConfigurationError as exc:
+            hint = "listing tenants needs the login for maintenance: --maintenance-url"
+            raise ConfigurationError(f"{hint} ({exc})") from exc
+    rows = [(t.tenant_id, t.created_at, t.erased_at) for t in found]
+    show = table(("tenant", "created", "deleted"), rows) if rows else "No tenants yet."
+    session.emit([asdict(t) for t in found], show)
+
+
+@command(app, "show")
+def show(session: Session, name: NameArgument) -> None:
+    """One tenant and its collections; exit 1 where it does not exist."""
+    with session.tenant(name) as tenant:
+        info = tenant._database.tenant_info(name)
+        if info is None:
+            raise NotFound(f"tenant {name!r} does not exist")
+        found = tenant.collections()
+    state = f"deleted {info.erased_at:%Y-%m-%d %H:%M}" if info.erased_at else f"{len(found)} collections"
+    session.emit(
+        asdict(info) | {"collections": [asdict(c) for c in found]},
+        f"{name}: created {info.created_at:%Y-%m-%d %H:%M}, {state}",
+    )
+    if found and not session.as_json:
+        table(*collection_table(found))(session.stdout())
+
+
+def collection_table(found: list[CollectionInfo]) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    """Columns and rows for collections."""
+    rows: list[tuple[object, ...]] = [
+        (c.name, c.documents, c.chunks, str(c.space), c.text_config, c.created_at) for c in found
+    ]
+    return ("collection", "documents", "chunks", "space", "full text", "created"), rows
+
+
+@command(app, "create")
+def create(
+    session: Session,
+    name: NameArgument,
+    reopen: Annotated[bool, typer.Option("--reopen", help="Let a deleted tenant's name be used again.")] = False,
+) -> None:
+    """Register a tenant ahead of its first write."""
+    with session.database() as database:
+        new = database.create_tenant(name, reopen=reopen)
+    session.emit({"tenant": name, "created": new}, f"{name}: " + ("created" if new else "was there already"))
+
+
+@command(app, "delete")
+def delete(session: Session, name: NameArgument, yes: YesOption = False) -> None:
+    """Delete everything of a tenant; a tombstone keeps late writers out."""
+    with session.database() as database:
+        info = database.tenant_info(name)
+        if info is None:
+            raise NotFound(f"tenant {name!r} does not exist")
+        if info.erased_at is None:
+            session.confirm(f"This deletes everything of tenant {name!r}", yes=yes)
+        report = dict(database.delete_tenant(name))
+    gone = ", ".join(f"{count:,} {table}" for table, count in report.items())
+    session.emit({"tenant": name, "deleted": report}, f"{name}: deleted {gone}")
