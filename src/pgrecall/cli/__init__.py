@@ -38,7 +38,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from .. import __version__
+        from pgrecall import __version__
 
         typer.echo(f"pgrecall {__version__}")
         raise typer.Exit

@@ -7,11 +7,14 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from ..errors import NotFound
+from pgrecall.errors import NotFound
+
 from .session import Session, TenantOption, YesOption, command, table
 from .tenants import collection_table
 
-app = typer.Typer(name="collections", help="List, show and drop a tenant's collections.", no_args_is_help=True)
+app = typer.Typer(
+    name="collections", help="List, show and drop a tenant's collections.", no_args_is_help=True
+)
 
 NameArgument: TypeAlias = Annotated[str, typer.Argument(metavar="COLLECTION", show_default=False)]
 

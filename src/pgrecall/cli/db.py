@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InvalidInput
-from .session import Exit, Owner, Refused, Session, YesOption, command, table
+from pgrecall.errors import InvalidInput
+
+from .session import Exit, Owner, RefusedError, Session, YesOption, command, table
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -20,7 +21,7 @@ app = typer.Typer(name="db", help="Make, upgrade and check the tables.", no_args
 SqlOption = Annotated[bool, typer.Option("--sql", help="Print the SQL for an administrator; run nothing.")]
 
 
-class Environment(str, Enum):
+class Environment(StrEnum):
     """What a database is for."""
 
     development = "development"
@@ -32,7 +33,7 @@ def connected(owner: Owner) -> Iterator[sa.Connection]:
     """A connection as the owner, autocommit. Raises: Unavailable, ConfigurationError, DatabaseError."""
     import sqlalchemy as sa
 
-    from ..tenancy import wrapped
+    from pgrecall.tenancy import wrapped
 
     engine = sa.create_engine(owner.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
     try:
@@ -48,7 +49,7 @@ def is_development(connection: sa.Connection) -> bool:
     """Whether the database is marked as one for development."""
     import sqlalchemy as sa
 
-    from ..statements import doctor
+    from pgrecall.statements import doctor
 
     return bool(connection.scalar(sa.text(doctor.DEVELOPMENT)))
 
@@ -84,7 +85,7 @@ def upgrade(
     sql: SqlOption = False,
 ) -> None:
     """Make the tables, or upgrade them to this version; safe to run from many places at once."""
-    from .. import migrate
+    from pgrecall import migrate
 
     if sql:
         text = script(lambda: migrate.sql(revision))
@@ -103,7 +104,7 @@ def downgrade(
     yes: YesOption = False,
 ) -> None:
     """Take revisions back. What only the newer tables hold is lost."""
-    from .. import migrate
+    from pgrecall import migrate
 
     if sql:
         way = revision if ":" in revision else f"{migrate.head()}:{revision}"
@@ -125,7 +126,7 @@ def _moved(session: Session, before: str | None, after: str | None) -> None:
 @command(app, "status")
 def status(session: Session) -> None:
     """Which database this is, its revision, and what an upgrade would run."""
-    from .. import migrate
+    from pgrecall import migrate
 
     with session.owner() as owner:
         with connected(owner) as connection:
@@ -156,7 +157,7 @@ def status(session: Session) -> None:
 @command(app, "plan")
 def plan(session: Session, sql: SqlOption = False) -> None:
     """What an upgrade would run here, oldest first; with --sql as SQL."""
-    from .. import migrate
+    from pgrecall import migrate
 
     with session.owner() as owner:
         pending = migrate.pending(owner.url)
@@ -172,8 +173,8 @@ def plan(session: Session, sql: SqlOption = False) -> None:
 
 @command(app, "check")
 def check(session: Session) -> None:
-    """Compare the database with what this version expects, policies, grants and roles too; exit 1 on drift."""
-    from .. import drift, migrate
+    """Compare the database with what this version expects, policies and grants too; exit 1 on drift."""
+    from pgrecall import drift, migrate
 
     with session.owner() as owner:
         different = [f"revision {name} has not run: {title}" for name, title in migrate.pending(owner.url)]
@@ -189,8 +190,8 @@ def check(session: Session) -> None:
 def mark(session: Session, environment: Environment) -> None:
     """Mark a database as development: `reset` works on it, and the doctor is milder; or as production again.
 
-    The mark is a setting of the database (ALTER DATABASE … SET pgrecall.environment), which dumps don't carry.
-    The embedded server is development without it.
+    The mark is a setting of the database (ALTER DATABASE … SET pgrecall.environment), so it needs the owner, and
+    no dump carries it elsewhere. The embedded server is development without it.
     """
     with session.owner() as owner, connected(owner) as connection:
         name = mark_database(connection, environment)
@@ -201,16 +202,16 @@ def mark(session: Session, environment: Environment) -> None:
 def reset(session: Session, yes: YesOption = False) -> None:
     """Drop everything of pgrecall and make empty tables. For development only.
 
-    Refuses any database but the embedded one and those marked by `pgrecall db mark development`. Drops the schema
-    pgrecall with all in it, also what others made there or on its tables (views, say).
+    Refuses any database but the embedded one and those marked by `pgrecall db mark development`. Drops the
+    schema pgrecall with all in it, also what others made there or on its tables (views, say).
     """
-    from .. import migrate
+    from pgrecall import migrate
 
     with session.owner() as owner:
         with connected(owner) as connection:
             name = str(connection.exec_driver_sql("SELECT current_database()").scalar())
             if not (owner.embedded or is_development(connection)):
-                raise Refused(
+                raise RefusedError(
                     f"database {name!r} is not marked as development, so it is not reset; "
                     "if it is one: pgrecall db mark development"
                 )

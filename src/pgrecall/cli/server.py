@@ -18,11 +18,12 @@ def register(app: typer.Typer, panel: str) -> None:
 def up(session: Session) -> None:
     """Start the embedded Postgres, upgrade its tables, print its URL; it stays up until `pgrecall down`.
 
-    Only the URL goes to stdout: [cyan]export PGRECALL_URL=$(pgrecall up)[/]. It needs no password, because the
-    socket's folder is open to its user alone. Without `up` each command starts and stops the server by itself.
+    Only the URL goes to stdout: [cyan]export PGRECALL_URL=$(pgrecall up)[/]. It needs no password, because
+    the socket's folder is open to its user alone. Without `up` each command starts and stops the server itself.
     """
-    from .. import embedded, migrate
-    from ..engines import parse_url
+    from pgrecall import embedded, migrate
+    from pgrecall.engines import parse_url
+
     from . import db
 
     with session.working("Starting the embedded Postgres…"):
@@ -44,7 +45,7 @@ def up(session: Session) -> None:
 
 def down(session: Session) -> None:
     """Stop the embedded Postgres, whoever uses it; its data stay."""
-    from .. import embedded
+    from pgrecall import embedded
 
     stopped = embedded.stop(session.home)
     session.emit({"stopped": stopped}, "Stopped." if stopped else "It was not running.")

@@ -15,19 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
 
 import typer
 
-from ..errors import (
-    EmbedSpaceMismatch,
-    InvalidInput,
-    NotFound,
-    PgRecallError,
-    TenantErased,
-)
+from pgrecall.errors import EmbedSpaceMismatch, InvalidInput, NotFound, PgRecallError, TenantErased
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
     from rich.console import Console
 
-    from ..stores.database import Database, Tenant
+    from pgrecall.stores.database import Database, Tenant
 
 
 class Exit(IntEnum):
@@ -50,7 +44,7 @@ MEANING = {
 }
 
 
-class Refused(PgRecallError):
+class RefusedError(PgRecallError):
     """It could be done, but would destroy what it should not."""
 
 
@@ -60,7 +54,7 @@ def exit_code(error: PgRecallError) -> Exit:
         return Exit.NO
     if isinstance(error, InvalidInput):
         return Exit.USAGE
-    if isinstance(error, EmbedSpaceMismatch | TenantErased | Refused):
+    if isinstance(error, EmbedSpaceMismatch | TenantErased | RefusedError):
         return Exit.REFUSED
     return Exit.DATABASE
 
@@ -68,8 +62,8 @@ def exit_code(error: PgRecallError) -> Exit:
 _PANEL = "Connection and output (before or after the command)"
 
 
-def _option(*names: str, help: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=_PANEL, show_default=False)
+def _option(*names: str, **options: Any) -> Any:
+    return typer.Option(*names, **options, rich_help_panel=_PANEL, show_default=False)
 
 
 #: Options of every command, accepted before it and after it.
@@ -80,7 +74,9 @@ SHARED: dict[str, Any] = {
     ],
     "admin_url": Annotated[
         str | None,
-        _option("--admin-url", help="The owner's login, for migrations (env PGRECALL_ADMIN_URL); else --url."),
+        _option(
+            "--admin-url", help="The owner's login, for migrations (env PGRECALL_ADMIN_URL); else --url."
+        ),
     ],
     "maintenance_url": Annotated[
         str | None,
@@ -90,7 +86,8 @@ SHARED: dict[str, Any] = {
         ),
     ],
     "home": Annotated[
-        str | None, _option("--home", help="The embedded server's folder (env PGRECALL_HOME).", metavar="FOLDER")
+        str | None,
+        _option("--home", help="The embedded server's folder (env PGRECALL_HOME).", metavar="FOLDER"),
     ],
     "as_json": Annotated[bool, _option("--json", help="Print JSON on stdout, and nothing else there.")],
 }
@@ -123,7 +120,7 @@ class Session:
     def urls(self) -> tuple[str | None, str | None, str | None]:
         """The application's, the owner's and maintenance's URL; all None where the embedded server is meant.
 
-        A URL on the command line never mixes with the environment's others, which may be for another database.
+        A URL on the command line never mixes with the environment's, which may be for another database.
         """
         given = self.url or self.admin_url or self.maintenance_url
         environ: dict[str, str] = {} if given else dict(os.environ)
@@ -131,12 +128,16 @@ class Session:
         if url is None and not given and not environ.get("PGRECALL_ADMIN_URL"):
             return None, None, None
         admin = self.admin_url or environ.get("PGRECALL_ADMIN_URL") or url
-        return url or admin, admin, self.maintenance_url or environ.get("PGRECALL_MAINTENANCE_URL") or url or admin
+        return (
+            url or admin,
+            admin,
+            self.maintenance_url or environ.get("PGRECALL_MAINTENANCE_URL") or url or admin,
+        )
 
     @contextmanager
     def database(self) -> Iterator[Database]:
         """Open the database as an application does. Raises: ConfigurationError, Unavailable."""
-        from ..stores.database import connect
+        from pgrecall.stores.database import connect
 
         url, admin, maintenance = self.urls()
         with self.working("Starting the embedded Postgres…", when=url is None):
@@ -153,8 +154,8 @@ class Session:
     @contextmanager
     def owner(self) -> Iterator[Owner]:
         """The database as its owner, not migrated on the way; an embedded server runs meanwhile."""
-        from .. import embedded
-        from ..engines import parse_url
+        from pgrecall import embedded
+        from pgrecall.engines import parse_url
 
         admin = self.urls()[1]
         if admin is not None:
@@ -273,13 +274,15 @@ def signed(function: Callable[..., None], kinds: dict[str, Any], defaults: dict[
     )
 
 
-def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command: its first parameter is the Session, SHARED options are added, errors become exit codes."""
+def command(
+    app: typer.Typer, name: str, **options: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command: it gets a Session first; SHARED options are added, errors become exit codes."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(ctx: typer.Context, **arguments: Any) -> None:
-            shared = {key: arguments.pop(key) or (ctx.obj or {}).get(key) for key in SHARED}
+            shared: dict[str, Any] = {key: arguments.pop(key) or (ctx.obj or {}).get(key) for key in SHARED}
             session = Session(**shared)
             try:
                 function(session, **arguments)
@@ -288,7 +291,9 @@ def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[.
 
         own = list(inspect.signature(function).parameters.values())[1:]
         hints = get_type_hints(function, include_extras=True)
-        signed(run, {p.name: hints[p.name] for p in own} | SHARED, {p.name: p.default for p in own} | DEFAULTS)
+        signed(
+            run, {p.name: hints[p.name] for p in own} | SHARED, {p.name: p.default for p in own} | DEFAULTS
+        )
         app.command(name, **options)(run)
         return function
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
-from enum import Enum
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ConfigurationError, NotFound
-from .session import Refused, Session, YesOption, command, table
+from pgrecall.errors import ConfigurationError, NotFound
+
+from .session import RefusedError, Session, YesOption, command, table
+
+if TYPE_CHECKING:
+    from pgrecall.tenancy import Gate, Scope
 
 app = typer.Typer(name="spaces", help="The registry of embedding spaces.", no_args_is_help=True)
 
 
-class Distance(str, Enum):
+class Distance(StrEnum):
     """How vectors of a space are compared."""
 
     cosine = "cosine"
@@ -22,15 +27,21 @@ class Distance(str, Enum):
     ip = "ip"
 
 
+def _use(gate: Gate, scope: Scope) -> dict[int, int]:
+    """How many collections use each space, over all tenants."""
+    from pgrecall.statements.registry import SPACE_USE
+
+    with gate.transaction(scope, "space use") as tx:
+        return dict(tx.last(SPACE_USE, {}))
+
+
 @command(app, "list")
 def list_(session: Session) -> None:
     """All spaces; with a login for maintenance also how many collections use each."""
-    from ..operations.registry import space_use
-
     with session.database() as database:
         found = database.spaces()
         try:
-            use = space_use(database.maintenance_gate(), database.maintenance_scope())
+            use = _use(database.maintenance_gate(), database.maintenance_scope())
             counts: list[int | None] = [use.get(number, 0) for number, _, _ in found]
         except ConfigurationError:
             counts = [None] * len(found)
@@ -52,7 +63,7 @@ def add(
     distance: Annotated[Distance, typer.Option(help="How vectors are compared.")] = Distance.cosine,
 ) -> None:
     """Register a space ahead of its first use; one that is there is left as it is."""
-    from ..types import EmbedSpace
+    from pgrecall.types import EmbedSpace
 
     space = EmbedSpace(provider, model, dim, distance.value)
     with session.database() as database:
@@ -67,26 +78,25 @@ def drop(
     yes: YesOption = False,
 ) -> None:
     """Take a space out of the registry. Needs the owner's login; refused while collections use it."""
-    import sqlalchemy as sa
+    from pgrecall.engines import Engines
+    from pgrecall.operations.registry import probe
+    from pgrecall.statements.registry import DROP_SPACE, SPACE_BY_ID
+    from pgrecall.tenancy import Scope
+    from pgrecall.types import EmbedSpace
 
-    from .. import wire  # noqa: F401  # psycopg's adapters, as every pool has them
-    from ..operations import registry
-    from ..statements import registry as sql
-    from ..tenancy import Gate, Scope
-
-    with session.owner() as owner:
-        engine = sa.create_engine(owner.url, poolclass=sa.NullPool)
-        gate = Gate(engine, is_async=False)
-        vector_schema = registry.probe(gate).vector_schema
-        use = registry.space_use(gate, Scope.of_maintenance(vector_schema)).get(number, 0)
-        with gate.transaction(Scope("", None, "BEGIN"), "space drop") as tx:
-            values: dict[str, Any] = {"space": number}
-            rows = tx.rows(sql.SPACE_BY_ID, values)
-            if not rows:
-                raise NotFound(f"there is no space {number}; see: pgrecall spaces list")
-            name = "{}/{} ({} dims, {})".format(*rows[0])
-            if use:
-                raise Refused(f"space {number}, {name}, is used by {use:,} collections; drop them first")
-            session.confirm(f"This takes space {number}, {name}, out of the registry", yes=yes)
-            tx.count(sql.DROP_SPACE, values)
-    session.emit({"id": number, "dropped": True}, f"{number}: dropped {name}")
+    with session.owner() as owner, closing(Engines(owner.url)) as engines:
+        gate, as_owner = engines.sync_gate(), Scope("", None, "BEGIN")
+        use = _use(gate, Scope.of_maintenance(probe(gate).vector_schema)).get(number, 0)
+        with gate.transaction(as_owner, "space") as tx:
+            rows = tx.last(SPACE_BY_ID, {"space": number})
+        if not rows:
+            raise NotFound(f"there is no space {number}; see: pgrecall spaces list")
+        space = EmbedSpace(*rows[0])
+        if use:
+            raise RefusedError(f"space {number}, {space}, is used by {use:,} collections; drop them first")
+        session.confirm(f"This takes space {number}, {space}, out of the registry", yes=yes)
+        with gate.transaction(as_owner, "space drop") as tx:
+            tx.count(
+                DROP_SPACE, {"space": number}
+            )  # a foreign key stands behind: none came into use meanwhile
+    session.emit({"id": number, "dropped": True}, f"{number}: dropped {space}")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from ..errors import ConfigurationError, NotFound
+from pgrecall.errors import ConfigurationError, NotFound
+
 from .session import Session, YesOption, command, table
 
 if TYPE_CHECKING:
-    from ..types import CollectionInfo
+    from pgrecall.types import CollectionInfo
 
 app = typer.Typer(name="tenants", help="List, show, create and delete tenants.", no_args_is_help=True)
 
@@ -61,7 +62,9 @@ def collection_table(found: list[CollectionInfo]) -> tuple[tuple[str, ...], list
 def create(
     session: Session,
     name: NameArgument,
-    reopen: Annotated[bool, typer.Option("--reopen", help="Let a deleted tenant's name be used again.")] = False,
+    reopen: Annotated[
+        bool, typer.Option("--reopen", help="Let a deleted tenant's name be used again.")
+    ] = False,
 ) -> None:
     """Register a tenant ahead of its first write."""
     with session.database() as database:

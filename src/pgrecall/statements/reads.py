@@ -149,15 +149,11 @@ def listing(where: Where, *, with_vectors: bool, page: bool) -> str:
     columns: list[sa.ColumnElement[Any]] = [chunks.c.id, *_CHUNK]
     source: sa.FromClause = chunks
     if with_vectors:
-        columns += [sa.cast(chunk_vectors.c.embedding, ARRAY(REAL)), chunk_vectors.c.embed_norm]
-        source = chunks.outerjoin(
-            chunk_vectors,
-            sa.and_(
-                chunk_vectors.c.chunk_id == chunks.c.id,
-                *_here(chunk_vectors),
-                chunk_vectors.c.space_id == _active_space(),
-            ),
-        )
+        as_stored = sa.select(sa.cast(chunk_vectors.c.embedding, ARRAY(REAL)), chunk_vectors.c.embed_norm)
+        own = (chunk_vectors.c.chunk_id == chunks.c.id, chunk_vectors.c.space_id == _active_space())
+        vector = _one(as_stored, chunk_vectors, *own)
+        columns += vector.c
+        source = chunks.outerjoin(vector, sa.true())
     statement = sa.select(*columns).select_from(source).where(*_here(chunks), *_matching(where))
     statement = statement.order_by(_code_points(chunks.c.id))
     if page:

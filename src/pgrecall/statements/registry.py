@@ -92,7 +92,4 @@ SELECT s.id, s.provider, s.model, s.dim, s.distance, s.created_at FROM pgrecall.
 
 SPACE_USE = "SELECT space_id, count(*) FROM pgrecall.collections GROUP BY space_id"
 
-DROP_SPACE = """
-DELETE FROM pgrecall.embed_spaces
-WHERE provider = %(provider)s AND model = %(model)s AND dim = %(dim)s AND distance = %(distance)s
-"""
+DROP_SPACE = "DELETE FROM pgrecall.embed_spaces WHERE id = %(space)s"

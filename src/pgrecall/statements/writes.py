@@ -89,8 +89,12 @@ SELECT count(*) FROM locked
 KEPT = """
 SELECT i.id
 FROM unnest(%(ids)s::text[], %(hashes)s::bytea[]) AS i (id, content_hash)
-JOIN pgrecall.chunks c ON c.tenant_id = %(tenant)s AND c.collection = %(collection)s AND c.id = i.id
-  AND c.content_hash = i.content_hash
-JOIN pgrecall.chunk_vectors v ON v.tenant_id = %(tenant)s AND v.collection = %(collection)s AND v.chunk_id = i.id
-  AND v.space_id = %(space)s
+JOIN LATERAL (
+  SELECT FROM pgrecall.chunks c
+  WHERE c.tenant_id = %(tenant)s AND c.collection = %(collection)s AND c.id = i.id AND c.content_hash = i.content_hash
+  LIMIT 1) same ON true
+JOIN LATERAL (
+  SELECT FROM pgrecall.chunk_vectors v
+  WHERE v.tenant_id = %(tenant)s AND v.collection = %(collection)s AND v.chunk_id = i.id AND v.space_id = %(space)s
+  LIMIT 1) has_one ON true
 """

@@ -1,0 +1,72 @@
+"""`--embed package.module:callable`: one convention wherever the command line must embed text."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from pgrecall.errors import InvalidInput
+
+EmbedOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--embed",
+        envvar="PGRECALL_EMBED",
+        metavar="MODULE:CALLABLE",
+        show_default=False,
+        help="What embeds text: a function from a list of texts to their vectors, sync or async. "
+        "The current folder is looked in too.",
+    ),
+]
+
+EXAMPLE = """text must be embedded, and nothing says by what. For example, in a file my_models.py here:
+    def embed(texts):
+        return model.encode(texts)
+and then: --embed my_models:embed, or once for all: export PGRECALL_EMBED=my_models:embed"""
+
+
+def load_embed(name: str | None) -> Callable[[list[str]], Any]:
+    """The function that `name` ("package.module:callable") stands for, as a synchronous one.
+
+    Raises: InvalidInput, also in place of any error of the function itself.
+    """
+    if not name:
+        raise InvalidInput(EXAMPLE)
+    module_name, colon, path = name.partition(":")
+    if not (module_name and colon and path):
+        raise InvalidInput(f"--embed is {name!r}; expected package.module:callable, such as my_models:embed")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        function: Any = functools.reduce(getattr, path.split("."), importlib.import_module(module_name))
+    except Exception as exc:  # a foreign module may raise anything
+        raise InvalidInput(f"--embed {name}: can't be loaded ({type(exc).__name__}: {exc})") from exc
+    if not callable(function):
+        raise InvalidInput(f"--embed {name} is {type(function).__name__}; expected a function")
+    runner = asyncio.Runner()  # one loop for all calls: an asynchronous client's connections belong to it
+
+    def embed(texts: list[str]) -> Any:
+        try:
+            vectors = function(texts)
+            if inspect.isawaitable(vectors):
+                vectors = runner.run(_awaited(vectors))
+            found = len(vectors)
+        except Exception as exc:  # as above
+            raise InvalidInput(f"--embed {name} failed: {type(exc).__name__}: {exc}") from exc
+        if found != len(texts):
+            raise InvalidInput(f"--embed {name} returned {found} vectors for {len(texts)} texts")
+        return vectors
+
+    return embed
+
+
+async def _awaited(vectors: Any) -> Any:
+    return await vectors

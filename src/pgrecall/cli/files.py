@@ -1,0 +1,167 @@
+"""`pgrecall export` and `pgrecall import`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+
+from pgrecall.errors import InvalidInput
+
+from .session import Session, TenantOption, command
+
+
+def register(app: typer.Typer, panel: str) -> None:
+    """Add the commands."""
+    command(app, "export", rich_help_panel=panel)(export)
+    command(app, "import", rich_help_panel=panel)(import_)
+
+
+def export(
+    session: Session,
+    collection: Annotated[str, typer.Argument(show_default=False)],
+    tenant: TenantOption,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where to; - or nothing is stdout.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Write a collection as JSON lines: documents, chunks, vectors, provenance; exactly what is stored.
+
+    A file is complete or not there. Exit 1 where the collection does not exist.
+    """
+    to_stdout = output in (None, "-")
+    if output is None and sys.stdout.isatty():
+        raise InvalidInput("an export is long lines of numbers; name a file: -o FILE (or -o - to see them)")
+    from pgrecall import transfer
+
+    with session.tenant(tenant) as opened:
+        lines = transfer.export_lines(opened.vectors(collection))
+        info = opened.collection(collection)
+        total = 0 if info is None else 2 + info.documents + info.chunks
+        with _progress(session, f"exporting {collection}", total) as done:
+            if to_stdout:
+                written = _write(lines, sys.stdout.buffer, done)
+            else:
+                written = _write_file(lines, Path(str(output)), done)
+    if not to_stdout:
+        data = {"tenant": tenant, "collection": collection, "file": output, "lines": written}
+        session.emit(data, f"{collection}: {written - 2:,} documents and chunks in {output}")
+
+
+def _write(lines: Iterator[str], file: IO[bytes], done: Callable[[int], None]) -> int:
+    written = 0
+    for line in lines:
+        file.write(line.encode())
+        written += 1
+        done(written)
+    file.flush()
+    return written
+
+
+def _write_file(lines: Iterator[str], path: Path, done: Callable[[int], None]) -> int:
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            written = _write(lines, file, done)
+        part.replace(path)
+    except OSError as exc:
+        raise InvalidInput(f"can't write {path}: {exc.strerror}") from exc
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    return written
+
+
+def import_(
+    session: Session,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="An export; - is stdin.", show_default=False)],
+    tenant: Annotated[
+        str | None,
+        typer.Option("--tenant", "-t", help="Into this tenant; else the exported one.", show_default=False),
+    ] = None,
+    collection: Annotated[
+        str | None,
+        typer.Option(
+            "--collection", "-c", help="Into this collection; else the exported one.", show_default=False
+        ),
+    ] = None,
+    commit_every: Annotated[
+        int | None,
+        typer.Option(help="Commit after each so many chunks, instead of all or nothing.", show_default=False),
+    ] = None,
+) -> None:
+    """Read an export back: the same chunks, vectors and settings. Chunks that are there already are replaced.
+
+    All or nothing. A collection that holds another model's vectors is left alone (exit 4).
+    """
+    from pgrecall import transfer
+
+    with _opened(file) as (lines, size):
+        first = next(lines, b"")
+        header = transfer.read_header(first)
+        name = tenant if tenant is not None else header.tenant
+        into = collection if collection is not None else header.collection
+        with (
+            session.tenant(name) as opened,
+            _progress(session, f"importing {into}", size, bytes_=True) as done,
+        ):
+            read = _counted(chain([first], lines), done)
+            result = transfer.import_lines(opened, read, into, commit_every=commit_every)
+    data = {"tenant": name, "collection": into, "written": result.written, "unchanged": result.unchanged}
+    session.emit(
+        data, f"{name}/{into}: {result.written:,} chunks written, {result.unchanged:,} there already"
+    )
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[tuple[Iterator[bytes], int | None]]:
+    if file == "-":
+        yield iter(sys.stdin.buffer), None
+        return
+    try:
+        path = Path(file)
+        opened, size = path.open("rb"), path.stat().st_size
+    except OSError as exc:
+        raise InvalidInput(f"can't read {file}: {exc.strerror}") from exc
+    with opened:
+        yield iter(opened), size
+
+
+def _counted(lines: Iterator[bytes], done: Callable[[int], None]) -> Iterator[bytes]:
+    read = 0
+    for line in lines:
+        read += len(line)
+        done(read)
+        yield line
+
+
+@contextmanager
+def _progress(
+    session: Session, what: str, total: int | None, *, bytes_: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, where that is a terminal; gives a function that takes how much is done."""
+    if session.as_json or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    amount = DownloadColumn() if bytes_ else MofNCompleteColumn()
+    columns = TextColumn("{task.description}"), BarColumn(40), amount, TimeElapsedColumn()
+    with Progress(*columns, console=session.stderr(), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

@@ -1,0 +1,126 @@
+"""`pgrecall search`: text in, chunks out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pgrecall.errors import FilterError
+
+from .embedding import EmbedOption, load_embed
+from .session import Session, TenantOption, command, plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pgrecall.filters import Filter
+    from pgrecall.types import Hit
+
+#: Characters of a chunk's text that are shown unless --full says all.
+SHOWN = 400
+
+
+def register(app: typer.Typer, panel: str) -> None:
+    """Add the command."""
+    command(app, "search", rich_help_panel=panel)(search)
+
+
+def search(
+    session: Session,
+    query: Annotated[str, typer.Argument(help="A question in plain words.", show_default=False)],
+    tenant: TenantOption,
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Where to look.")] = "default",
+    top_k: Annotated[int, typer.Option("--top-k", "-k", help="How many chunks.")] = 10,
+    where: Annotated[
+        str | None,
+        typer.Option("--filter", "-f", metavar="JSON", help="On metadata; see below.", show_default=False),
+    ] = None,
+    embed: EmbedOption = None,
+    full: Annotated[bool, typer.Option("--full", help="Show whole texts.")] = False,
+) -> None:
+    """The chunks nearest to a text, best first. Exit 1 where the collection does not exist.
+
+    The text is embedded by --embed, which must be the model that made the collection: its vectors are compared
+    with the collection's space and fingerprint first.
+
+    --filter is an object of fields: [cyan]{"lang": "de"}[/] or [cyan]{"year": {"$gte": 2020, "$lt": 2024}}[/],
+    combined by [cyan]{"$or": [{…}, {…}]}[/], "$and" and [cyan]{"$not": {…}}[/]. Operators, with a $ before each:
+    eq ne gt gte lt lte in nin between contains any all text_match text_match_i like ilike exists is_empty.
+    """
+    filters = None if where is None else parse_filter(where)
+    function = load_embed(embed)
+    from pgrecall import guards, transfer
+    from pgrecall.operations.registry import check_fingerprint
+
+    with session.tenant(tenant) as opened:
+        header = transfer.described(opened.vectors(collection))
+        canary, vector = function([guards.CANARY, query])
+        guards.to_stored([canary, vector], header.space, ["--embed's canary", "the query"])
+        if header.fingerprint is not None:
+            check_fingerprint(collection, header.space, header.fingerprint.tolist(), canary)
+        hits = opened.vectors(collection, header.space).query(vector, top_k, filters)
+    session.emit([asdict(hit) for hit in hits], _shown(hits, full=full) if hits else "Nothing matches.")
+
+
+def parse_filter(text: str) -> Filter:
+    """A filter from JSON. Raises: FilterError."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise FilterError(f'--filter is not JSON: {exc}; an example: {{"lang": "de"}}') from exc
+    return _tree(value)
+
+
+def _tree(value: Any) -> Filter:
+    from pgrecall.filters import And, Compare, Not, Or
+
+    if not isinstance(value, dict) or not value:
+        raise FilterError(f'--filter has {value!r:.60} where an object such as {{"lang": "de"}} is expected')
+    parts: list[Filter] = []
+    for key, wanted in value.items():
+        if key in ("$and", "$or"):
+            if not isinstance(wanted, list) or not wanted:
+                raise FilterError(f"--filter: {key} takes a list of filters, found {wanted!r:.60}")
+            parts.append((And if key == "$and" else Or)(*map(_tree, wanted)))
+        elif key == "$not":
+            parts.append(Not(_tree(wanted)))
+        elif key.startswith("$"):
+            raise FilterError(
+                f"--filter: unknown {key!r:.40}; expected $and, $or, $not or the name of a field"
+            )
+        elif isinstance(wanted, dict) and any(name.startswith("$") for name in wanted):
+            operators: dict[str, Any] = {name.removeprefix("$"): operand for name, operand in wanted.items()}
+            parts += [Compare((key,), name, operand) for name, operand in operators.items()]  # type: ignore[arg-type]
+        else:
+            parts.append(Compare((key,), "eq", wanted))
+    return parts[0] if len(parts) == 1 else And(*parts)
+
+
+def _shown(hits: list[Hit], *, full: bool) -> Callable[[Console], None]:
+    def show(console: Console) -> None:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=True)
+        grid.add_column("score", justify="right")
+        grid.add_column("chunk", overflow="fold", max_width=32)
+        grid.add_column("text", ratio=1, overflow="fold")
+        for hit in hits:
+            name = (
+                hit.chunk_id
+                if hit.doc_id is None
+                else f"{hit.doc_id} #{'–' if hit.index is None else hit.index}"
+            )
+            text = " ".join(plain(hit.text).split())
+            cell = Text(text if full or len(text) <= SHOWN else text[: SHOWN - 1] + "…")
+            if provenance := "  ".join(filter(None, (hit.source, hit.uri))):
+                cell.append(f"\n{plain(provenance)}", style="dim")
+            grid.add_row(f"{hit.score:.3f}", Text(plain(name)), cell)
+        console.print(grid)
+
+    return show
