@@ -14,7 +14,7 @@ test: $(VENV)/.dev ## set everything up and run the whole suite
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev ## style, import direction, types
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## print the figures that docs/benchmarks.md quotes
 	$(BIN)/python -m tests.benchmarks $(ARGS)

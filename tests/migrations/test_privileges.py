@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.data import chunks
 
 import pgrecall
 from pgrecall import ConfigurationError, F, migrate
+from support.data import chunks
 
 
 def everyday_verbs_work(url):
@@ -23,11 +23,11 @@ def everyday_verbs_work(url):
 def refusal(url):
     """The SQL that an upgrade asks an administrator for, exactly as the error prints it."""
     with pytest.raises(
-        ConfigurationError, match="login .* may not do all that this upgrade needs"
+        ConfigurationError, match=r"login .* may not do all that this upgrade needs"
     ) as refused:
         migrate.upgrade(url)
     said = str(refused.value)
-    assert f"An administrator runs first, in database {url.database!r}:\n".replace("'", '"', 1)[:45] in said
+    assert f'An administrator runs first, in database "{url.database}":' in said
     return said.partition(":\n")[2]
 
 
@@ -62,7 +62,10 @@ ROLES = [line.format(role) for role in ("pgrecall_app", "pgrecall_maintenance") 
 GRANTS = ROLES[1::2]
 MAKE_ROLES = "CREATE ROLE pgrecall_app; CREATE ROLE pgrecall_maintenance;"
 ELSEWHERE = "CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions;"
-USAGE = [f"GRANT USAGE ON SCHEMA extensions TO {role};" for role in ("pgrecall_app", "pgrecall_maintenance")]
+USAGE = [
+    f"GRANT USAGE ON SCHEMA extensions TO {role};"
+    for role in ("pgrecall_app", "pgrecall_maintenance", "plain")
+]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ USAGE = [f"GRANT USAGE ON SCHEMA extensions TO {role};" for role in ("pgrecall_a
         (f"{MAKE_ROLES} {' '.join(GRANTS)}", True, ["CREATE EXTENSION vector SCHEMA public;"]),
         (f"{ELSEWHERE} {MAKE_ROLES} {' '.join(GRANTS)}", True, USAGE),
         # USAGE without the right to pass it on: Postgres would only warn.
-        (f"{ELSEWHERE} GRANT USAGE ON SCHEMA extensions TO plain;", True, [*ROLES, *USAGE]),
+        (f"{ELSEWHERE} GRANT USAGE ON SCHEMA extensions TO plain;", True, [*ROLES, *USAGE[:2]]),
         (
             "",
             False,
@@ -118,13 +121,11 @@ def test_the_extension_may_live_in_another_schema(new_database, run):
 
 
 def test_a_login_named_like_the_schema_migrates(new_owner, run):
-    """Postgres puts a login's own schema first in its search path, and "pgrecall" is a likely name for an owner."""
+    """Postgres puts a login's own schema first in its search path, and an owner is likely to be so named."""
     url = new_owner("pgrecall", "SUPERUSER")
     migrate.upgrade(url)
-    assert run(
-        url,
-        "SELECT current_schema(), extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'",
-    ) == [("pgrecall", "public")]
+    home = "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
+    assert run(url, "SELECT current_schema()::text") + run(url, home) == [("pgrecall",), ("public",)]
     migrate.check(url)
     everyday_verbs_work(url)
 
@@ -133,5 +134,5 @@ def test_without_a_schema_public_the_upgrade_says_what_to_name(new_database, run
     """Where the extension shall live is not guessed."""
     url = new_database()
     run(url, "DROP SCHEMA public")
-    with pytest.raises(ConfigurationError, match="no schema public .* CREATE EXTENSION vector SCHEMA"):
+    with pytest.raises(ConfigurationError, match=r"no schema public .* CREATE EXTENSION vector SCHEMA"):
         migrate.upgrade(url)

@@ -17,7 +17,8 @@ from pgrecall import ConfigurationError, InvalidInput, MigrationRequired, drift,
 OBJECTS = """
 SELECT relname::text FROM pg_class WHERE relnamespace = 'pgrecall'::regnamespace
 UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'pgrecall'::regnamespace
-UNION ALL SELECT typname FROM pg_type WHERE typnamespace = 'pgrecall'::regnamespace AND typtype <> 'c' AND typcategory <> 'A'
+UNION ALL SELECT typname FROM pg_type
+  WHERE typnamespace = 'pgrecall'::regnamespace AND typtype <> 'c' AND typcategory <> 'A'
 ORDER BY 1
 """
 
@@ -32,7 +33,7 @@ def test_an_empty_database_is_brought_to_what_this_version_declares(new_database
     """One upgrade makes everything; a second one finds nothing to do."""
     url = new_database()
     assert migrate.pending(url)[0][0] == "0001"
-    with pytest.raises(MigrationRequired, match="at revision base, .* Run: pgrecall db upgrade"):
+    with pytest.raises(MigrationRequired, match=r"at revision base, .* Run: pgrecall db upgrade"):
         migrate.check(url)
     assert migrate.upgrade(url) == (None, schema.REVISION)
     assert migrate.upgrade(url) == (schema.REVISION, schema.REVISION)
@@ -58,7 +59,7 @@ def test_up_down_up_leaves_no_difference(new_database, dump):
 
 
 def test_a_downgrade_of_a_filled_database_leaves_the_version_table_alone(new_database, run, fill):
-    """Tables go with their rows, and nobody keeps a right; schema, roles and extension stay, as others may use them."""
+    """Tables go with their rows, and nobody keeps a right; roles and extension stay, as others may use them."""
     url = new_database()
     migrate.upgrade(url)
     fill(url)

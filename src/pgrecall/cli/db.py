@@ -146,12 +146,9 @@ def status(session: Session) -> None:
         "pending": [revision for revision, _ in pending],
     }
     state = "up to date" if not pending else f"{len(pending)} to run: pgrecall db upgrade"
-    rows = [
-        ("database", f"{name} on {where}, Postgres {version}"),
-        ("environment", data["environment"]),
-        ("revision", f"{current or 'none'} (this version has {data['head']}; {state})"),
-    ]
-    session.emit(data, table(("", ""), rows))
+    text = f"{name} on {where}, Postgres {version}, for {data['environment']}\n"
+    text += f"revision {current or 'none'}; this version has {data['head']}: {state}"
+    session.emit(data, text)
 
 
 @command(app, "plan")
@@ -190,8 +187,8 @@ def check(session: Session) -> None:
 def mark(session: Session, environment: Environment) -> None:
     """Mark a database as development: `reset` works on it, and the doctor is milder; or as production again.
 
-    The mark is a setting of the database (ALTER DATABASE … SET pgrecall.environment), so it needs the owner, and
-    no dump carries it elsewhere. The embedded server is development without it.
+    The mark is a setting of the database (ALTER DATABASE … SET pgrecall.environment): it needs the owner,
+    and no dump carries it elsewhere. The embedded server is development without it.
     """
     with session.owner() as owner, connected(owner) as connection:
         name = mark_database(connection, environment)

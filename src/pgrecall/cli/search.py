@@ -44,12 +44,13 @@ def search(
 ) -> None:
     """The chunks nearest to a text, best first. Exit 1 where the collection does not exist.
 
-    The text is embedded by --embed, which must be the model that made the collection: its vectors are compared
-    with the collection's space and fingerprint first.
+    The text is embedded by --embed, which must be the model that made the collection: its vectors are
+    compared with the collection's space and fingerprint first.
 
-    --filter is an object of fields: [cyan]{"lang": "de"}[/] or [cyan]{"year": {"$gte": 2020, "$lt": 2024}}[/],
-    combined by [cyan]{"$or": [{…}, {…}]}[/], "$and" and [cyan]{"$not": {…}}[/]. Operators, with a $ before each:
-    eq ne gt gte lt lte in nin between contains any all text_match text_match_i like ilike exists is_empty.
+    --filter is an object of fields: [cyan]{"lang": "de"}[/], [cyan]{"year": {"$gte": 2020, "$lt": 2024}}[/],
+    combined by [cyan]{"$or": \\[{…}, {…}]}[/], $and and [cyan]{"$not": {…}}[/]. Operators, with a $ before
+    each: eq ne gt gte lt lte in nin between contains any all text_match text_match_i like ilike exists
+    is_empty.
     """
     filters = None if where is None else parse_filter(where)
     function = load_embed(embed)

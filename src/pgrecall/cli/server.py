@@ -19,7 +19,7 @@ def up(session: Session) -> None:
     """Start the embedded Postgres, upgrade its tables, print its URL; it stays up until `pgrecall down`.
 
     Only the URL goes to stdout: [cyan]export PGRECALL_URL=$(pgrecall up)[/]. It needs no password, because
-    the socket's folder is open to its user alone. Without `up` each command starts and stops the server itself.
+    the socket's folder is open to its user alone. Without `up` each command starts and stops the server.
     """
     from pgrecall import embedded, migrate
     from pgrecall.engines import parse_url
@@ -36,11 +36,12 @@ def up(session: Session) -> None:
             # So that `db reset` knows it by its URL, too.
             db.mark_database(connection, db.Environment.development)
         state = embedded.status(session.home)
-    data = {"url": server.url, "version": server.version, "data": server.data, "revision": revision}
+        url = owner.url.set(drivername="postgresql").render_as_string()
+    data = {"url": url, "version": state.version, "data": str(state.data), "revision": revision}
     session.note(f"Postgres {state.version} is up, its data in {state.data}. Stop it: pgrecall down")
-    if os.environ.get("PGRECALL_URL") not in (None, "", server.url):
+    if os.environ.get("PGRECALL_URL") not in (None, "", url):
         session.note("PGRECALL_URL is set to another database: commands go there.")
-    session.emit(data, server.url)
+    session.emit(data, url)
 
 
 def down(session: Session) -> None:

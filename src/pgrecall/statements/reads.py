@@ -35,7 +35,12 @@ class Where:
 
     @classmethod
     def of(
-        cls, filters: Filter | None, *, by_ids: bool = False, by_documents: bool = False, but_ids: bool = False
+        cls,
+        filters: Filter | None,
+        *,
+        by_ids: bool = False,
+        by_documents: bool = False,
+        but_ids: bool = False,
     ) -> Where:
         """The condition for these parts; `but_ids` turns the ids round: all but them."""
         return cls(by_ids, by_documents, but_ids, None if filters is None else shape(filters), filters)
@@ -105,7 +110,12 @@ def nearest(distance: Distance, where: Where) -> str:
     """
     operator, query = _OPERATORS[distance], sa.cast(_bound("query"), HALFVEC)
     if where:
-        vector = _one(sa.select(chunk_vectors.c.embedding), chunk_vectors, chunk_vectors.c.chunk_id == chunks.c.id, _in_space())
+        vector = _one(
+            sa.select(chunk_vectors.c.embedding),
+            chunk_vectors,
+            chunk_vectors.c.chunk_id == chunks.c.id,
+            _in_space(),
+        )
         chunk_id, embedding = chunks.c.id, vector.c.embedding
         candidates = sa.select(chunk_id).join(vector, sa.true()).where(*_here(chunks), *_matching(where))
     else:
@@ -123,7 +133,9 @@ def nearest(distance: Distance, where: Where) -> str:
     )
     near_id = near.c[chunk_id.name]
     chunk = _one(sa.select(*_CHUNK), chunks, chunks.c.id == near_id)
-    document = _one(sa.select(documents.c.source, documents.c.uri), documents, documents.c.id == chunk.c.doc_id)
+    document = _one(
+        sa.select(documents.c.source, documents.c.uri), documents, documents.c.id == chunk.c.doc_id
+    )
     hits = near.join(chunk, sa.true()).outerjoin(document, sa.true())
     statement = (
         sa.select(collections.c.space_id, near_id, near.c.distance, *chunk.c, *document.c)
@@ -182,14 +194,29 @@ def retag(where: Where, *, replace: bool) -> str:
     new = sa.cast(_bound("new_metadata"), JSONB)
     value = new if replace else chunks.c.metadata.op("||")(new)
     locked = _locked(where, key_share=True)
-    statement = sa.update(chunks).values(metadata=value).where(*_here(chunks), chunks.c.id == locked.c.id)
+    statement = sa.update(chunks).values(metadata=value).where(*_same(chunks, chunks.c.id, locked))
     return _text(statement.where(chunks.c.metadata.is_distinct_from(value)))
 
 
 def _locked(where: Where, *, key_share: bool = False) -> sa.CTE:
     """The matching chunks, locked by id in code point order as every writer locks them."""
-    matching = sa.select(chunks.c.id).where(*_here(chunks), *_matching(where)).order_by(_code_points(chunks.c.id))
-    return matching.with_for_update(key_share=key_share).cte("locked").prefix_with("MATERIALIZED")
+    matching = sa.select(chunks.c.collection, chunks.c.id).where(*_here(chunks), *_matching(where))
+    return (
+        matching.order_by(_code_points(chunks.c.id))
+        .with_for_update(key_share=key_share)
+        .cte("locked")
+        .prefix_with("MATERIALIZED")
+    )
+
+
+def _same(table: sa.Table, key: sa.ColumnElement[str], locked: sa.CTE) -> list[sa.ColumnElement[bool]]:
+    # The collection comes from the locked row, not as a constant: without statistics the planner would take the
+    # collection for one row, and walk it for each row locked (7.5 s for 2,700 of 8,000 chunks).
+    return [
+        table.c.tenant_id == _bound("tenant"),
+        table.c.collection == locked.c.collection,
+        key == locked.c.id,
+    ]
 
 
 @lru_cache(maxsize=512)
@@ -203,8 +230,12 @@ def delete(where: Where) -> str:
     locked = _locked(where)
     counts = []
     for table, key in ((chunk_vectors, chunk_vectors.c.chunk_id), (chunks, chunks.c.id)):
-        gone = sa.delete(table).where(*_here(table), key == locked.c.id).returning(sa.literal_column("1").label("one"))
-        counts.append(sa.select(sa.func.count()).select_from(gone.cte(f"gone_{table.name}")).scalar_subquery())
+        gone = (
+            sa.delete(table).where(*_same(table, key, locked)).returning(sa.literal_column("1").label("one"))
+        )
+        counts.append(
+            sa.select(sa.func.count()).select_from(gone.cte(f"gone_{table.name}")).scalar_subquery()
+        )
     return _text(sa.select(*counts))
 
 
