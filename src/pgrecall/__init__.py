@@ -11,7 +11,7 @@ with pgrecall.connect() as db:
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .errors import (
+    from pgrecall.errors import (
         ConfigurationError,
         Conflict,
         DatabaseError,
@@ -28,20 +28,11 @@ if TYPE_CHECKING:
         Unavailable,
         UnknownTenant,
     )
-    from .filters import And, Compare, F, Filter, Not, Or
-    from .protocols import MemoryStore, RunStore, VectorStore
-    from .stores.database import Database, Tenant, connect
-    from .stores.vectors import PostgresVectorStore
-    from .types import (
-        Chunk,
-        CollectionInfo,
-        DeleteReport,
-        Document,
-        EmbedSpace,
-        Hit,
-        TenantInfo,
-        UpsertResult,
-    )
+    from pgrecall.filters import And, Compare, F, Filter, Not, Or
+    from pgrecall.protocols import MemoryStore, RunStore, VectorStore
+    from pgrecall.stores.database import Database, Tenant, connect
+    from pgrecall.stores.vectors import PostgresVectorStore
+    from pgrecall.types import Chunk, CollectionInfo, DeleteReport, Document, EmbedSpace, Hit, TenantInfo, UpsertResult
 
 __version__ = "0.1.0"
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
 
-from . import drift
-from .advisories import OLDEST_PGVECTOR, Version, dotted, faults, version
-from .engines import Engines
-from .errors import PgRecallError
-from .schema import APP_ROLE, MAINTENANCE_ROLE, REVISION
-from .statements import doctor as sql
-from .tenancy import Gate, Scope, wrapped
+from pgrecall import drift
+from pgrecall.advisories import OLDEST_PGVECTOR, Version, dotted, faults, version
+from pgrecall.engines import Engines
+from pgrecall.errors import PgRecallError
+from pgrecall.schema import APP_ROLE, MAINTENANCE_ROLE, REVISION
+from pgrecall.statements import doctor as sql
+from pgrecall.tenancy import Gate, Scope, wrapped
 
 if TYPE_CHECKING:
-    from .stores.database import Database
+    from pgrecall.stores.database import Database
 
 Status: TypeAlias = Literal["ok", "warn", "fail"]
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import dialect
 from sqlalchemy.schema import CreateIndex
 
-from . import schema
+from pgrecall import schema
 
 _DIALECT: sa.Dialect = dialect()  # type: ignore[no-untyped-call]
 _ROLES = [schema.APP_ROLE, schema.MAINTENANCE_ROLE]

@@ -32,9 +32,9 @@ from urllib.parse import quote
 import platformdirs
 from psycopg import conninfo, pq
 
-from . import host
-from .errors import EmbeddedServerError, InvalidInput
-from .host import binaries
+from pgrecall import host
+from pgrecall.errors import EmbeddedServerError, InvalidInput
+from pgrecall.host import binaries
 
 if sys.platform != "win32":
     import fcntl

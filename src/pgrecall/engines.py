@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from .errors import ConfigurationError
-from .tenancy import Gate
+from pgrecall.errors import ConfigurationError
+from pgrecall.tenancy import Gate
 
 DRIVER = "postgresql+psycopg"
 

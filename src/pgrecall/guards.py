@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidEmbedding
-from .types import EmbedSpace, Vector
+from pgrecall.errors import InvalidEmbedding
+from pgrecall.types import EmbedSpace, Vector
 
 HALF_MAX = float(np.finfo(np.float16).max)  # 65504
 #: A model of the same name must still give its canary this cosine; hosted models jitter below it by rounding alone.

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import EmbeddedServerError
+from pgrecall.errors import EmbeddedServerError
 
 if sys.platform != "win32":
     import fcntl

@@ -18,10 +18,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
-from . import drift
-from .errors import ConfigurationError, InvalidInput, MigrationRequired
-from .schema import SCHEMA
-from .tenancy import wrapped
+from pgrecall import drift
+from pgrecall.errors import ConfigurationError, InvalidInput, MigrationRequired
+from pgrecall.schema import SCHEMA
+from pgrecall.tenancy import wrapped
 
 #: Key of the advisory lock that serialises upgrades of one database: the ASCII bytes of "pgrecall".
 LOCK_KEY = int.from_bytes(b"pgrecall", "big") >> 1

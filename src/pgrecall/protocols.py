@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
-from .filters import Filter
-from .types import Chunk, DeleteReport, Document, Hit, Metadata, UpsertResult, Vector
+from pgrecall.filters import Filter
+from pgrecall.types import Chunk, DeleteReport, Document, Hit, Metadata, UpsertResult, Vector
 
 #: What a memory store remembers, and what a run store keeps. Their own value types come with their stores.
 FactT = TypeVar("FactT")

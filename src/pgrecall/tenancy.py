@@ -26,9 +26,9 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from sqlalchemy.util import await_only
 
-from . import errors
-from .schema import APP_ROLE, MAINTENANCE_ROLE, TENANT_SETTING
-from .types import MAX_NAME_BYTES, check_text
+from pgrecall import errors
+from pgrecall.schema import APP_ROLE, MAINTENANCE_ROLE, TENANT_SETTING
+from pgrecall.types import MAX_NAME_BYTES, check_text
 
 logger = logging.getLogger("pgrecall")
 
@@ -282,7 +282,7 @@ def wrapped(exc: BaseException) -> errors.PgRecallError:
         return errors.ConfigurationError(f"{text}.{hint} `pgrecall doctor` tells what this login lacks")
     if state in ("22021", "22P05"):
         return errors.InvalidInput(f"{text}; remove the character first")
-    if state[:2] in ("08", "57") and state != "57014" or isinstance(exc, psycopg.OperationalError) and not state:
+    if (state[:2] in ("08", "57") and state != "57014") or (isinstance(exc, psycopg.OperationalError) and not state):
         return errors.Unavailable(f"the database can't be reached or closed the connection: {text}; call again")
     if state == "P0001":
         return errors.ConfigurationError(f"{text}.{hint}")

@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidInput, NotFound
-from .operations import chunks as chunk_ops
-from .operations.ingest import Progress
-from .operations.registry import Place
-from .statements import registry as registry_sql
-from .tenancy import Gate
-from .types import Document, EmbedSpace, StoredChunk, UpsertResult
+from pgrecall.errors import InvalidInput, NotFound
+from pgrecall.operations import chunks as chunk_ops
+from pgrecall.operations.ingest import Progress
+from pgrecall.operations.registry import Place
+from pgrecall.statements import registry as registry_sql
+from pgrecall.tenancy import Gate
+from pgrecall.types import Document, EmbedSpace, StoredChunk, UpsertResult
 
 if TYPE_CHECKING:
-    from .stores.database import Tenant
-    from .stores.vectors import PostgresVectorStore
+    from pgrecall.stores.database import Tenant
+    from pgrecall.stores.vectors import PostgresVectorStore
 
 #: The format of the lines; a reader refuses those of a newer one.
 FORMAT = 1

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidInput
+from pgrecall.errors import InvalidInput
 
 Distance: TypeAlias = Literal["cosine", "l2", "ip"]
 Vector: TypeAlias = Sequence[float] | npt.NDArray[np.floating[Any]]

@@ -7,8 +7,7 @@ import importlib
 from pathlib import Path
 
 from rich.console import Console
-
-from . import harness
+from tests.benchmarks import harness
 
 NAMES = ("ingest", "query", "network", "memory")
 
@@ -28,7 +27,7 @@ def main() -> None:
         machine = bench.machine()
         for name in options.names or NAMES:
             harness.say(f"{name} …")
-            results[name] = importlib.import_module(f".{name}", __package__).run(bench)
+            results[name] = importlib.import_module(f"{__package__}.{name}").run(bench)
     harness.report(results, machine, Console())
     if options.json is not None:
         harness.write_json(options.json, results, machine)

@@ -146,9 +146,7 @@ def by_turns(systems: Mapping[str, Callable[[int], Any]], rounds: int, *, warm: 
     return took
 
 
-async def aby_turns(
-    systems: Mapping[str, Callable[[int], Awaitable[Any]]], rounds: int, *, warm: int = 0
-) -> Seconds:
+async def aby_turns(systems: Mapping[str, Callable[[int], Awaitable[Any]]], rounds: int, *, warm: int = 0) -> Seconds:
     """As `by_turns`, within one event loop."""
     took: Seconds = {name: [] for name in systems}
     with _steady():

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import numpy as np
+from tests.benchmarks import data
+from tests.benchmarks.handwritten import COLLECTION, Writer
+from tests.benchmarks.harness import Bench, Figure, by_turns, dsn, ratio, say
 
 import pgrecall
-
-from . import data
-from .handwritten import COLLECTION, Writer
-from .harness import Bench, Figure, by_turns, dsn, ratio, say
 
 BATCH = 1_000
 TENANT = "acme"
@@ -69,9 +68,7 @@ def _compare(bench: Bench, batches: list[list[pgrecall.Chunk]], text_config: str
     ]
 
 
-def _store(
-    bench: Bench, stack: ExitStack, text_config: str | None
-) -> tuple[pgrecall.PostgresVectorStore, str, int]:
+def _store(bench: Bench, stack: ExitStack, text_config: str | None) -> tuple[pgrecall.PostgresVectorStore, str, int]:
     """A store in a fresh database, where its tenant, space and collection stand already."""
     url = stack.enter_context(bench.database())
     db = stack.enter_context(pgrecall.connect(url))

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 
-import pgrecall
+from tests.benchmarks import data
+from tests.benchmarks.handwritten import COLLECTION
+from tests.benchmarks.harness import Bench, Figure
 
-from . import data
-from .handwritten import COLLECTION
-from .harness import Bench, Figure
+import pgrecall
 
 LIMIT_MB = 300
 _URL = "PGRECALL_BENCH_URL"

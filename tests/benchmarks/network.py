@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.benchmarks import data
+from tests.benchmarks.handwritten import COLLECTION
+from tests.benchmarks.harness import Bench, Figure
+from tests.benchmarks.proxy import Proxy
+
 import pgrecall
 from pgrecall import F
-
-from . import data
-from .harness import Bench, Figure
-from .proxy import Proxy
-from .handwritten import COLLECTION
 
 TENANT = "acme"
 ROUND_TRIP = 0.005

@@ -15,12 +15,11 @@ import numpy as np
 import psycopg
 import sqlalchemy as sa
 from pgvector.psycopg import register_vector_async
+from tests.benchmarks import data
+from tests.benchmarks.handwritten import COLLECTION, AsyncReader, Reader
+from tests.benchmarks.harness import Bench, Figure, Seconds, aby_turns, by_turns, dsn, ratio, say
 
 import pgrecall
-
-from . import data
-from .handwritten import COLLECTION, AsyncReader, Reader
-from .harness import Bench, Figure, Seconds, aby_turns, by_turns, dsn, ratio, say
 
 SIZES = {"small": 380, "5,000 rows": 5_000}
 #: (sync, async) bounds of pgrecall / by hand.

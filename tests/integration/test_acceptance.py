@@ -1,4 +1,4 @@
-"""The specification's validation list, a test for each line, with a real embedding model where it is installed."""
+"""The specification's validation list, a test a line, with a real embedding model where it is installed."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_delete_by_tenant(db, handbook, tenant_id, model, admin_connection):
 
 
 def test_migrations_apply_cleanly_from_an_empty_database(new_database, model):
-    """An empty database is upgraded to the newest revision without a difference, and serves the first call."""
+    """An empty database is upgraded to the newest revision, without a difference, and serves a first call."""
     url, (embed, space) = new_database(), model
     assert migrate.upgrade(url) == (None, migrate.head())
     assert migrate.pending(url) == []

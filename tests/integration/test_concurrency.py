@@ -8,10 +8,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.data import chunks, vectors
 
 import pgrecall
 from pgrecall import Chunk, Document, EmbedSpace, TenantErased
+from support.data import chunks, vectors
 
 
 def _first_write(url: str, tenant: str, number: int, barrier, queue) -> None:

@@ -11,10 +11,10 @@ import threading
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
-from support.data import chunks
 
 import pgrecall
 from pgrecall import ConfigurationError, Database, EmbedSpace, MigrationRequired, Unavailable
+from support.data import chunks
 
 
 @pytest.fixture

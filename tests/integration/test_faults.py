@@ -8,11 +8,11 @@ import os
 import psycopg
 import pytest
 import sqlalchemy as sa
-from conftest import as_dsn
-from support.data import chunks
 
 import pgrecall
-from pgrecall import EmbedSpace, PgRecallError, Unavailable, embedded, tenancy
+from conftest import as_dsn
+from pgrecall import PgRecallError, Unavailable, embedded, tenancy
+from support.data import chunks
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.data import chunks, vectors
 
 from pgrecall import Chunk, Database, Document, EmbedSpace, EmbedSpaceMismatch, F, InvalidInput
+from support.data import chunks, vectors
 
 
 @pytest.fixture

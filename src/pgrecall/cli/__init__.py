@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from . import collections, db, doctor, files, search, server, spaces, tenants
-from .session import DEFAULTS, MEANING, SHARED, signed
+from pgrecall.cli import collections, db, doctor, files, search, server, spaces, tenants
+from pgrecall.cli.session import DEFAULTS, MEANING, SHARED, signed
 
 EPILOG = "\n\n".join(
     [
@@ -48,9 +48,7 @@ def _root(ctx: typer.Context, **shared: Any) -> None:
     ctx.obj = {name: value for name, value in shared.items() if name in SHARED}
 
 
-_Version = Annotated[
-    bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-]
+_Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
 signed(_root, SHARED | {"version": _Version}, DEFAULTS | {"version": False})
 app.callback()(_root)
 

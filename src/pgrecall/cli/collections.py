@@ -7,14 +7,11 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from pgrecall.cli.session import Session, TenantOption, YesOption, command, table
+from pgrecall.cli.tenants import collection_table
 from pgrecall.errors import NotFound
 
-from .session import Session, TenantOption, YesOption, command, table
-from .tenants import collection_table
-
-app = typer.Typer(
-    name="collections", help="List, show and drop a tenant's collections.", no_args_is_help=True
-)
+app = typer.Typer(name="collections", help="List, show and drop a tenant's collections.", no_args_is_help=True)
 
 NameArgument: TypeAlias = Annotated[str, typer.Argument(metavar="COLLECTION", show_default=False)]
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pgrecall.cli.session import Exit, Owner, RefusedError, Session, YesOption, command, table
 from pgrecall.errors import InvalidInput
-
-from .session import Exit, Owner, RefusedError, Session, YesOption, command, table
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from .session import Exit, Session, command, plain
+from pgrecall.cli.session import Exit, Session, command, plain
 
 if TYPE_CHECKING:
     from rich.console import Console

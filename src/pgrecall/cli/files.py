@@ -11,9 +11,8 @@ from typing import IO, Annotated
 
 import typer
 
+from pgrecall.cli.session import Session, TenantOption, command
 from pgrecall.errors import InvalidInput
-
-from .session import Session, TenantOption, command
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -28,9 +27,7 @@ def export(
     tenant: TenantOption,
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Where to; - or nothing is stdout.", show_default=False
-        ),
+        typer.Option("--output", "-o", metavar="FILE", help="Where to; - or nothing is stdout.", show_default=False),
     ] = None,
 ) -> None:
     """Write a collection as JSON lines: documents, chunks, vectors, provenance; exactly what is stored.
@@ -89,9 +86,7 @@ def import_(
     ] = None,
     collection: Annotated[
         str | None,
-        typer.Option(
-            "--collection", "-c", help="Into this collection; else the exported one.", show_default=False
-        ),
+        typer.Option("--collection", "-c", help="Into this collection; else the exported one.", show_default=False),
     ] = None,
     commit_every: Annotated[
         int | None,
@@ -116,9 +111,7 @@ def import_(
             read = _counted(chain([first], lines), done)
             result = transfer.import_lines(opened, read, into, commit_every=commit_every)
     data = {"tenant": name, "collection": into, "written": result.written, "unchanged": result.unchanged}
-    session.emit(
-        data, f"{name}/{into}: {result.written:,} chunks written, {result.unchanged:,} there already"
-    )
+    session.emit(data, f"{name}/{into}: {result.written:,} chunks written, {result.unchanged:,} there already")
 
 
 @contextmanager

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pgrecall.cli.embedding import EmbedOption, load_embed
+from pgrecall.cli.session import Session, TenantOption, command, plain
 from pgrecall.errors import FilterError
-
-from .embedding import EmbedOption, load_embed
-from .session import Session, TenantOption, command, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,13 +30,13 @@ def register(app: typer.Typer, panel: str) -> None:
 
 def search(
     session: Session,
-    query: Annotated[str, typer.Argument(help="A question in plain words.", show_default=False)],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A question in plain words.", show_default=False)],
     tenant: TenantOption,
     collection: Annotated[str, typer.Option("--collection", "-c", help="Where to look.")] = "default",
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="How many chunks.")] = 10,
     where: Annotated[
         str | None,
-        typer.Option("--filter", "-f", metavar="JSON", help="On metadata; see below.", show_default=False),
+        typer.Option("--filter", "-f", metavar="JSON", help="On metadata; see above.", show_default=False),
     ] = None,
     embed: EmbedOption = None,
     full: Annotated[bool, typer.Option("--full", help="Show whole texts.")] = False,
@@ -90,9 +89,7 @@ def _tree(value: Any) -> Filter:
         elif key == "$not":
             parts.append(Not(_tree(wanted)))
         elif key.startswith("$"):
-            raise FilterError(
-                f"--filter: unknown {key!r:.40}; expected $and, $or, $not or the name of a field"
-            )
+            raise FilterError(f"--filter: unknown {key!r:.40}; expected $and, $or, $not or the name of a field")
         elif isinstance(wanted, dict) and any(name.startswith("$") for name in wanted):
             operators: dict[str, Any] = {name.removeprefix("$"): operand for name, operand in wanted.items()}
             parts += [Compare((key,), name, operand) for name, operand in operators.items()]  # type: ignore[arg-type]
@@ -112,11 +109,7 @@ def _shown(hits: list[Hit], *, full: bool) -> Callable[[Console], None]:
         grid.add_column("chunk", overflow="fold", max_width=32)
         grid.add_column("text", ratio=1, overflow="fold")
         for hit in hits:
-            name = (
-                hit.chunk_id
-                if hit.doc_id is None
-                else f"{hit.doc_id} #{'–' if hit.index is None else hit.index}"
-            )
+            name = hit.chunk_id if hit.doc_id is None else f"{hit.doc_id} #{'–' if hit.index is None else hit.index}"
             text = " ".join(plain(hit.text).split())
             cell = Text(text if full or len(text) <= SHOWN else text[: SHOWN - 1] + "…")
             if provenance := "  ".join(filter(None, (hit.source, hit.uri))):

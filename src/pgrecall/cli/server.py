@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from .session import Owner, Session, command
+from pgrecall.cli.session import Owner, Session, command
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -22,9 +22,8 @@ def up(session: Session) -> None:
     the socket's folder is open to its user alone. Without `up` each command starts and stops the server.
     """
     from pgrecall import embedded, migrate
+    from pgrecall.cli import db
     from pgrecall.engines import parse_url
-
-    from . import db
 
     with session.working("Starting the embedded Postgres…"):
         server = embedded.start(session.home)

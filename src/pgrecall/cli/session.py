@@ -74,9 +74,7 @@ SHARED: dict[str, Any] = {
     ],
     "admin_url": Annotated[
         str | None,
-        _option(
-            "--admin-url", help="The owner's login, for migrations (env PGRECALL_ADMIN_URL); else --url."
-        ),
+        _option("--admin-url", help="The owner's login, for migrations (env PGRECALL_ADMIN_URL); else --url."),
     ],
     "maintenance_url": Annotated[
         str | None,
@@ -274,9 +272,7 @@ def signed(function: Callable[..., None], kinds: dict[str, Any], defaults: dict[
     )
 
 
-def command(
-    app: typer.Typer, name: str, **options: Any
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command: it gets a Session first; SHARED options are added, errors become exit codes."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -291,10 +287,11 @@ def command(
 
         own = list(inspect.signature(function).parameters.values())[1:]
         hints = get_type_hints(function, include_extras=True)
-        signed(
-            run, {p.name: hints[p.name] for p in own} | SHARED, {p.name: p.default for p in own} | DEFAULTS
-        )
-        app.command(name, **options)(run)
+        signed(run, {p.name: hints[p.name] for p in own} | SHARED, {p.name: p.default for p in own} | DEFAULTS)
+        # Typer would break lines where the docstring does.
+        paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+        text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        app.command(name, help=text, **options)(run)
         return function
 
     return register

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pgrecall.cli.session import RefusedError, Session, YesOption, command, table
 from pgrecall.errors import ConfigurationError, NotFound
-
-from .session import RefusedError, Session, YesOption, command, table
 
 if TYPE_CHECKING:
     from pgrecall.tenancy import Gate, Scope
@@ -96,7 +95,5 @@ def drop(
             raise RefusedError(f"space {number}, {space}, is used by {use:,} collections; drop them first")
         session.confirm(f"This takes space {number}, {space}, out of the registry", yes=yes)
         with gate.transaction(as_owner, "space drop") as tx:
-            tx.count(
-                DROP_SPACE, {"space": number}
-            )  # a foreign key stands behind: none came into use meanwhile
+            tx.count(DROP_SPACE, {"space": number})  # a foreign key stands behind: none came into use meanwhile
     session.emit({"id": number, "dropped": True}, f"{number}: dropped {space}")

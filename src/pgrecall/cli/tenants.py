@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from pgrecall.cli.session import Session, YesOption, command, table
 from pgrecall.errors import ConfigurationError, NotFound
-
-from .session import Session, YesOption, command, table
 
 if TYPE_CHECKING:
     from pgrecall.types import CollectionInfo
@@ -62,9 +61,7 @@ def collection_table(found: list[CollectionInfo]) -> tuple[tuple[str, ...], list
 def create(
     session: Session,
     name: NameArgument,
-    reopen: Annotated[
-        bool, typer.Option("--reopen", help="Let a deleted tenant's name be used again.")
-    ] = False,
+    reopen: Annotated[bool, typer.Option("--reopen", help="Let a deleted tenant's name be used again.")] = False,
 ) -> None:
     """Register a tenant ahead of its first write."""
     with session.database() as database:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from .. import guards, wire
-from ..errors import FilterError, InvalidInput
-from ..filters import And, Compare, Filter, Not, Or
-from ..statements import deletes, reads
-from ..statements import registry as registry_sql
-from ..statements.reads import Where
-from ..tenancy import Gate
-from ..types import (
+from pgrecall import guards, wire
+from pgrecall.errors import FilterError, InvalidInput
+from pgrecall.filters import Compare, Filter, Not, Or
+from pgrecall.operations.ingest import json_object
+from pgrecall.operations.registry import Place, refuse_space
+from pgrecall.statements import deletes, reads
+from pgrecall.statements import registry as registry_sql
+from pgrecall.statements.reads import Where
+from pgrecall.tenancy import Gate
+from pgrecall.types import (
     MAX_ID_BYTES,
     Chunk,
     DeleteReport,
@@ -25,8 +27,6 @@ from ..types import (
     Vector,
     check_text,
 )
-from .ingest import json_object
-from .registry import Place, refuse_space
 
 #: Rows of a page while a whole collection is read.
 PAGE = 1_000

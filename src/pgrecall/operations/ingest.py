@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
-from .. import guards, wire
-from ..errors import Conflict, InvalidEmbedding, InvalidInput
-from ..jsonable import dumps
-from ..statements import reads
-from ..statements import writes as sql
-from ..statements.reads import Where
-from ..tenancy import Gate, Transaction
-from ..types import MAX_ID_BYTES, Chunk, Document, EmbedSpace, StoredChunk, UpsertResult, check_text
-from .registry import Place, guard
+from pgrecall import guards, wire
+from pgrecall.errors import Conflict, InvalidEmbedding, InvalidInput
+from pgrecall.jsonable import dumps
+from pgrecall.operations.registry import Place, guard
+from pgrecall.statements import reads
+from pgrecall.statements import writes as sql
+from pgrecall.statements.reads import Where
+from pgrecall.tenancy import Gate, Transaction
+from pgrecall.types import MAX_ID_BYTES, Chunk, Document, EmbedSpace, StoredChunk, UpsertResult, check_text
 
 OnNul: TypeAlias = Literal["error", "strip"]
 Progress: TypeAlias = Callable[[int, int | None], None]

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import guards, wire
-from ..errors import (
+from pgrecall import guards, wire
+from pgrecall.errors import (
     ConfigurationError,
     EmbedSpaceMismatch,
     FingerprintMismatch,
@@ -19,11 +19,11 @@ from ..errors import (
     TenantErased,
     UnknownTenant,
 )
-from ..schema import REVISION
-from ..statements import deletes
-from ..statements import registry as sql
-from ..tenancy import Gate, Scope, Transaction
-from ..types import CollectionInfo, DeleteReport, EmbedSpace, TenantInfo, Vector
+from pgrecall.schema import REVISION
+from pgrecall.statements import deletes
+from pgrecall.statements import registry as sql
+from pgrecall.tenancy import Gate, Scope, Transaction
+from pgrecall.types import CollectionInfo, DeleteReport, EmbedSpace, TenantInfo, Vector
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 
-from ..filters import Filter, bind_values, compile_filter, shape
-from ..schema import chunk_vectors, chunks, collections, documents
-from ..types import Distance
+from pgrecall.filters import Filter, bind_values, compile_filter, shape
+from pgrecall.schema import chunk_vectors, chunks, collections, documents
+from pgrecall.types import Distance
 
 _DIALECT = dialect()
 _OPERATORS: dict[str, str] = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}

@@ -11,15 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
-from .. import embedded
-from ..engines import Engines, parse_url
-from ..errors import ConfigurationError, MigrationRequired
-from ..operations import registry
-from ..operations.ingest import Embed
-from ..tenancy import Gate, Scope
-from ..types import MAX_NAME_BYTES, CollectionInfo, DeleteReport, EmbedSpace, TenantInfo, check_text
-from .twins import R, Work, twins
-from .vectors import PostgresVectorStore
+from pgrecall import embedded
+from pgrecall.engines import Engines, parse_url
+from pgrecall.errors import ConfigurationError, MigrationRequired
+from pgrecall.operations import registry
+from pgrecall.operations.ingest import Embed
+from pgrecall.stores.twins import R, Work, twins
+from pgrecall.stores.vectors import PostgresVectorStore
+from pgrecall.tenancy import Gate, Scope
+from pgrecall.types import MAX_NAME_BYTES, CollectionInfo, DeleteReport, EmbedSpace, TenantInfo, check_text
 
 
 class Database:
@@ -289,7 +289,7 @@ def _migrate(database: Database) -> None:
     try:
         database._run(database.server)
     except MigrationRequired:
-        from .. import migrate  # Alembic takes 0.2 s to import, and is needed on the first run only
+        from pgrecall import migrate  # Alembic takes 0.2 s to import, and is needed on the first run only
 
         assert database.admin_url is not None
         migrate.upgrade(database.admin_url)

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import guards, wire
-from ..errors import InvalidInput, NotFound
-from ..filters import Filter
-from ..operations import chunks as chunk_ops
-from ..operations import ingest, registry
-from ..operations.ingest import Chunks, Embed, OnNul, Plan, Progress, Target
-from ..operations.registry import Place
-from ..statements import registry as registry_sql
-from ..tenancy import Gate
-from ..types import Chunk, DeleteReport, Document, EmbedSpace, Hit, Metadata, UpsertResult, Vector
-from .twins import R, Work, twins
+from pgrecall import guards, wire
+from pgrecall.errors import InvalidInput, NotFound
+from pgrecall.filters import Filter
+from pgrecall.operations import chunks as chunk_ops
+from pgrecall.operations import ingest, registry
+from pgrecall.operations.ingest import Chunks, Embed, OnNul, Plan, Progress, Target
+from pgrecall.operations.registry import Place
+from pgrecall.statements import registry as registry_sql
+from pgrecall.stores.twins import R, Work, twins
+from pgrecall.tenancy import Gate
+from pgrecall.types import Chunk, DeleteReport, Document, EmbedSpace, Hit, Metadata, UpsertResult, Vector
 
 if TYPE_CHECKING:
-    from ..protocols import VectorStore
-    from .database import Database
+    from pgrecall.protocols import VectorStore
+    from pgrecall.stores.database import Database
 
 
 class PostgresVectorStore:

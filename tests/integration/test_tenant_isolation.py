@@ -1,0 +1,405 @@
+"""Two defences keep tenants apart, row-level security and each statement's own predicate; each holds alone.
+
+Every public method is called as tenant B with names of tenant A, and with names that nobody has: the outcomes
+are the same, and nothing of A changes. A method without a case here fails the suite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import pgrecall
+from conftest import as_dsn
+from contract.base import AsyncFace
+from pgrecall import Chunk, Database, Document, EmbedSpace, F, PgRecallError, PostgresVectorStore, Tenant, migrate
+from pgrecall.schema import TENANT_TABLES
+
+SPACE = EmbedSpace("test", "eight", 8)
+ONES = [1.0] * 8
+TABLES = [table.name for table in TENANT_TABLES]
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a caller may name: all of it tenant A's, or nobody's."""
+
+    prefix: str
+
+    @property
+    def chunk(self) -> str:
+        return f"{self.prefix}-chunk"
+
+    @property
+    def doc(self) -> str:
+        return f"{self.prefix}-doc"
+
+    @property
+    def collection(self) -> str:
+        return f"{self.prefix}-collection"
+
+
+OURS, NOBODYS = Names("aaa"), Names("xxx")
+
+STORE: dict[str, Callable] = {
+    "upsert": lambda s, n: s.upsert([Chunk(n.chunk, "B's", ONES, n.doc), Chunk("new", "B's", ONES)]),
+    "replace_document": lambda s, n: s.replace_document(Document(n.doc), [Chunk(n.chunk, "B's", ONES)]),
+    "query": lambda s, n: [
+        s.query(ONES, 10),
+        s.query(ONES, 10, F.mine == n.chunk),
+        s.query(ONES, 10, ids=[n.chunk]),
+        s.query(ONES, 10, doc_ids=[n.doc]),
+    ],
+    "get": lambda s, n: s.get([n.chunk, "own"], with_embeddings=True),
+    "list": lambda s, n: [s.list(with_embeddings=True), s.list(ids=[n.chunk]), s.list(doc_ids=[n.doc])],
+    "documents": lambda s, n: [s.documents(), s.documents([n.doc])],
+    "count": lambda s, n: [s.count(), s.count(F.mine == n.chunk), s.count(doc_ids=[n.doc])],
+    "set_metadata": lambda s, n: [
+        s.set_metadata({"x": 1}, ids=[n.chunk]),
+        s.set_metadata({"x": 1}, doc_ids=[n.doc]),
+        s.set_metadata({"x": 1}, filters=F.mine == n.chunk, replace=True),
+    ],
+    "delete": lambda s, n: [s.delete([n.chunk]), s.delete(filters=F.mine == n.chunk)],
+    "delete_by_doc_id": lambda s, n: s.delete_by_doc_id(n.doc),
+    "drop": lambda s, n: s.drop(),
+}
+TENANT: dict[str, Callable] = {
+    "vectors": lambda t, n: t.vectors(n.collection).collection,
+    "collections": lambda t, n: [c.name for c in t.collections()],
+    "collection": lambda t, n: getattr(t.collection(n.collection), "chunks", None),
+    "drop_collection": lambda t, n: t.drop_collection(n.collection),
+}
+# Of the database's methods these take a tenant's name, and so are called with B's own.
+DATABASE: dict[str, Callable] = {
+    "create_tenant": lambda d, b: [d.create_tenant(b), d.create_tenant(b)],
+    "tenant_info": lambda d, b: getattr(d.tenant_info(b), "tenant_id", None),
+    "delete_tenant": lambda d, b: d.delete_tenant(b),
+}
+#: No tenant's rows: handles, the global registry of spaces, lifetime; and what asks for the maintenance login.
+DATABASE_OTHERS = {
+    "tenant", "scope", "server", "spaces", "aspaces", "add_space", "aadd_space", "space_id", "known_space_id",
+    "close", "aclose", "tenants", "maintenance_gate", "maintenance_scope",
+}  # fmt: skip
+NOT_TWINNED = {"vectors"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "cases", "others"),
+    [(PostgresVectorStore, STORE, set()), (Tenant, TENANT, set()), (Database, DATABASE, DATABASE_OTHERS)],
+    ids=["store", "tenant", "database"],
+)
+def test_every_public_method_has_a_case(kind, cases, others):
+    """A method that is added without a case below fails here."""
+    public = {name for name in dir(kind) if not name.startswith("_")}
+    assert public == set(cases) | {f"a{name}" for name in set(cases) - NOT_TWINNED} | others
+
+
+@pytest.fixture(scope="module")
+def without_policies(_databases):
+    """A database of which the owner has switched row-level security off."""
+    url = _databases()
+    migrate.upgrade(url)
+    with psycopg.connect(as_dsn(url), autocommit=True) as connection:
+        for table in TABLES:
+            connection.execute(f"ALTER TABLE pgrecall.{table} NO FORCE ROW LEVEL SECURITY")
+            connection.execute(f"ALTER TABLE pgrecall.{table} DISABLE ROW LEVEL SECURITY")
+    return url
+
+
+@pytest.fixture
+def without_predicates(monkeypatch):
+    """Statements lose their own `tenant_id = …` on the way to the driver; returns how many did so far."""
+    removed = []
+
+    def stripped(execute):
+        def execute_stripped(self, query, params=None, **options):
+            if isinstance(query, str):
+                query, times = re.subn(r"[\w.]*\btenant_id = %\(tenant\)s", "%(tenant)s::text IS NOT NULL", query)
+                removed.extend([query] * bool(times))
+            return execute(self, query, params, **options)
+
+        return execute_stripped
+
+    for kind in (psycopg.Connection, psycopg.AsyncConnection):
+        monkeypatch.setattr(kind, "execute", stripped(kind.execute))
+    return removed
+
+
+@pytest.fixture(params=["both", "policies alone", "predicates alone"])
+def defended(request, app_url, admin_url, without_policies):
+    """A database with both defences or with one, and a superuser's connection to look from outside."""
+    url, admin = (app_url, admin_url) if request.param != "predicates alone" else (without_policies,) * 2
+    removed = request.getfixturevalue("without_predicates") if request.param == "policies alone" else None
+    with pgrecall.connect(url) as db, psycopg.connect(as_dsn(admin), autocommit=True) as outside:
+        yield db, outside
+    assert removed is None or len(removed) > 2
+
+
+def everything_of(outside, tenant):
+    """All rows of a tenant, from outside."""
+    return {
+        table: outside.execute(
+            f"SELECT t::text FROM pgrecall.{table} t WHERE tenant_id = %s ORDER BY 1", [tenant]
+        ).fetchall()
+        for table in TABLES
+    }
+
+
+def fill(db, tenant, names, text):
+    chunk = Chunk(names.chunk, text, ONES, names.doc, 1, {"mine": names.chunk})
+    document = Document(names.doc, f"source of {text}", f"uri of {text}", metadata={"of": text})
+    db.tenant(tenant).vectors(names.collection, SPACE).upsert([chunk], documents=[document])
+
+
+def outcome(call, names, tenant):
+    """What a caller can learn from a call, with the names it used taken out."""
+    try:
+        told = repr(call())
+    except PgRecallError as exc:
+        told = f"{type(exc).__name__}: {exc}"
+    return told.replace(names.prefix, "NAME").replace(tenant, "TENANT")
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+@pytest.mark.parametrize("shared", [True, False], ids=["B has such a collection", "B has none"])
+@pytest.mark.parametrize(("on", "verb"), [("store", v) for v in STORE] + [("tenant", v) for v in TENANT])
+def test_names_of_another_tenant_are_names_of_nothing(defended, tenant_id, on, verb, shared, face):
+    """As tenant B, what A has can't be told from what nobody has, and nothing of A is changed."""
+    db, outside = defended
+    fill(db, tenant_id, OURS, "A's secret")
+    before = everything_of(outside, tenant_id)
+    outcomes = []
+    with asyncio.Runner() as runner:
+        for names in (OURS, NOBODYS):
+            tenant = f"{tenant_id}-B-{names.prefix}"
+            if shared:
+                own = Chunk("own", "B's own", ONES, "own-doc", metadata={"mine": "own"})
+                db.tenant(tenant).vectors(names.collection, SPACE).upsert([own])
+            handle = db.tenant(tenant)
+            if on == "store":
+                handle = handle.vectors(names.collection, SPACE)
+            if face == "async" and verb not in NOT_TWINNED:
+                handle = AsyncFace(handle, runner)
+            case = (STORE if on == "store" else TENANT)[verb]
+            outcomes.append(outcome(lambda case=case, h=handle, n=names: case(h, n), names, tenant))
+        db.close()  # the async pool's connections, before their loop
+    assert outcomes[0] == outcomes[1]
+    assert "secret" not in outcomes[0]
+    assert everything_of(outside, tenant_id) == before
+    assert all(before.values())
+
+
+@pytest.mark.parametrize("verb", DATABASE)
+def test_a_database_s_methods_touch_the_tenant_they_name(defended, tenant_id, verb):
+    """Creating, asking for and deleting B says and changes nothing of A."""
+    db, outside = defended
+    fill(db, tenant_id, OURS, "A's secret")
+    before, tenant = everything_of(outside, tenant_id), f"{tenant_id}-B"
+    assert outcome(lambda: DATABASE[verb](db, tenant), OURS, tenant) in (
+        "[True, False]",
+        "None",
+        "DeleteReport(vectors=0, chunks=0, documents=0, collections=0)",
+    )
+    assert everything_of(outside, tenant_id) == before
+
+
+def test_the_tests_above_can_fail(without_policies, without_predicates, tenant_id):
+    """With both defences gone a tenant does see another's rows: it is they that hold."""
+    with pgrecall.connect(without_policies) as db:
+        fill(db, tenant_id, OURS, "A's secret")
+        assert db.tenant(f"{tenant_id}-B").vectors(OURS.collection, SPACE).list()[0].text == "A's secret"
+
+
+def test_one_id_in_two_tenants_is_two_chunks(defended, tenant_id):
+    """Each reads its own text; changing or deleting one leaves the other."""
+    db, _ = defended
+    first, second = (db.tenant(f"{tenant_id}-{n}").vectors(OURS.collection, SPACE) for n in (1, 2))
+    fill(db, f"{tenant_id}-1", OURS, "first")
+    fill(db, f"{tenant_id}-2", OURS, "second")
+    assert [s.query(ONES)[0].text for s in (first, second)] == ["first", "second"]
+    assert [s.get([OURS.chunk])[0].text for s in (first, second)] == ["first", "second"]
+    assert second.delete([OURS.chunk]).chunks == 1
+    assert (first.count(), first.documents()[0].source) == (1, "source of first")
+
+
+# Row-level security by itself, asked with plain SQL
+
+
+@pytest.fixture
+def two_tenants(db, tenant_id):
+    tenants = f"{tenant_id}-A", f"{tenant_id}-B"
+    for tenant in tenants:
+        fill(db, tenant, OURS, tenant)
+    return tenants
+
+
+def as_app(connection, tenant=None):
+    connection.execute("SET LOCAL ROLE pgrecall_app")
+    if tenant is not None:
+        connection.execute(psycopg.sql.SQL("SET LOCAL pgrecall.tenant_id = {}").format(psycopg.sql.Literal(tenant)))
+
+
+@pytest.fixture(params=["application's login", "superuser"])
+def plain(request, app_url, admin_url):
+    """A plain connection in a transaction that is rolled back."""
+    with psycopg.connect(as_dsn(app_url if request.param != "superuser" else admin_url)) as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.mark.parametrize("table", [*TABLES, "chunk_embeddings"])
+def test_policies_show_and_change_one_tenant_s_rows(plain, two_tenants, table):
+    """SQL that names no tenant reads, updates and deletes the rows of the transaction's tenant and no others."""
+    as_app(plain, two_tenants[0])
+    assert plain.execute(f"SELECT DISTINCT tenant_id FROM pgrecall.{table}").fetchall() == [(two_tenants[0],)]
+    if table == "chunk_embeddings":
+        return
+    for change in (f"UPDATE pgrecall.{table} SET created_at = created_at", f"DELETE FROM pgrecall.{table}"):
+        with plain.transaction(force_rollback=True):
+            if change.startswith("DELETE"):  # what would stand in its way
+                for leaf in TABLES[: TABLES.index(table)]:
+                    plain.execute(f"DELETE FROM pgrecall.{leaf}")
+            assert plain.execute(change).rowcount == 1
+    moved = f"UPDATE pgrecall.{table} SET tenant_id = '{two_tenants[1]}'"
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+        plain.execute(moved)
+
+
+INSERTS = {
+    "tenants": "(tenant_id) VALUES (%s)",
+    "collections": "(tenant_id, name, space_id) VALUES (%s, 'n', 1)",
+    "documents": "(tenant_id, collection, id) VALUES (%s, 'n', 'i')",
+    "chunks": "(tenant_id, collection, id, text, content_hash) VALUES (%s, 'n', 'i', 't', '')",
+    "chunk_vectors": "(tenant_id, collection, chunk_id, space_id, embed_norm, embedding) "
+    "VALUES (%s, 'n', 'i', 1, 1, '[1]')",
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("setting", [None, "", "another"], ids=["never set", "empty", "another"])
+def test_policies_let_no_row_in_for_another_tenant(plain, two_tenants, table, setting):
+    """Without a tenant, or as another one, a row of A can't be written; without one nothing is seen or changed."""
+    as_app(plain, setting)
+    if not setting:
+        for statement in ("SELECT FROM", "DELETE FROM"):
+            assert plain.execute(f"{statement} pgrecall.{table}").rowcount == 0
+        assert plain.execute(f"UPDATE pgrecall.{table} SET created_at = now()").rowcount == 0
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+        plain.execute("SET LOCAL search_path = public, pg_catalog") and plain.execute(
+            f"INSERT INTO pgrecall.{table} {INSERTS[table]}", [two_tenants[0]]
+        )
+
+
+def test_the_application_s_login_can_do_no_more_than_its_role(app_url, two_tenants):
+    """Itself it may read nothing; it may not act as maintenance, nor empty or change a table."""
+    refused = [
+        "SELECT * FROM pgrecall.chunks",
+        "SET ROLE pgrecall_maintenance",
+        "SET ROLE pgrecall_app; TRUNCATE pgrecall.chunk_vectors",
+        "SET ROLE pgrecall_app; ALTER TABLE pgrecall.chunks DISABLE ROW LEVEL SECURITY",
+        "SET ROLE pgrecall_app; DROP POLICY tenant_isolation ON pgrecall.chunks",
+        "SET ROLE pgrecall_app; UPDATE pgrecall.embed_spaces SET model = 'x'",
+        "SET ROLE pgrecall_app; CREATE TABLE pgrecall.x (y int)",
+    ]
+    with psycopg.connect(as_dsn(app_url)) as connection:
+        for statement in refused:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+            connection.rollback()
+    with pgrecall.connect(app_url) as db, pytest.raises(pgrecall.ConfigurationError, match="permission denied"):
+        db.tenants()
+
+
+# Names that would like to be SQL
+
+HOSTILE = [
+    "o'brien", "''", 'quo"te', "back\\slash", "\\'; RESET ROLE; --", "'; SET ROLE pgrecall_maintenance; --",
+    "x'; COMMIT; DROP SCHEMA pgrecall CASCADE; --", "100%", "%s %(tenant)s %%", ":tenant :name", "{} {0}", "$1 $$ $a$",
+    "E'\\x41'", "a\nb\r\tc", " ", " lead", "trail ", "A", "a", "é", "e\u0301", "😀", "\u202eabc", "null", "DEFAULT", "*", "-",
+]  # fmt: skip
+
+
+def test_no_name_can_be_more_than_a_name(db, tenant_id):
+    """Quotes, backslashes, semicolons, placeholders, unicode: each is a tenant of its own, and exactly that."""
+    names = [name + tenant_id for name in HOSTILE]
+    for name in names:
+        db.tenant(name).vectors(name, SPACE).upsert([Chunk(name, f"text of {name}", ONES, name)])
+    for name in names:
+        store = db.tenant(name).vectors(name, SPACE)
+        assert [(h.chunk_id, h.text, h.doc_id) for h in store.query(ONES)] == [(name, f"text of {name}", name)]
+        assert [c.name for c in db.tenant(name).collections()] == [name]
+        assert db.tenant_info(name).tenant_id == name
+        gate = db._engines.sync_gate()
+        with gate.transaction(db.scope(gate, name)) as tx:
+            set_to = tx.rows("SELECT current_setting('pgrecall.tenant_id'), current_user::text", {})
+        assert set_to == [(name, "pgrecall_app")]
+    assert db.delete_tenant(names[0]).chunks == 1
+    assert all(db.tenant(name).vectors(name, SPACE).count() == 1 for name in names[1:])
+
+
+# What a call leaves behind, and what it can't say
+
+LEFT = "SELECT coalesce(current_setting('pgrecall.tenant_id', true), ''), current_user = session_user, now() = statement_timestamp()"
+
+
+def calls(store):
+    """Calls that end well, in Python and in SQL; each may raise."""
+    return [
+        lambda: store.upsert([Chunk("1", "t", ONES)]),
+        lambda: store.query(ONES),
+        lambda: store.get(["1"]),
+        lambda: store.delete(["1"]),
+        lambda: store.upsert([Chunk("1", "t", [1.0])]),
+        lambda: store.upsert(iter([Chunk("1", "t", ONES), None])),
+        lambda: store.upsert([Chunk("2", "t", ONES)], progress=lambda done, total: 1 / 0),
+        lambda: store.drop(),
+        lambda: store.drop(),
+    ]
+
+
+def test_a_pooled_connection_keeps_neither_tenant_nor_role(app_url, tenant_id):
+    """After each call, whether it succeeded or failed, the one connection of the pool is as it was made."""
+    engine = sa.create_engine(app_url, pool_size=1, max_overflow=0)
+    async_engine = create_async_engine(app_url, pool_size=1, max_overflow=0)
+
+    def sync_left():
+        with engine.connect() as connection:
+            return tuple(connection.exec_driver_sql(LEFT).one())
+
+    async def async_left():
+        async with async_engine.connect() as connection:
+            return tuple((await connection.exec_driver_sql(LEFT)).one())
+
+    with asyncio.Runner() as runner, pgrecall.connect(engine=engine, async_engine=async_engine) as db:
+        store = db.tenant(tenant_id).vectors("c", SPACE)
+        for face, left in ((store, sync_left), (AsyncFace(store, runner), lambda: runner.run(async_left()))):
+            failed = 0
+            for call in calls(face):
+                try:
+                    call()
+                except (PgRecallError, ZeroDivisionError):
+                    failed += 1
+                assert left() == ("", True, True)
+            assert failed == 4
+        runner.run(async_engine.dispose())
+    engine.dispose()
+
+
+def test_no_call_can_choose_another_tenant(db, tenant_id):
+    """No method of a store or tenant takes a tenant, or keywords that it does not name."""
+    tenant = db.tenant(tenant_id)
+    for handle in (tenant, tenant.vectors("c", SPACE)):
+        for name in [n for n in dir(handle) if not n.startswith("_") and callable(getattr(handle, n))]:
+            parameters = inspect.signature(getattr(handle, name)).parameters.values()
+            assert not [p for p in parameters if "tenant" in p.name or p.kind is p.VAR_KEYWORD]
+    for keyword in ("tenant", "tenant_id"):
+        with pytest.raises(TypeError, match="unexpected keyword"):
+            tenant.vectors("c", SPACE).query(ONES, **{keyword: "other"})
