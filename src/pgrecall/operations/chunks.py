@@ -8,7 +8,7 @@ from typing import Any
 from pgrecall import guards, wire
 from pgrecall.errors import FilterError, InvalidInput
 from pgrecall.filters import Compare, Filter, Not, Or
-from pgrecall.operations.ingest import json_object
+from pgrecall.operations.packing import json_object
 from pgrecall.operations.registry import Place, refuse_space
 from pgrecall.statements import deletes, reads
 from pgrecall.statements import registry as registry_sql

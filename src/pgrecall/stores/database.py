@@ -15,7 +15,7 @@ from pgrecall import embedded
 from pgrecall.engines import Engines, parse_url
 from pgrecall.errors import ConfigurationError, MigrationRequired
 from pgrecall.operations import registry
-from pgrecall.operations.ingest import Embed
+from pgrecall.operations.embedding import Embed
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
 from pgrecall.tenancy import Gate, Scope

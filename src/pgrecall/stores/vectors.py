@@ -14,7 +14,9 @@ from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.filters import Filter
 from pgrecall.operations import chunks as chunk_ops
 from pgrecall.operations import ingest, registry
-from pgrecall.operations.ingest import Chunks, Embed, OnNul, Plan, Progress, Target
+from pgrecall.operations.embedding import Embed, call_embed
+from pgrecall.operations.ingest import Chunks, Plan, Progress, Target
+from pgrecall.operations.packing import OnNul, several
 from pgrecall.operations.registry import Place
 from pgrecall.statements import registry as registry_sql
 from pgrecall.stores.twins import R, Work, twins
@@ -84,7 +86,7 @@ class PostgresVectorStore:
 
     def _verify(self, gate: Gate, place: Place, space: EmbedSpace, rows: list[tuple[Any, ...]]) -> None:
         assert self._embed is not None
-        canary = np.asarray(ingest.call_embed(gate, self._embed, [guards.CANARY])[0], dtype=np.float32)
+        canary = np.asarray(call_embed(gate, self._embed, [guards.CANARY])[0], dtype=np.float32)
         guards.to_stored([canary], space, ["the embedding function's canary"])
         if rows and EmbedSpace(*rows[0][2:6]) != space:
             registry.refuse_space(self.collection, EmbedSpace(*rows[0][2:6]), space)
@@ -136,8 +138,8 @@ class PostgresVectorStore:
 
         Raises: InvalidInput, InvalidEmbedding, EmbedSpaceMismatch, TenantErased, Conflict, Unavailable.
         """
-        ingest.several(chunks, "Chunk", or_async=True)
-        ingest.several(documents, "Document")
+        several(chunks, "Chunk", or_async=True)
+        several(documents, "Document")
         if commit_every is not None:
             chunk_ops.whole_number(commit_every, "commit_every", 1)
         plan = Plan(tuple(documents), embed or self._embed, commit_every, progress)
@@ -159,7 +161,7 @@ class PostgresVectorStore:
         Two replacements of one document at the same time leave one of the two, whole.
         Raises as `upsert` does; InvalidInput where a chunk names another document.
         """
-        ingest.several(chunks, "Chunk")
+        several(chunks, "Chunk")
         if not isinstance(document, Document):
             raise InvalidInput(f"the document is {type(document).__name__}; expected pgrecall.Document")
         owned = []
