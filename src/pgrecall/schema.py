@@ -23,9 +23,7 @@ metadata = sa.MetaData(schema=SCHEMA)
 
 
 def _created_at() -> sa.Column[object]:
-    return sa.Column(
-        "created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")
-    )
+    return sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()"))
 
 
 def _bytes_cap(column: str, cap: int, name: str) -> sa.CheckConstraint:
@@ -56,9 +54,7 @@ embed_spaces = sa.Table(
     sa.UniqueConstraint("id", "dim", name="embed_spaces_id_dim"),
     _bytes_cap("provider", 200, "embed_spaces_provider_length"),
     _bytes_cap("model", 200, "embed_spaces_model_length"),
-    sa.CheckConstraint(
-        "distance = ANY (ARRAY['cosine'::text, 'l2'::text, 'ip'::text])", name="embed_spaces_distance"
-    ),
+    sa.CheckConstraint("distance = ANY (ARRAY['cosine'::text, 'l2'::text, 'ip'::text])", name="embed_spaces_distance"),
     sa.CheckConstraint("dim >= 1 AND dim <= 16000", name="embed_spaces_dim"),
 )
 

@@ -42,9 +42,7 @@ class Opened:
         raise NotImplementedError
 
     @pytest.fixture(params=["sync", "async"])
-    def open_store(
-        self, request: pytest.FixtureRequest, runner: asyncio.Runner, opener: OpenStore
-    ) -> OpenStore:
+    def open_store(self, request: pytest.FixtureRequest, runner: asyncio.Runner, opener: OpenStore) -> OpenStore:
         def open_store(tenant: str = "a", collection: str = "handbook", space: EmbedSpace = SPACE) -> Any:
             store = opener(tenant, collection, space)
             return store if request.param == "sync" else AsyncFace(store, runner)

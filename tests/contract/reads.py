@@ -97,10 +97,7 @@ class ReadsContract(Opened):
         assert store.count(**narrow) == len(wanted) > 2
         assert ids_of(store.list(**narrow)) == wanted
         assert sorted(ids_of(store.query(made[0].embedding, 60, **narrow))) == wanted
-        assert (
-            sorted(ids_of(store.query(made[0].embedding, 60, **narrow, ids=[*wanted[:2], "nope"])))
-            == wanted[:2]
-        )
+        assert sorted(ids_of(store.query(made[0].embedding, 60, **narrow, ids=[*wanted[:2], "nope"]))) == wanted[:2]
         assert store.query(made[0].embedding, 10, ids=[]) == [] == store.list(doc_ids=[])
 
     def test_k_rows_come_while_k_match(self, store):
@@ -118,9 +115,7 @@ class ReadsContract(Opened):
         found = store.get(["c0003", "nope", "c0001", "c0003"], with_embeddings=True)
         assert ids_of(found) == ["c0003", "c0001", "c0003"]
         assert found[0].embedding == pytest.approx(made[3].embedding, abs=1e-3)
-        assert (
-            replace(found[0], embedding=None) == replace(made[3], embedding=None) == store.get(["c0003"])[0]
-        )
+        assert replace(found[0], embedding=None) == replace(made[3], embedding=None) == store.get(["c0003"])[0]
         assert store.get([]) == []
 
     def test_list_pages_in_code_point_order(self, store):

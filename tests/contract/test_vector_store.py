@@ -31,9 +31,7 @@ class TestMemory(VectorStoreContract):
 
 
 def verbs(protocol: type) -> list[str]:
-    return sorted(
-        name for name in vars(protocol) if not name.startswith("_") and callable(getattr(protocol, name))
-    )
+    return sorted(name for name in vars(protocol) if not name.startswith("_") and callable(getattr(protocol, name)))
 
 
 def parameters(function: object) -> dict[str, tuple[object, object]]:
@@ -59,10 +57,7 @@ def test_stores_have_the_protocols_verbs(store):
     for name in verbs(VectorStore):
         said, has = parameters(getattr(VectorStore, name)), parameters(getattr(store, name))
         assert {key: has.get(key) for key in said} == said
-        assert all(
-            default is not inspect.Parameter.empty
-            for _, default in (has[k] for k in has.keys() - said.keys())
-        )
+        assert all(default is not inspect.Parameter.empty for _, default in (has[k] for k in has.keys() - said.keys()))
         assert inspect.iscoroutinefunction(getattr(store, name)) == inspect.iscoroutinefunction(
             getattr(VectorStore, name)
         )
@@ -73,8 +68,6 @@ def test_help_tells_what_a_caller_gives_and_gets():
     for name in ("query", "aquery"):
         method = getattr(PostgresVectorStore, name)
         assert (method.__name__, method.__qualname__) == (name, f"PostgresVectorStore.{name}")
-        assert str(inspect.signature(method)).startswith(
-            "(self, vector: 'Vector', top_k: 'int' = 10, filters: "
-        )
+        assert str(inspect.signature(method)).startswith("(self, vector: 'Vector', top_k: 'int' = 10, filters: ")
         assert inspect.signature(method).return_annotation == method.__annotations__["return"] == "list[Hit]"
         assert method.__doc__.startswith("The `top_k` nearest chunks, best first")

@@ -219,9 +219,7 @@ class WritesContract(Opened):
         other.upsert([Chunk("1", "text", [1.0, 2.0, 3.0])])
         assert ids_of(other.query([1.0, 2.0, 3.0])) == ["1"]
 
-    @pytest.mark.parametrize(
-        "elsewhere", [{"tenant": "b"}, {"collection": "other"}], ids=["tenant", "collection"]
-    )
+    @pytest.mark.parametrize("elsewhere", [{"tenant": "b"}, {"collection": "other"}], ids=["tenant", "collection"])
     def test_tenants_and_collections_never_meet(self, open_store, store, elsewhere):
         """The same ids elsewhere are other chunks: read, changed and deleted without touching these."""
         other = open_store(**elsewhere)

@@ -34,9 +34,7 @@ WORDS = {
 
 @pytest.mark.parametrize("text", WORDS.values(), ids=WORDS)
 @pytest.mark.parametrize("config", ["simple", "english", "turkish"])
-def test_text_beyond_the_limit_of_full_text_is_stored_whole(
-    db, tenant_id, space, admin_connection, text, config
-):
+def test_text_beyond_the_limit_of_full_text_is_stored_whole(db, tenant_id, space, admin_connection, text, config):
     """Where full text is kept, a text whose words pass tsvector's 1 MB is stored whole, and indexed."""
     store = db.tenant(tenant_id).vectors("text", space, text_config=config)
     assert store.upsert([Chunk("1", text, ONES), Chunk("2", "short", ONES)]).written == 2
@@ -54,14 +52,10 @@ def test_a_text_of_10_mb_is_stored_exactly(store):
     assert store.upsert([Chunk("1", text, ONES)]).unchanged == 1
 
 
-@pytest.mark.parametrize(
-    "text", ["", " ", "\r\n\t\x01\x7f\x85\u2028", "\ufeff\ufffe", "e\u0301", "%s %(x)s :x {}"]
-)
+@pytest.mark.parametrize("text", ["", " ", "\r\n\t\x01\x7f\x85\u2028", "\ufeff\ufffe", "e\u0301", "%s %(x)s :x {}"])
 def test_odd_text_comes_back_as_it_was(store, text):
     """Empty, control characters, unnormalised, placeholders: nothing is trimmed or read as code."""
-    store.upsert(
-        [Chunk("1", text, ONES, "d", metadata={text: text})], documents=[Document("d", text, text, text)]
-    )
+    store.upsert([Chunk("1", text, ONES, "d", metadata={text: text})], documents=[Document("d", text, text, text)])
     [hit] = store.query(ONES)
     assert (hit.text, hit.metadata, hit.source, hit.uri) == (text, {text: text}, text, text)
 
@@ -107,9 +101,7 @@ def test_spaces_of_every_length_store_and_search(db, tenant_id, dim):
     [hit] = store.query(made[7].embedding, 1)
     assert hit.distance == pytest.approx(0, abs=2e-3)
     assert dim == 1 or hit.chunk_id == "c0007"
-    assert store.get(["c0007"], with_embeddings=True)[0].embedding == pytest.approx(
-        made[7].embedding, abs=1e-3
-    )
+    assert store.get(["c0007"], with_embeddings=True)[0].embedding == pytest.approx(made[7].embedding, abs=1e-3)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e6])

@@ -211,10 +211,11 @@ def test_a_database_s_methods_touch_the_tenant_they_name(defended, tenant_id, ve
     assert everything_of(outside, tenant_id) == before
 
 
-def test_the_tests_above_can_fail(without_policies, without_predicates, tenant_id):
+def test_the_tests_above_can_fail(request, without_policies, tenant_id):
     """With both defences gone a tenant does see another's rows: it is they that hold."""
     with pgrecall.connect(without_policies) as db:
         fill(db, tenant_id, OURS, "A's secret")
+        request.getfixturevalue("without_predicates")
         assert db.tenant(f"{tenant_id}-B").vectors(OURS.collection, SPACE).list()[0].text == "A's secret"
 
 
@@ -228,94 +229,6 @@ def test_one_id_in_two_tenants_is_two_chunks(defended, tenant_id):
     assert [s.get([OURS.chunk])[0].text for s in (first, second)] == ["first", "second"]
     assert second.delete([OURS.chunk]).chunks == 1
     assert (first.count(), first.documents()[0].source) == (1, "source of first")
-
-
-# Row-level security by itself, asked with plain SQL
-
-
-@pytest.fixture
-def two_tenants(db, tenant_id):
-    tenants = f"{tenant_id}-A", f"{tenant_id}-B"
-    for tenant in tenants:
-        fill(db, tenant, OURS, tenant)
-    return tenants
-
-
-def as_app(connection, tenant=None):
-    connection.execute("SET LOCAL ROLE pgrecall_app")
-    if tenant is not None:
-        connection.execute(psycopg.sql.SQL("SET LOCAL pgrecall.tenant_id = {}").format(psycopg.sql.Literal(tenant)))
-
-
-@pytest.fixture(params=["application's login", "superuser"])
-def plain(request, app_url, admin_url):
-    """A plain connection in a transaction that is rolled back."""
-    with psycopg.connect(as_dsn(app_url if request.param != "superuser" else admin_url)) as connection:
-        yield connection
-        connection.rollback()
-
-
-@pytest.mark.parametrize("table", [*TABLES, "chunk_embeddings"])
-def test_policies_show_and_change_one_tenant_s_rows(plain, two_tenants, table):
-    """SQL that names no tenant reads, updates and deletes the rows of the transaction's tenant and no others."""
-    as_app(plain, two_tenants[0])
-    assert plain.execute(f"SELECT DISTINCT tenant_id FROM pgrecall.{table}").fetchall() == [(two_tenants[0],)]
-    if table == "chunk_embeddings":
-        return
-    for change in (f"UPDATE pgrecall.{table} SET created_at = created_at", f"DELETE FROM pgrecall.{table}"):
-        with plain.transaction(force_rollback=True):
-            if change.startswith("DELETE"):  # what would stand in its way
-                for leaf in TABLES[: TABLES.index(table)]:
-                    plain.execute(f"DELETE FROM pgrecall.{leaf}")
-            assert plain.execute(change).rowcount == 1
-    moved = f"UPDATE pgrecall.{table} SET tenant_id = '{two_tenants[1]}'"
-    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
-        plain.execute(moved)
-
-
-INSERTS = {
-    "tenants": "(tenant_id) VALUES (%s)",
-    "collections": "(tenant_id, name, space_id) VALUES (%s, 'n', 1)",
-    "documents": "(tenant_id, collection, id) VALUES (%s, 'n', 'i')",
-    "chunks": "(tenant_id, collection, id, text, content_hash) VALUES (%s, 'n', 'i', 't', '')",
-    "chunk_vectors": "(tenant_id, collection, chunk_id, space_id, embed_norm, embedding) "
-    "VALUES (%s, 'n', 'i', 1, 1, '[1]')",
-}
-
-
-@pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("setting", [None, "", "another"], ids=["never set", "empty", "another"])
-def test_policies_let_no_row_in_for_another_tenant(plain, two_tenants, table, setting):
-    """Without a tenant, or as another one, a row of A can't be written; without one nothing is seen or changed."""
-    as_app(plain, setting)
-    if not setting:
-        for statement in ("SELECT FROM", "DELETE FROM"):
-            assert plain.execute(f"{statement} pgrecall.{table}").rowcount == 0
-        assert plain.execute(f"UPDATE pgrecall.{table} SET created_at = now()").rowcount == 0
-    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
-        plain.execute("SET LOCAL search_path = public, pg_catalog") and plain.execute(
-            f"INSERT INTO pgrecall.{table} {INSERTS[table]}", [two_tenants[0]]
-        )
-
-
-def test_the_application_s_login_can_do_no_more_than_its_role(app_url, two_tenants):
-    """Itself it may read nothing; it may not act as maintenance, nor empty or change a table."""
-    refused = [
-        "SELECT * FROM pgrecall.chunks",
-        "SET ROLE pgrecall_maintenance",
-        "SET ROLE pgrecall_app; TRUNCATE pgrecall.chunk_vectors",
-        "SET ROLE pgrecall_app; ALTER TABLE pgrecall.chunks DISABLE ROW LEVEL SECURITY",
-        "SET ROLE pgrecall_app; DROP POLICY tenant_isolation ON pgrecall.chunks",
-        "SET ROLE pgrecall_app; UPDATE pgrecall.embed_spaces SET model = 'x'",
-        "SET ROLE pgrecall_app; CREATE TABLE pgrecall.x (y int)",
-    ]
-    with psycopg.connect(as_dsn(app_url)) as connection:
-        for statement in refused:
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                connection.execute(statement)
-            connection.rollback()
-    with pgrecall.connect(app_url) as db, pytest.raises(pgrecall.ConfigurationError, match="permission denied"):
-        db.tenants()
 
 
 # Names that would like to be SQL
@@ -347,7 +260,10 @@ def test_no_name_can_be_more_than_a_name(db, tenant_id):
 
 # What a call leaves behind, and what it can't say
 
-LEFT = "SELECT coalesce(current_setting('pgrecall.tenant_id', true), ''), current_user = session_user, now() = statement_timestamp()"
+LEFT = """
+SELECT coalesce(current_setting('pgrecall.tenant_id', true), ''), current_user = session_user,
+  now() = statement_timestamp()
+"""
 
 
 def calls(store):

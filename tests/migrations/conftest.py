@@ -110,9 +110,7 @@ def new_owner(bare: sa.URL) -> NewOwner:
         with psycopg.connect(_dsn(bare), autocommit=True) as connection:
             connection.execute(f"CREATE ROLE {name} LOGIN {attributes}")
             owner = sql.Identifier(name if owns else "postgres")
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(f"of {name}"), owner)
-            )
+            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(f"of {name}"), owner))
         return bare.set(username=name, database=f"of {name}")
 
     return make

@@ -22,9 +22,7 @@ TAMPERING = {
     ),
     "policy dropped": (
         "DROP POLICY tenant_isolation ON pgrecall.documents",
-        [
-            "not found: permissive policy tenant_isolation on documents: ALL to pgrecall_app USING (tenant_id ="
-        ],
+        ["not found: permissive policy tenant_isolation on documents: ALL to pgrecall_app USING (tenant_id ="],
     ),
     "policy added": (
         "CREATE POLICY everything ON pgrecall.chunks FOR SELECT USING (true)",
@@ -150,9 +148,7 @@ TAMPERING = {
     ),
     "check": (
         "ALTER TABLE pgrecall.chunks DROP CONSTRAINT chunks_id_length",
-        [
-            "not found: constraint chunks_id_length on chunks: CHECK (octet_length(id) >= 1 AND octet_length(id) <="
-        ],
+        ["not found: constraint chunks_id_length on chunks: CHECK (octet_length(id) >= 1 AND octet_length(id) <="],
     ),
     "foreign key not validated": (
         """ALTER TABLE pgrecall.chunks DROP CONSTRAINT chunks_document_fkey, ADD CONSTRAINT chunks_document_fkey

@@ -22,9 +22,7 @@ def everyday_verbs_work(url):
 
 def refusal(url):
     """The SQL that an upgrade asks an administrator for, exactly as the error prints it."""
-    with pytest.raises(
-        ConfigurationError, match=r"login .* may not do all that this upgrade needs"
-    ) as refused:
+    with pytest.raises(ConfigurationError, match=r"login .* may not do all that this upgrade needs") as refused:
         migrate.upgrade(url)
     said = str(refused.value)
     assert f'An administrator runs first, in database "{url.database}":' in said
@@ -62,10 +60,7 @@ ROLES = [line.format(role) for role in ("pgrecall_app", "pgrecall_maintenance") 
 GRANTS = ROLES[1::2]
 MAKE_ROLES = "CREATE ROLE pgrecall_app; CREATE ROLE pgrecall_maintenance;"
 ELSEWHERE = "CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions;"
-USAGE = [
-    f"GRANT USAGE ON SCHEMA extensions TO {role};"
-    for role in ("pgrecall_app", "pgrecall_maintenance", "plain")
-]
+USAGE = [f"GRANT USAGE ON SCHEMA extensions TO {role};" for role in ("pgrecall_app", "pgrecall_maintenance", "plain")]
 
 
 @pytest.mark.parametrize(
@@ -94,9 +89,7 @@ USAGE = [
         "not the owner",
     ],
 )
-def test_what_a_plain_owner_may_not_do_is_asked_of_an_administrator(
-    new_owner, bare, run, before, owns, asked
-):
+def test_what_a_plain_owner_may_not_do_is_asked_of_an_administrator(new_owner, bare, run, before, owns, asked):
     """The error is the missing SQL, all of it and no more; run as printed, it makes the upgrade succeed."""
     url = new_owner("plain", owns=owns)
     admin = bare.set(database=url.database)

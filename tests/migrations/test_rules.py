@@ -95,9 +95,7 @@ def empty(new_database):
     """A database that was migrated, and has neither rows nor statistics."""
     url = new_database()
     migrate.upgrade(url)
-    with psycopg.connect(
-        url.set(drivername="postgresql").render_as_string(False), autocommit=True
-    ) as connection:
+    with psycopg.connect(url.set(drivername="postgresql").render_as_string(False), autocommit=True) as connection:
         yield connection
 
 
@@ -142,9 +140,7 @@ ROW = {
 def insert(connection, table, **values):
     row = ROW[table] | values
     marks = ", ".join(["%s"] * len(row))
-    connection.execute(
-        f"INSERT INTO pgrecall.{table} ({', '.join(row)}) VALUES ({marks})", list(row.values())
-    )
+    connection.execute(f"INSERT INTO pgrecall.{table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
 
 
 @pytest.mark.parametrize(("table", "column", "constraint", "cap"), CAPS)
@@ -152,9 +148,7 @@ def test_names_and_ids_are_capped_by_checks(admin_url, table, column, constraint
     """Bytes count, not characters; the empty and 5 kB names are refused by name, never by a btree's own limit."""
     dsn = admin_url.set(drivername="postgresql").render_as_string(False)
     with psycopg.connect(dsn) as connection, connection.transaction(force_rollback=True):
-        connection.execute(
-            "INSERT INTO pgrecall.embed_spaces VALUES (1, 'p', 'm', 4, 'ip') ON CONFLICT DO NOTHING"
-        )
+        connection.execute("INSERT INTO pgrecall.embed_spaces VALUES (1, 'p', 'm', 4, 'ip') ON CONFLICT DO NOTHING")
         for parent in ("tenants", "collections", "documents"):
             insert(connection, parent)
         for refused in ("", "x" * (cap + 1), "ü" * (cap // 2) + "x", "".join(map(chr, range(1000, 6000)))):
@@ -169,9 +163,7 @@ def test_the_longest_ids_of_all_fit_together(admin_url):
     dsn = admin_url.set(drivername="postgresql").render_as_string(False)
     long = {n: "".join(chr(0x100 + (i * 7919) % 0x500) for i in range(n // 2)) for n in (200, 1000)}
     with psycopg.connect(dsn) as connection, connection.transaction(force_rollback=True):
-        connection.execute(
-            "INSERT INTO pgrecall.embed_spaces VALUES (1, 'p', 'm', 1, 'ip') ON CONFLICT DO NOTHING"
-        )
+        connection.execute("INSERT INTO pgrecall.embed_spaces VALUES (1, 'p', 'm', 1, 'ip') ON CONFLICT DO NOTHING")
         space = connection.execute("SELECT id, dim FROM pgrecall.embed_spaces LIMIT 1").fetchone()
         here = {"tenant_id": long[200]}
         insert(connection, "tenants", **here)

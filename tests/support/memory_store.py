@@ -85,18 +85,14 @@ class MemoryVectorStore:
             kept = held.vectors.get(chunk_id) if before is not None and before.text == clean.text else None
             vector = new.get(chunk_id, kept)
             if vector is None:
-                raise InvalidEmbedding(
-                    f"{names[chunk_id]} has no embedding, and none is stored for the same text"
-                )
+                raise InvalidEmbedding(f"{names[chunk_id]} has no embedding, and none is stored for the same text")
             if clean != before or not np.array_equal(vector, held.vectors[chunk_id]):
                 changed.add(chunk_id)
             held.chunks[chunk_id], held.vectors[chunk_id] = clean, vector
             if clean.doc_id is not None:
                 held.documents.setdefault(clean.doc_id, Document(clean.doc_id))
         stale = [
-            i
-            for i, c in held.chunks.items()
-            if replaces is not None and c.doc_id == replaces and i not in distinct
+            i for i, c in held.chunks.items() if replaces is not None and c.doc_id == replaces and i not in distinct
         ]
         _remove(held, stale)
         self._shelves[self._key] = held
@@ -108,8 +104,7 @@ class MemoryVectorStore:
         self._same_space(held)
         wanted = guards.to_stored([vector], self._space, ["the query"]).vectors[0].astype(float)
         found = [
-            (self._distance(held.vectors[c.id].astype(float), wanted), c)
-            for c in self._matching(filters, ids, doc_ids)
+            (self._distance(held.vectors[c.id].astype(float), wanted), c) for c in self._matching(filters, ids, doc_ids)
         ]
         hits = []
         for distance, chunk in sorted(found, key=lambda pair: (pair[0], pair[1].id))[:top_k]:
@@ -156,9 +151,7 @@ class MemoryVectorStore:
         for chunk in self._matching(filters, ids, doc_ids):
             after = dict(new) if replace else {**chunk.metadata, **new}
             changed += after != chunk.metadata
-            held.chunks[chunk.id] = Chunk(
-                chunk.id, chunk.text, None, chunk.doc_id, chunk.index, after, chunk.payload
-            )
+            held.chunks[chunk.id] = Chunk(chunk.id, chunk.text, None, chunk.doc_id, chunk.index, after, chunk.payload)
         if changed:
             self._shelves[self._key] = held
         return changed
@@ -168,9 +161,7 @@ class MemoryVectorStore:
         return self._delete(self._matching(filters, ids, None), [])
 
     def delete_by_doc_id(self, doc_id):
-        return self._delete(
-            self._matching(None, None, [doc_id]), [doc_id] if doc_id in self._held().documents else []
-        )
+        return self._delete(self._matching(None, None, [doc_id]), [doc_id] if doc_id in self._held().documents else [])
 
     def _delete(self, chunks, documents):
         held = self._held().copy()
@@ -213,9 +204,7 @@ class MemoryVectorStore:
         return replace(_copy(chunk), embedding=vector if with_embeddings else None)
 
     def list(self, filters=None, *, limit=100, offset=0, ids=None, doc_ids=None, with_embeddings=False):
-        return [
-            self._out(c, with_embeddings) for c in _page(self._matching(filters, ids, doc_ids), limit, offset)
-        ]
+        return [self._out(c, with_embeddings) for c in _page(self._matching(filters, ids, doc_ids), limit, offset)]
 
     aupsert, areplace_document, aquery, aget = twin(upsert), twin(replace_document), twin(query), twin(get)
     adocuments, acount, aset_metadata = twin(documents), twin(count), twin(set_metadata)
@@ -252,6 +241,4 @@ def _copy(chunk):
 
 
 def _stored_document(document):
-    return replace(
-        document, metadata=json.loads(dumps(document.metadata, f"the metadata of {document.id!r}"))
-    )
+    return replace(document, metadata=json.loads(dumps(document.metadata, f"the metadata of {document.id!r}")))

@@ -36,9 +36,7 @@ def test_every_form_of_the_same_numbers_is_stored_the_same(given, distance):
     assert result.norms.tolist() == [np.float32(np.linalg.norm(ONE))]
 
 
-@pytest.mark.parametrize(
-    "given", [[1, 2, 3], [True, False, True], np.array([1, 2, 3], np.int8), [1, 2.0, True]]
-)
+@pytest.mark.parametrize("given", [[1, 2, 3], [True, False, True], np.array([1, 2, 3], np.int8), [1, 2.0, True]])
 def test_whole_numbers_and_bools_are_numbers(given):
     """They are stored as the numbers that they are."""
     assert stored(given, "l2", 3).vectors[0].tolist() == [float(x) for x in given]
@@ -99,9 +97,7 @@ def test_where_scale_matters_half_precision_is_the_limit(distance):
         (1e6, "a value above"),
         (1e-9, "rounds it to zero"),
     ):
-        with pytest.raises(
-            InvalidEmbedding, match=f"{found}.*scale the model's output, or use distance='cosine'"
-        ):
+        with pytest.raises(InvalidEmbedding, match=f"{found}.*scale the model's output, or use distance='cosine'"):
             stored([value] * 8, distance)
 
 
