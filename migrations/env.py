@@ -33,9 +33,7 @@ OPTIONS: dict[str, Any] = {
 
 def _offline() -> None:
     # A named parameter style: with psycopg's own, every % in a statement would be printed twice.
-    context.configure(
-        dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True, **OPTIONS
-    )
+    context.configure(dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True, **OPTIONS)
     # Ahead of all, because the version table is the first thing that Alembic makes.
     context.get_context().impl.static_output(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA};")
     _run()

@@ -81,7 +81,9 @@ CREATE TABLE pgrecall.chunks (
     REFERENCES pgrecall.documents (tenant_id, collection, id) ON DELETE CASCADE,
   CONSTRAINT chunks_id_length CHECK (octet_length(id) BETWEEN 1 AND 1000)
 );
-CREATE INDEX chunks_document_idx ON pgrecall.chunks (tenant_id, doc_id, collection);
+-- Partial, so that a foreign key's check, which names no doc_id, can't take it: without statistics it costs as
+-- little as the primary key, and the cached plan then walks all of the tenant's rows (671 rows/s, not 5,741).
+CREATE INDEX chunks_document_idx ON pgrecall.chunks (tenant_id, doc_id, collection) WHERE doc_id IS NOT NULL;
 CREATE INDEX chunks_metadata_idx ON pgrecall.chunks USING gin (metadata jsonb_path_ops);
 CREATE INDEX chunks_text_search_idx ON pgrecall.chunks USING gin (text_search) WHERE text_search IS NOT NULL;
 CREATE TABLE pgrecall.chunk_vectors (

@@ -28,7 +28,7 @@ securable AS (
   UNION ALL SELECT nspname, nspowner, coalesce(nspacl, acldefault('n', nspowner))
     FROM pg_namespace WHERE nspname = 'pgrecall'
   UNION ALL SELECT r.relname || '.' || a.attname, r.relowner, a.attacl
-    FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid)
+    FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid WHERE a.attacl IS NOT NULL)
 
 SELECT CASE WHEN relkind IN ('r', 'p') THEN format('table %s: row security %s', relname, CASE
     WHEN NOT relrowsecurity THEN 'off' WHEN relforcerowsecurity THEN 'on, forced' ELSE 'on, not forced' END)

@@ -114,9 +114,15 @@ chunks = sa.Table(
         ondelete="CASCADE",
     ),
     _bytes_cap("id", 1000, "chunks_id_length"),
-    # (tenant, doc_id, collection), not (tenant, collection, doc_id): it must not begin like the primary key,
-    # else without statistics the cached foreign-key check walks it (671 rows/s instead of 5,741).
-    sa.Index("chunks_document_idx", "tenant_id", "doc_id", "collection"),
+    # Partial, so that a foreign key's check, which names no doc_id, can't take it: without statistics it costs as
+    # little as the primary key, and the cached plan then walks all of the tenant's rows (671 rows/s, not 5,741).
+    sa.Index(
+        "chunks_document_idx",
+        "tenant_id",
+        "doc_id",
+        "collection",
+        postgresql_where=sa.text("doc_id IS NOT NULL"),
+    ),
     sa.Index(
         "chunks_metadata_idx",
         "metadata",

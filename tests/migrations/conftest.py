@@ -92,7 +92,7 @@ WHERE rolname !~ '^pg_' AND rolname <> 'postgres' HAVING count(*) > 0
 
 @pytest.fixture
 def bare(bare_server: sa.URL) -> Iterator[sa.URL]:
-    """The superuser of a server with nothing on it, neither databases nor roles, before and after the test."""
+    """The superuser of a server with nothing on it, neither databases nor roles; the test's own are removed."""
     yield bare_server
     with psycopg.connect(_dsn(bare_server), autocommit=True) as connection:
         for (statement,) in connection.execute(CLEAN).fetchall():
@@ -110,7 +110,7 @@ def new_owner(bare: sa.URL) -> NewOwner:
         with psycopg.connect(_dsn(bare), autocommit=True) as connection:
             connection.execute(f"CREATE ROLE {name} LOGIN {attributes}")
             owner = sql.Identifier(name if owns else "postgres")
-            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(f"of {name}"), owner))
-        return bare.set(username=name, database=f"of {name}")
+            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(f"of-{name}"), owner))
+        return bare.set(username=name, database=f"of-{name}")
 
     return make

@@ -22,7 +22,7 @@ TAMPERING = {
     ),
     "policy dropped": (
         "DROP POLICY tenant_isolation ON pgrecall.documents",
-        ["not found: permissive policy tenant_isolation on documents: ALL to pgrecall_app USING (tenant_id ="],
+        ["not found: permissive policy tenant_isolation on documents: ALL to pgrecall_app USING (tenant"],
     ),
     "policy added": (
         "CREATE POLICY everything ON pgrecall.chunks FOR SELECT USING (true)",
@@ -128,7 +128,7 @@ TAMPERING = {
     ),
     "index dropped": (
         "DROP INDEX pgrecall.chunks_document_idx",
-        ["not found: CREATE INDEX chunks_document_idx ON chunks USING btree (tenant_id, doc_id, collection)"],
+        ["not found: CREATE INDEX chunks_document_idx ON chunks USING btree (tenant_id, doc_id"],
     ),
     "index added": (
         "CREATE INDEX ON pgrecall.chunks (tenant_id, collection, text)",
@@ -148,11 +148,12 @@ TAMPERING = {
     ),
     "check": (
         "ALTER TABLE pgrecall.chunks DROP CONSTRAINT chunks_id_length",
-        ["not found: constraint chunks_id_length on chunks: CHECK (octet_length(id) >= 1 AND octet_length(id) <="],
+        ["not found: constraint chunks_id_length on chunks: CHECK (octet_length(id) >= 1 AND octet"],
     ),
     "foreign key not validated": (
-        """ALTER TABLE pgrecall.chunks DROP CONSTRAINT chunks_document_fkey, ADD CONSTRAINT chunks_document_fkey
-        FOREIGN KEY (tenant_id, collection, doc_id) REFERENCES pgrecall.documents ON DELETE CASCADE NOT VALID""",
+        """ALTER TABLE pgrecall.chunks DROP CONSTRAINT chunks_document_fkey,
+        ADD CONSTRAINT chunks_document_fkey FOREIGN KEY (tenant_id, collection, doc_id)
+        REFERENCES pgrecall.documents ON DELETE CASCADE NOT VALID""",
         ["not found: constraint chunks_document_fkey", "not expected: constraint chunks_document_fkey"],
     ),
     "trigger": (
@@ -175,8 +176,8 @@ TAMPERING = {
     "role's attributes": (
         "ALTER ROLE pgrecall_app BYPASSRLS CREATEDB",
         [
-            "not found: role pgrecall_app: NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION",
-            "not expected: role pgrecall_app: NOLOGIN NOSUPERUSER BYPASSRLS CREATEDB NOCREATEROLE NOREPLICATION",
+            "not found: role pgrecall_app: NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREP",
+            "not expected: role pgrecall_app: NOLOGIN NOSUPERUSER BYPASSRLS CREATEDB NOCREATEROLE NOREP",
         ],
     ),
     "role's login": (
@@ -224,7 +225,7 @@ def test_maintain_is_a_privilege_that_nobody_has(tampered_with):
 
 @pytest.mark.parametrize("path", ["pg_catalog", "pgrecall, public", "public", '"$user"'])
 def test_the_session_s_search_path_makes_no_difference(tampered_with, path):
-    """Postgres prints names with or without their schema by the search path; the comparison does not see it."""
+    """By the search path Postgres prints names with or without their schema; the comparison does not care."""
     tampered_with.exec_driver_sql(f"SET LOCAL search_path = {path}")
     assert drift.differences(tampered_with) == []
 

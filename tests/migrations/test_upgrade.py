@@ -59,7 +59,7 @@ def test_up_down_up_leaves_no_difference(new_database, dump):
 
 
 def test_a_downgrade_of_a_filled_database_leaves_the_version_table_alone(new_database, run, fill):
-    """Tables go with their rows, and nobody keeps a right; roles and extension stay, as others may use them."""
+    """Tables go with their rows, and nobody keeps a right; roles and extension stay: others may use them."""
     url = new_database()
     migrate.upgrade(url)
     fill(url)
