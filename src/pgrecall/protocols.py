@@ -49,9 +49,7 @@ class VectorStore(Protocol):
         """Chunks by id, in the order given; unknown ids are left out."""
         ...
 
-    def documents(
-        self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0
-    ) -> list[Document]:
+    def documents(self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0) -> list[Document]:
         """Documents with their provenance, ordered by id."""
         ...
 
@@ -129,9 +127,7 @@ class VectorStore(Protocol):
         """As `set_metadata`."""
         ...
 
-    async def adelete(
-        self, ids: Sequence[str] | None = None, *, filters: Filter | None = None
-    ) -> DeleteReport:
+    async def adelete(self, ids: Sequence[str] | None = None, *, filters: Filter | None = None) -> DeleteReport:
         """As `delete`."""
         ...
 

@@ -160,8 +160,8 @@ chunk_vectors = sa.Table(
         ["pgrecall.embed_spaces.id", "pgrecall.embed_spaces.dim"],
         name="chunk_vectors_space_fkey",
     ),
-    # For whole collections, and only for statements that say `graph >= 0`, which holds for every row: beside the primary
-    # key it would win the lookup of one vector on a table without statistics, and read the whole collection for it.
+    # For whole collections, and only for statements that say `graph >= 0`, which holds for every row: beside the
+    # primary key it would win the lookup of one vector on a table without statistics, and read the collection for it.
     sa.Index(
         "chunk_vectors_scan_idx",
         "tenant_id",

@@ -109,8 +109,10 @@ class Transaction:
         found: list[Rows] = []
         for cursor in cursors:
             # Results are in the client already: fetching them does not touch the network, in either mode.
-            rows = self._wait(cursor.fetchall()) if cursor.description is not None else []
-            self.rows_seen += len(rows) if cursor.description is not None else max(cursor.rowcount, 0)
+            # `rownumber` tells whether there are any; `description` would build a Column of each, for 0.04 ms.
+            fetched = cursor.rownumber is not None
+            rows = self._wait(cursor.fetchall()) if fetched else []
+            self.rows_seen += len(rows) if fetched else max(cursor.rowcount, 0)
             found.append(rows)
         return found
 

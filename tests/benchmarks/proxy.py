@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Self
 
@@ -34,8 +34,9 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop)
-        self._port = server.result().sockets[0].getsockname()[1]
+        starting = asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
+        self._port = self._server.sockets[0].getsockname()[1]
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -59,59 +60,67 @@ class Proxy:
         yield count
         count.trips = self.round_trips - before
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        behind, to_server = await asyncio.open_unix_connection(self._socket)
-        waits = [False]  # whether the client was answered since it last sent
+    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server, to_server = await asyncio.open_unix_connection(self._socket)
+        waits = True  # the first message of a connection is a round trip too
 
         def sent() -> None:
-            self.round_trips += waits[0]
-            waits[0] = False
+            nonlocal waits
+            self.round_trips += waits
+            waits = False
 
         def answered() -> None:
-            waits[0] = True
+            nonlocal waits
+            waits = True
 
-        # The first message of a connection is a round trip too.
-        waits[0] = True
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._pipe(reader, to_server, read=sent))
-            group.create_task(self._pipe(behind, writer, delivered=answered))
+        # Cancelled when the proxy is closed; asyncio's server would report that as an error.
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(
+                self._pipe(client, to_server, on_read=sent), self._pipe(server, to_client, on_delivery=answered)
+            )
 
-    async def _pipe(self, reader, writer, read=None, delivered=None) -> None:
+    async def _pipe(
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        on_read: Callable[[], None] = lambda: None,
+        on_delivery: Callable[[], None] = lambda: None,
+    ) -> None:
         """Read at once, deliver `delay` later: what waits in between is on the wire, and blocks nobody."""
         wire: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-        clock = self._loop.time
+
+        async def read() -> None:
+            block = b"-"
+            while block:
+                try:
+                    block = await source.read(BLOCK)
+                except ConnectionError:
+                    block = b""
+                if block:
+                    on_read()
+                wire.put_nowait((self._loop.time() + self.delay, block))
 
         async def deliver() -> None:
             while True:
                 due, block = await wire.get()
-                if due > (now := clock()):
-                    await asyncio.sleep(due - now)
+                if (wait := due - self._loop.time()) > 0:
+                    await asyncio.sleep(wait)
                 if not block:
-                    writer.close()
                     return
-                if delivered is not None:
-                    delivered()
-                writer.write(block)
+                on_delivery()
+                target.write(block)
 
-        delivering = asyncio.create_task(deliver())
-        block = b"-"
-        while block:
-            try:
-                block = await reader.read(BLOCK)
-            except ConnectionError:
-                block = b""
-            if block and read is not None:
-                read()
-            wire.put_nowait((clock() + self.delay, block))
-        await delivering
+        try:
+            await asyncio.gather(read(), deliver())
+        finally:
+            target.close()
 
     async def _shut_down(self) -> None:
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
+        self._server.close()
+        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in connections:
             task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+        await asyncio.gather(*connections, return_exceptions=True)
 
 
 class Count:

@@ -7,9 +7,9 @@ import logging
 
 import numpy as np
 import pytest
-from support.data import chunks
 
 from pgrecall import Chunk, Document, EmbedSpaceMismatch, FingerprintMismatch, InvalidEmbedding, InvalidInput
+from support.data import chunks
 
 
 class Model:

@@ -240,7 +240,8 @@ def test_one_id_in_two_tenants_is_two_chunks(defended, tenant_id):
 HOSTILE = [
     "o'brien", "''", 'quo"te', "back\\slash", "\\'; RESET ROLE; --", "'; SET ROLE pgrecall_maintenance; --",
     "x'; COMMIT; DROP SCHEMA pgrecall CASCADE; --", "100%", "%s %(tenant)s %%", ":tenant :name", "{} {0}", "$1 $$ $a$",
-    "E'\\x41'", "a\nb\r\tc", " ", " lead", "trail ", "A", "a", "é", "e\u0301", "😀", "\u202eabc", "null", "DEFAULT", "*", "-",
+    "E'\\x41'", "a\nb\r\tc", " ", " lead", "trail ",
+    "A", "a", "é", "e\u0301", "😀", "\u202eabc", "null", "DEFAULT", "*", "-",
 ]  # fmt: skip
 
 

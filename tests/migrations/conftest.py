@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 import pgrecall
+from conftest import as_dsn
 from pgrecall import embedded
 from support.data import chunks
 
@@ -19,16 +20,12 @@ Run = Callable[[sa.URL, str], list[tuple[object, ...]]]
 Program = Callable[..., str]
 
 
-def _dsn(url: sa.URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
-
-
 @pytest.fixture(scope="session")
 def run() -> Run:
     """Run SQL in autocommit and return the last statement's rows."""
 
     def execute(url: sa.URL, statements: str) -> list[tuple[object, ...]]:
-        with psycopg.connect(_dsn(url), autocommit=True) as connection:
+        with psycopg.connect(as_dsn(url), autocommit=True) as connection:
             cursor = connection.execute(statements)
             while cursor.nextset():
                 pass
@@ -42,7 +39,7 @@ def program() -> Program:
     """Run psql or pg_dump, of the newest major: it reads the older ones too."""
 
     def call(name: str, url: sa.URL, *arguments: str, given: str | None = None) -> str:
-        command = [str(embedded.binaries(18) / name), f"--dbname={_dsn(url)}", *arguments]
+        command = [str(embedded.binaries(18) / name), f"--dbname={as_dsn(url)}", *arguments]
         done = subprocess.run(command, input=given, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -94,7 +91,7 @@ WHERE rolname !~ '^pg_' AND rolname <> 'postgres' HAVING count(*) > 0
 def bare(bare_server: sa.URL) -> Iterator[sa.URL]:
     """The superuser of a server with nothing on it, neither databases nor roles; the test's own are removed."""
     yield bare_server
-    with psycopg.connect(_dsn(bare_server), autocommit=True) as connection:
+    with psycopg.connect(as_dsn(bare_server), autocommit=True) as connection:
         for (statement,) in connection.execute(CLEAN).fetchall():
             connection.execute(statement)
 
@@ -107,7 +104,7 @@ def new_owner(bare: sa.URL) -> NewOwner:
     """Make a login and a database that it owns on the bare server; returns the login's URL for it."""
 
     def make(name: str, attributes: str = "", *, owns: bool = True) -> sa.URL:
-        with psycopg.connect(_dsn(bare), autocommit=True) as connection:
+        with psycopg.connect(as_dsn(bare), autocommit=True) as connection:
             connection.execute(f"CREATE ROLE {name} LOGIN {attributes}")
             owner = sql.Identifier(name if owns else "postgres")
             connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(f"of-{name}"), owner))

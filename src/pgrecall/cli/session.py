@@ -206,7 +206,7 @@ class Session:
         if yes:
             return
         if not sys.stdin.isatty():
-            raise InvalidInput(f"{what} asks first, and nobody is at the terminal to answer; add --yes")
+            raise InvalidInput(f"{what}. Nobody is at the terminal to confirm that: add --yes")
         typer.confirm(f"{what}. Go on?", abort=True, err=True)
 
     def fail(self, error: PgRecallError) -> typer.Exit:
@@ -216,7 +216,9 @@ class Session:
         else:
             from rich.text import Text
 
-            self.stderr().print(Text("Error: ", "bold red") + Text(plain(str(error))), soft_wrap=True)
+            self.stderr().print(
+                Text("Error: ", "bold red") + Text(plain(str(error).replace("\n\t", " "))), soft_wrap=True
+            )
         return typer.Exit(exit_code(error))
 
 

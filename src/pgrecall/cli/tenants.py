@@ -40,7 +40,11 @@ def show(session: Session, name: NameArgument) -> None:
         if info is None:
             raise NotFound(f"tenant {name!r} does not exist")
         found = tenant.collections()
-    state = f"deleted {info.erased_at:%Y-%m-%d %H:%M}" if info.erased_at else f"{len(found)} collections"
+    state = (
+        f"deleted {info.erased_at:%Y-%m-%d %H:%M}"
+        if info.erased_at
+        else f"{len(found)} collection{'s' * (len(found) != 1)}"
+    )
     session.emit(
         asdict(info) | {"collections": [asdict(c) for c in found]},
         f"{name}: created {info.created_at:%Y-%m-%d %H:%M}, {state}",

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
 from sqlalchemy.dialects.postgresql.psycopg import dialect
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from pgrecall.filters import Filter, bind_values, compile_filter, shape
 from pgrecall.schema import chunk_vectors, chunks, collections, documents
@@ -84,7 +85,7 @@ def _in_space() -> sa.ColumnElement[bool]:
     return chunk_vectors.c.space_id == _bound("space")
 
 
-def _one(select: sa.Select[Any], table: sa.Table, *key: sa.ColumnElement[bool]) -> sa.Lateral:
+def _one(select: sa.Select[Any], table: sa.Table, *key: sa.ColumnElement[bool]) -> LateralFromClause:
     """The row of `table` with this key, looked up for each row on the left.
 
     A plain join leaves the choice to the planner, who on a table without statistics takes the collection for one row
@@ -133,9 +134,7 @@ def nearest(distance: Distance, where: Where) -> str:
     )
     near_id = near.c[chunk_id.name]
     chunk = _one(sa.select(*_CHUNK), chunks, chunks.c.id == near_id)
-    document = _one(
-        sa.select(documents.c.source, documents.c.uri), documents, documents.c.id == chunk.c.doc_id
-    )
+    document = _one(sa.select(documents.c.source, documents.c.uri), documents, documents.c.id == chunk.c.doc_id)
     hits = near.join(chunk, sa.true()).outerjoin(document, sa.true())
     statement = (
         sa.select(collections.c.space_id, near_id, near.c.distance, *chunk.c, *document.c)
@@ -227,15 +226,11 @@ def delete(where: Where) -> str:
     meanwhile, and take their locks in the wrong order. A chunk is locked before its vector, in the order of every
     writer; vectors are deleted by name and not by the foreign key's cascade, which runs row by row and counts nothing.
     """
-    locked = _locked(where)
+    locked, one = _locked(where), sa.literal_column("1", sa.Integer).label("one")
     counts = []
     for table, key in ((chunk_vectors, chunk_vectors.c.chunk_id), (chunks, chunks.c.id)):
-        gone = (
-            sa.delete(table).where(*_same(table, key, locked)).returning(sa.literal_column("1").label("one"))
-        )
-        counts.append(
-            sa.select(sa.func.count()).select_from(gone.cte(f"gone_{table.name}")).scalar_subquery()
-        )
+        gone = sa.delete(table).where(*_same(table, key, locked)).returning(one).cte(f"gone_{table.name}")
+        counts.append(sa.select(sa.func.count()).select_from(gone).scalar_subquery())
     return _text(sa.select(*counts))
 
 

@@ -1,0 +1,92 @@
+"""What a call costs on the network: round trips, counted by a proxy between client and server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+import pgrecall
+from benchmarks.proxy import Proxy
+from pgrecall import Chunk, EmbedSpace, F
+from support.data import chunks, vectors
+
+#: In each direction: longer than a busy machine may keep the client from sending the next of its pipelined messages.
+DELAY = 0.03
+
+
+@pytest.fixture
+def proxy(app_url: sa.URL) -> Iterator[Proxy]:
+    with Proxy(app_url) as running:
+        yield running
+
+
+@pytest.fixture
+def store(proxy: Proxy, tenant_id: str, space: EmbedSpace) -> Iterator[pgrecall.PostgresVectorStore]:
+    """A store behind the proxy, filled and asked before, so that connection, space and collection are there."""
+    with pgrecall.connect(proxy.url) as db:
+        store = db.tenant(tenant_id).vectors("handbook", space)
+        store.upsert(chunks(40))
+        store.query(vectors(1)[0])
+        proxy.delay = DELAY
+        yield store
+
+
+def test_a_warm_query_takes_two_round_trips(proxy, store):
+    """BEGIN with its settings is one, the query with COMMIT the other."""
+    with proxy.counting() as count:
+        assert len(store.query(vectors(1)[0], 10)) == 10
+    assert count.trips == 2
+
+
+def test_a_filter_costs_no_round_trip(proxy, store):
+    """A filtered query takes two as well, be its shape new or known."""
+    for lang in ("de", "en"):
+        with proxy.counting() as count:
+            assert store.query(vectors(1)[0], 5, F.lang == lang)
+        assert count.trips == 2
+
+
+def test_a_warm_aquery_takes_two_round_trips(proxy, store):
+    """The asynchronous side sends what the synchronous one sends."""
+
+    async def ask() -> int:
+        await store.aquery(vectors(1)[0])
+        with proxy.counting() as count:
+            assert len(await store.aquery(vectors(1)[0], 10)) == 10
+        return count.trips
+
+    assert asyncio.run(ask()) == 2
+
+
+def new_chunks() -> list[Chunk]:
+    return [Chunk(f"new-{n}", f"text {n}", v, f"doc-{n // 10}") for n, v in enumerate(vectors(1_000))]
+
+
+def test_an_upsert_of_a_thousand_chunks_takes_at_most_eight(proxy, store):
+    """A batch goes in few, large statements that share a round trip, not one a row."""
+    with proxy.counting() as count:
+        assert store.upsert(new_chunks()).written == 1_000
+    assert 3 <= count.trips <= 8
+
+
+def test_an_aupsert_of_a_thousand_chunks_takes_at_most_eight(proxy, store):
+    """The same, asynchronous, on a connection that is there."""
+
+    async def put() -> int:
+        await store.acount()
+        with proxy.counting() as count:
+            assert (await store.aupsert(new_chunks())).written == 1_000
+        return count.trips
+
+    assert 3 <= asyncio.run(put()) <= 8
+
+
+def test_a_row_at_a_time_would_be_counted(proxy, store):
+    """The proxy tells calls apart: five queries, one after the other, are ten round trips."""
+    with proxy.counting() as count:
+        for question in vectors(5):
+            store.query(question)
+    assert count.trips == 10

@@ -1,0 +1,92 @@
+"""A database that was never analyzed, as every one is after its first ingest: work must stay linear in the rows.
+
+Without statistics the planner takes a whole collection for one row. Where two indexes begin alike, or a join leaves it
+the choice, it then walks the collection once for each row: a filtered search of 6,000 chunks took 42 seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+import pgrecall
+from conftest import NewDatabase, as_dsn
+from pgrecall import Document, EmbedSpace, F, PostgresVectorStore, migrate
+from support.data import chunks
+
+ROWS = 400
+#: What a call may read, in rows and index entries. Linear work is some times ROWS; quadratic is 50,000 and more.
+BOUND = 12 * ROWS
+
+made = chunks(ROWS)
+bare = [replace(c, embedding=None) for c in made]
+question = made[0].embedding
+
+CALLS: dict[str, Callable[[PostgresVectorStore], object]] = {
+    "query": lambda store: store.query(question, 10),
+    "query, all": lambda store: store.query(question, ROWS),
+    "query, filter": lambda store: store.query(question, 10, F.lang == "de"),
+    "query, ids": lambda store: store.query(question, 10, ids=[c.id for c in made[::3]]),
+    "query, documents": lambda store: store.query(question, 10, doc_ids=[c.doc_id for c in made[::15]]),
+    "get": lambda store: store.get([c.id for c in made], with_embeddings=True),
+    "list": lambda store: store.list(F.lang == "de", limit=ROWS),
+    "count": lambda store: store.count(F.lang == "de"),
+    "upsert, unchanged": lambda store: store.upsert(made),
+    "upsert, changed": lambda store: store.upsert([replace(c, text="new", embedding=-c.embedding) for c in made]),
+    "upsert, vectors kept": lambda store: store.upsert(bare),
+    "replace_document": lambda store: store.replace_document(Document("c-doc-0"), made[:2]),
+    "set_metadata": lambda store: store.set_metadata({"seen": True}, filters=F.lang == "de"),
+    "delete": lambda store: store.delete(filters=F.lang == "de"),
+    "delete, ids": lambda store: store.delete([c.id for c in made[::3]]),
+    "delete_by_doc_id": lambda store: store.delete_by_doc_id("c-doc-0"),
+    "drop": lambda store: store.drop(),
+}
+_tenants = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def never_analyzed(_databases: NewDatabase) -> sa.URL:
+    url = _databases()
+    migrate.upgrade(url)
+    with psycopg.connect(as_dsn(url), autocommit=True) as connection:
+        for table in ("tenants", "collections", "documents", "chunks", "chunk_vectors"):
+            connection.execute(f"ALTER TABLE pgrecall.{table} SET (autovacuum_enabled = false)")
+    return url
+
+
+@pytest.fixture
+def admin(never_analyzed: sa.URL) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(as_dsn(never_analyzed), autocommit=True) as connection:
+        yield connection
+
+
+def rows_read(connection: psycopg.Connection) -> int:
+    """Rows and index entries that finished connections read in pgrecall's tables so far."""
+    others = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pgrecall'"
+    while connection.execute(others).fetchone() is not None:
+        time.sleep(0.01)
+    [total] = connection.execute("""
+        SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = 'pgrecall')
+             + (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE schemaname = 'pgrecall')""").fetchone()
+    return int(total)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_no_call_reads_a_collection_once_a_row(never_analyzed, admin, space: EmbedSpace, call):
+    """Each verb reads a number of rows that grows with the rows it is about, not with their square."""
+    tenant = f"tenant-{next(_tenants)}"
+    with pgrecall.connect(never_analyzed) as db:
+        db.tenant(tenant).vectors("c", space).upsert(made)
+    before = rows_read(admin)
+    with pgrecall.connect(never_analyzed) as db:
+        CALLS[call](db.tenant(tenant).vectors("c", space))
+    n = rows_read(admin) - before
+    print("READ", call, n)
+    assert 0 < n <= BOUND
+    assert admin.execute("SELECT count(*) FROM pg_stats WHERE schemaname = 'pgrecall'").fetchone() == (0,)

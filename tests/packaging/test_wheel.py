@@ -1,0 +1,76 @@
+"""The wheel alone: what is in it, and that it migrates a database from an environment that has nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pgrecall import migrate, schema
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The core's wheel, built as for a release."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(REPOSITORY)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return next(out.glob("pgrecall-*.whl"))
+
+
+def files(folder: str, *kinds: str) -> set[str]:
+    return {str(path.relative_to(REPOSITORY / folder)) for kind in kinds for path in (REPOSITORY / folder).rglob(kind)}
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_its_revisions_and_nothing_else(wheel):
+    """Every module, every revision and the type marker are inside; tests, examples and caches are not."""
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {name for name in archive.namelist() if ".dist-info/" not in name}
+    revisions = {f"migrations/{name}" for name in files("migrations", "*.py", "*.mako")}
+    assert {"migrations/env.py", "migrations/script.py.mako", "migrations/versions/0001_foundation.py"} <= revisions
+    assert inside == {f"pgrecall/{name}" for name in files("src/pgrecall", "*.py", "py.typed") | revisions}
+    assert "pgrecall/py.typed" in inside
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel and what it declares to need, and nothing else."""
+    place = tmp_path_factory.mktemp("installed") / "venv"
+    venv.create(place, with_pip=False)
+    pip = [sys.executable, "-m", "pip", "--python", str(place / "bin/python"), "--disable-pip-version-check"]
+    install = ["install", "--quiet", "--no-compile", "--constraint", str(REPOSITORY / "constraints.txt"), str(wheel)]
+    done = subprocess.run([*pip, *install], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return place / "bin"
+
+
+@pytest.mark.slow
+def test_the_wheel_migrates_a_database_from_an_empty_environment(installed, new_database, tmp_path):
+    """Installed somewhere else, and run from somewhere else, the command has all it needs to make the tables."""
+    url = new_database()
+    given = {"PATH": os.environ["PATH"], "PGRECALL_URL": as_dsn(url), "PYTHONWARNINGS": "error"}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=given)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = "import pgrecall, pgrecall.migrate; print(pgrecall.__file__, pgrecall.migrate.script_location())"
+    for place in run(str(installed / "python"), "-c", where).split():
+        assert Path(place).is_relative_to(installed.parent)
+    assert json.loads(run(str(installed / "pgrecall"), "db", "status", "--json"))["revision"] is None
+    run(str(installed / "pgrecall"), "db", "upgrade")
+    status = json.loads(run(str(installed / "pgrecall"), "db", "status", "--json"))
+    assert (status["revision"], status["pending"]) == (schema.REVISION, [])
+    run(str(installed / "pgrecall"), "db", "check")
+    migrate.check(url)
