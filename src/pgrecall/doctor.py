@@ -161,9 +161,7 @@ def _revision(gate: Gate, server: _Server, login: _Login, *, migrated: bool) -> 
     if not migrated:
         return check.fail("this database has no pgrecall schema", "pgrecall db upgrade")
     if not login.may_app or server.vector_schema is None:
-        return check.fail(
-            "could not be read", "what this doctor says of pgvector, roles and login comes first"
-        )
+        return check.fail("could not be read", "what this doctor says of pgvector, roles and login comes first")
     try:
         with gate.transaction(Scope.of_tenant("-", server.vector_schema), "doctor") as tx:
             [(revision,)] = tx.last(sql.REVISION, {}) or [("base",)]
@@ -245,9 +243,7 @@ def _application(login: _Login, weak: Status) -> Iterator[Finding]:
     if powers:
         usual = ", as is usual in development"
         so = usual if weak == "warn" else ": an SQL injection would reach every tenant"
-        fix = (
-            f"in production, a login for PGRECALL_URL alone: CREATE ROLE app LOGIN; {_grant(APP_ROLE, 'app')}"
-        )
+        fix = f"in production, a login for PGRECALL_URL alone: CREATE ROLE app LOGIN; {_grant(APP_ROLE, 'app')}"
         yield check.bad(weak, f"{login.name!r} {' and '.join(powers)}{so}", fix)
     elif login.may_app:
         yield check.ok(f"{login.name!r} may act as {APP_ROLE} only")
@@ -275,13 +271,9 @@ def _maintenance(engines: Engines, weak: Status) -> Finding:
     except PgRecallError as exc:
         return check.fail(str(exc), "correct PGRECALL_MAINTENANCE_URL")
     if not login.may_maintenance:
-        return check.fail(
-            f"{login.name!r} may not SET ROLE {MAINTENANCE_ROLE}", _grant(MAINTENANCE_ROLE, login.name)
-        )
+        return check.fail(f"{login.name!r} may not SET ROLE {MAINTENANCE_ROLE}", _grant(MAINTENANCE_ROLE, login.name))
     if powers := _powers(login):
-        return check.bad(
-            weak, f"{login.name!r} {' and '.join(powers)}", "give maintenance a login of its own"
-        )
+        return check.bad(weak, f"{login.name!r} {' and '.join(powers)}", "give maintenance a login of its own")
     return check.ok(f"{login.name!r} may act as {MAINTENANCE_ROLE}")
 
 

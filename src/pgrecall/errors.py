@@ -58,7 +58,11 @@ class DatabaseError(PgRecallError):
 
 
 class Unavailable(DatabaseError):
-    """The connection was lost or never made; nothing of the call was kept: call again."""
+    """The connection was lost or never made: call again.
+
+    Nothing of the call was kept, unless the connection was lost while COMMIT was under way; then nobody can tell, and
+    calling again is right as well: every write here comes to the same result when it is repeated.
+    """
 
 
 class Conflict(DatabaseError):

@@ -179,10 +179,7 @@ class Gate:
             self._abandon(pooled, raw, exc)
             raise
         finally:
-            if pooled.is_valid:
-                if not was_autocommit:
-                    self.wait(raw.set_autocommit(False))
-                pooled.close()
+            self._give_back(pooled, raw, was_autocommit)
         if logger.isEnabledFor(logging.DEBUG):
             took = (time.perf_counter() - started) * 1e3
             fields = {"operation": what, "tenant": scope.tenant, "rows": tx.rows_seen, "duration_ms": took}
@@ -190,34 +187,39 @@ class Gate:
 
     @contextmanager
     def bare(self) -> Iterator[Transaction]:
-        """A transaction as the login itself, without a role: only to look at catalogs, before the roles are known to exist."""
+        """A transaction as the login itself: only to look at catalogs, before the roles are known to exist."""
         with self.transaction(Scope("", None, "BEGIN READ ONLY"), "look") as tx:
             yield tx
 
     def _begin(self, opening: str) -> tuple[Any, bool]:
-        """Check a connection out and begin on it; a pooled one that turns out dead is replaced, at no extra round trip."""
+        """Check a connection out and begin on it; a pooled one that turns out dead is replaced.
+
+        Not `pool_pre_ping`, which is a round trip each time: nothing has run yet, so BEGIN itself is the ping.
+        """
         while True:
             pooled = self._engine.raw_connection()
-            raw = pooled.driver_connection
-            # Not `pool_pre_ping`: that is a round trip each time. Nothing has run yet, so BEGIN itself is the ping.
+            raw: Any = pooled.driver_connection
             fresh = not pooled.info.get("pgrecall_used")
             pooled.info["pgrecall_used"] = True
+            was_autocommit = raw.autocommit
             try:
-                was_autocommit = raw.autocommit
                 if not was_autocommit:
                     self.wait(raw.set_autocommit(True))
                 self.wait(raw.execute(opening))
-            except psycopg.OperationalError as exc:
-                self._discard(pooled, exc)
-                if fresh or not raw.closed:
-                    raise
             except BaseException as exc:
+                dead = raw.closed
                 self._abandon(pooled, raw, exc)
-                if pooled.is_valid:
-                    pooled.close()
-                raise
+                self._give_back(pooled, raw, was_autocommit)
+                if fresh or not dead or not isinstance(exc, psycopg.OperationalError):
+                    raise
             else:
                 return pooled, was_autocommit
+
+    def _give_back(self, pooled: Any, raw: Any, was_autocommit: bool) -> None:
+        if pooled.is_valid:
+            if not was_autocommit:
+                self.wait(raw.set_autocommit(False))
+            pooled.close()
 
     def _abandon(self, pooled: Any, raw: Any, exc: BaseException) -> None:
         """Leave no transaction and no setting behind: roll back, or drop the connection where that is in doubt."""

@@ -140,3 +140,20 @@ def test_the_log_tells_duration_and_rows_but_never_text(db, tenant_id, space, ca
     assert (record.operation, record.tenant, record.rows) == ("search exact", tenant_id, 1)
     assert 0 < record.duration_ms < 60_000
     assert "secret" not in caplog.text and "hunter2" not in caplog.text
+
+
+def test_progress_follows_what_takes_the_time(db, tenant_id, space):
+    """Each hundred embedded chunks, else each thousand written; the last report is the whole; None for a generator's total."""
+    store = db.tenant(tenant_id).vectors("handbook", space, embed=Model())
+    seen: list[tuple[int, int | None]] = []
+    store.upsert(bare(250), progress=lambda *report: seen.append(report))
+    assert seen == [(100, 250), (200, 250), (250, 250)]
+    plain, seen[:] = db.tenant(tenant_id).vectors("handbook", space), []
+    plain.upsert(chunks(2100), progress=lambda *report: seen.append(report))
+    assert seen == [(1000, 2100), (2000, 2100), (2100, 2100)]
+    seen.clear()
+    plain.upsert(iter(chunks(1100)), progress=lambda *report: seen.append(report))
+    assert seen == [(1000, None), (1100, None)]
+    seen.clear()
+    store.upsert(bare(120), commit_every=50, progress=lambda *report: seen.append(report))
+    assert seen == [(50, 120), (100, 120), (120, 120)]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import psycopg
 import pytest
 
 from pgrecall import Chunk, Document, EmbedSpace, InvalidInput
+from pgrecall.operations import ingest
 from support.data import chunks
 
 ONES = [1.0] * 8
@@ -50,6 +54,25 @@ def test_a_text_of_10_mb_is_stored_exactly(store):
     store.upsert([Chunk("1", text, ONES)])
     assert store.query(ONES)[0].text == text
     assert store.upsert([Chunk("1", text, ONES)]).unchanged == 1
+
+
+def test_a_batch_too_large_for_one_message_is_cut(store, monkeypatch):
+    """Texts, metadata and payloads of any total size go in by statements that the server takes."""
+    sizes = []
+
+    def measured(self, query, params=None, **options):
+        sizes.append(sum(len(v) for v in (params or {}).values() if isinstance(v, bytes)))
+        return execute(self, query, params, **options)
+
+    execute = psycopg.Connection.execute
+    monkeypatch.setattr(psycopg.Connection, "execute", measured)
+    monkeypatch.setattr(ingest, "MESSAGE_BYTES", 10_000)
+    large = {"x": "y" * 1_000}
+    made = [replace(c, text=f"{c.id}" * 200, metadata=large, payload=large) for c in chunks(100)]
+    assert store.upsert(made).ids == [c.id for c in made]
+    assert max(sizes) < 12_000
+    assert [c.text for c in store.list()] == [c.text for c in made]
+    assert store.upsert(made).unchanged == 100
 
 
 @pytest.mark.parametrize("text", ["", " ", "\r\n\t\x01\x7f\x85\u2028", "\ufeff\ufffe", "e\u0301", "%s %(x)s :x {}"])

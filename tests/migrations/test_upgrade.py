@@ -173,7 +173,7 @@ def test_twenty_simultaneous_upgrades_of_an_empty_database_all_succeed(lock_hold
 def test_two_databases_of_one_server_make_its_roles_at_the_same_moment(bare, run, processes):
     """Roles belong to the server: whoever comes second takes those of the first, again and again."""
     with processes(2) as pool:
-        for attempt in range(5):
+        for attempt in range(3):
             urls = [bare.set(database=f"at_once_{attempt}_{n}") for n in range(2)]
             for url in urls:
                 run(bare, f"CREATE DATABASE {url.database}")

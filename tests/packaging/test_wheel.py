@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import as_dsn
 from pgrecall import migrate, schema
 
 REPOSITORY = Path(__file__).resolve().parents[2]

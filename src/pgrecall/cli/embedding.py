@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
 import importlib
 import inspect
@@ -52,6 +53,7 @@ def load_embed(name: str | None) -> Callable[[list[str]], Any]:
     if not callable(function):
         raise InvalidInput(f"--embed {name} is {type(function).__name__}; expected a function")
     runner = asyncio.Runner()  # one loop for all calls: an asynchronous client's connections belong to it
+    atexit.register(runner.close)
 
     def embed(texts: list[str]) -> Any:
         try:

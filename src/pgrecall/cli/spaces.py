@@ -85,7 +85,7 @@ def drop(
 
     with session.owner() as owner, closing(Engines(owner.url)) as engines:
         gate, as_owner = engines.sync_gate(), Scope("", None, "BEGIN")
-        use = _use(gate, Scope.of_maintenance(probe(gate).vector_schema)).get(number, 0)
+        use = _use(gate, Scope.of_maintenance(probe(gate, maintenance=True).vector_schema)).get(number, 0)
         with gate.transaction(as_owner, "space") as tx:
             rows = tx.last(SPACE_BY_ID, {"space": number})
         if not rows:

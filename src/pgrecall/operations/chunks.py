@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from pgrecall import guards, wire
 from pgrecall.errors import FilterError, InvalidInput
@@ -33,10 +36,14 @@ PAGE = 1_000
 
 
 def whole_number(value: object, what: str, at_least: int) -> int:
-    """Return `value` if it is a whole number of at least `at_least`, else raise InvalidInput."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+    """Return `value`, numpy's integers too, if it is a whole number of at least `at_least`. Raises InvalidInput."""
+    try:
+        number = at_least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[call-overload]
+    except TypeError:
+        number = at_least - 1
+    if number < at_least:
         raise InvalidInput(f"{what} is {value!r:.40}; expected a whole number of at least {at_least}")
-    return min(value, 2**62)
+    return int(min(number, 2**62))
 
 
 def id_array(ids: Sequence[str], what: str) -> wire.Binary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -32,6 +33,10 @@ Chunks: TypeAlias = Iterable[Chunk] | AsyncIterable[Chunk]
 
 #: Chunks per statement. Larger ones gain nothing and hold more memory.
 BATCH = 1_000
+#: Chunks per call of an embedding function: hosted models take about so many texts, and a progress bar moves.
+EMBED_BATCH = 100
+#: Bytes per statement, above which a batch is halved: the server takes 1 GB at most, and closes the connection beyond.
+MESSAGE_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,12 @@ class Tally:
     changed: set[str] = field(default_factory=set)
     removed: int = 0
 
+    def add(self, other: Tally) -> None:
+        """Take in what a later group did."""
+        self.ids += other.ids
+        self.changed |= other.changed
+        self.removed += other.removed
+
 
 def _write_documents(tx: Transaction, target: Target, documents: Sequence[Document]) -> None:
     ordered = distinct_documents(documents)
@@ -69,6 +80,10 @@ def _write_chunks(
 ) -> set[str]:
     """Write a batch of distinct chunks in one round trip (two where a stored vector is kept); the ids that changed."""
     rows = pack(chunks, target.space, target.space_id, target.halfvec_oid, target.on_nul)
+    if len(chunks) > 1 and sum(map(len, rows.values.values())) > MESSAGE_BYTES:
+        middle = len(chunks) // 2
+        halves = (chunks[:middle], chunks[middle:])
+        return set().union(*(_write_chunks(tx, target, half, text_config, known) for half in halves))
     work: list[tuple[str, dict[str, Any]]] = []
     if named := sorted({d for d in rows.doc_ids if d is not None} - known):
         work.append((sql.NAMED_DOCUMENTS, target.place.at(ids=wire.text_array(named))))
@@ -98,25 +113,23 @@ def _kept_params(target: Target, bare: Sequence[tuple[str, bytes]]) -> dict[str,
     return target.place.at(ids=ids, hashes=hashes, space=target.space_id)
 
 
-def embedded(gate: Gate, target: Target, chunks: Sequence[Chunk], embed: Embed, tally: list[int]) -> list[Chunk]:
-    """Give a vector to each chunk that has none and whose text is new or changed; adds their number to `tally`.
+def embedded(gate: Gate, target: Target, chunks: Sequence[Chunk], embed: Embed, made: Tally) -> list[Chunk]:
+    """Give a vector to each of these distinct chunks that has none and whose text is new or changed; notes it in `made`.
 
     Runs between transactions, so that a slow model holds no lock.
     """
-    bare = [c for c in last_wins(chunks) if c.embedding is None]
+    bare = [c for c in chunks if c.embedding is None]
     if not bare:
         return list(chunks)
-    texts = [clean(c.text, f"the text of chunk {c.id!r:.80}", target.on_nul) for c in bare]
+    texts = {c.id: clean(c.text, f"the text of chunk {c.id!r:.80}", target.on_nul) for c in bare}
     with gate.transaction(target.place.scope, "changed") as tx:
-        values = _kept_params(target, [(c.id, text_hash(t)) for c, t in zip(bare, texts, strict=True)])
-        kept = {row[0] for row in tx.last(sql.KEPT, values)}
-    new = [(c, t) for c, t in zip(bare, texts, strict=True) if c.id not in kept]
+        kept = {row[0] for row in tx.last(sql.KEPT, _kept_params(target, [(i, text_hash(t)) for i, t in texts.items()]))}
+    new = [i for i in texts if i not in kept]
     if not new:
         return list(chunks)
-    vectors = call_embed(gate, embed, [t for _, t in new])
-    tally[0] += len(new)
-    made = {c.id: replace(c, embedding=v) for (c, _), v in zip(new, vectors, strict=True)}
-    return [made.get(c.id, c) if c.embedding is None else c for c in chunks]
+    vectors = dict(zip(new, call_embed(gate, embed, [texts[i] for i in new]), strict=True))
+    made.changed |= vectors.keys()
+    return [replace(c, embedding=vectors[c.id]) if c.id in vectors else c for c in chunks]
 
 
 def batches(gate: Gate, chunks: Chunks, size: int) -> Iterator[list[Chunk]]:
@@ -165,32 +178,45 @@ class Group:
 def upsert(gate: Gate, target: Target, chunks: Chunks, plan: Plan) -> UpsertResult:
     """Write documents and chunks; returns one id per input, in order, and what changed."""
     total = len(chunks) if isinstance(chunks, Sequence) else None
-    embedded_count, tally = [0], Tally()
+    report = plan.progress or _unseen
+    made, tally = Tally(), Tally()
     documents = plan.documents
-    for group in _groups(gate, target, chunks, plan, embedded_count):
+    for group in _groups(gate, target, chunks, plan, made, lambda done: report(done, total)):
 
-        def body(group: Group = group, documents: Sequence[Document] = documents) -> Tally:
-            return _write_group(gate, target, group, documents, plan, tally, total)
+        def wrote(done: int, before: int = len(tally.ids)) -> None:
+            if plan.embed is None:  # else the bar follows the embedding, which is what takes the time
+                report(before + done, total)
 
+        write = partial(_write_group, gate, target, group, documents, plan.replaces, wrote)
         if group.ids is not None:
-            tally = gate.retrying(body)
+            tally.add(gate.retrying(write))
         else:
             try:
-                tally = body()
+                tally.add(write())
             except Conflict as exc:
                 raise Conflict(f"{exc} (a generator can't be read twice; pass a list to have this retried)") from exc
         documents = ()
-    distinct = len(set(tally.ids))
-    return UpsertResult(tally.ids, len(tally.changed), distinct - len(tally.changed), embedded_count[0], tally.removed)
+    distinct, changed = len(set(tally.ids)), len(tally.changed)
+    return UpsertResult(tally.ids, changed, distinct - changed, len(made.changed), tally.removed)
 
 
-def _groups(gate: Gate, target: Target, chunks: Chunks, plan: Plan, embedded_count: list[int]) -> Iterator[Group]:
-    def ready(batch: Sequence[Chunk]) -> Sequence[Chunk]:
-        return batch if plan.embed is None else embedded(gate, target, batch, plan.embed, embedded_count)
+def _unseen(_done: int, _total: int | None) -> None:
+    """The progress of a call that nobody watches."""
 
+
+def _groups(
+    gate: Gate, target: Target, chunks: Chunks, plan: Plan, made: Tally, report: Callable[[int], None]
+) -> Iterator[Group]:
     def whole(group: Sequence[Chunk]) -> Group:
         distinct = last_wins(group)
-        return Group([ready(distinct[i : i + BATCH]) for i in range(0, len(distinct), BATCH)], [c.id for c in group])
+        if plan.embed is not None:
+            ready: list[Chunk] = []
+            for end in range(EMBED_BATCH, len(distinct) + EMBED_BATCH, EMBED_BATCH):
+                ready += embedded(gate, target, distinct[end - EMBED_BATCH : end], plan.embed, made)
+                report(len(made.ids) + (end if end < len(distinct) else len(group)))
+            distinct = ready
+        made.ids += (c.id for c in group)
+        return Group([distinct[i : i + BATCH] for i in range(0, len(distinct), BATCH)], [c.id for c in group])
 
     if plan.commit_every is None and (isinstance(chunks, Sequence) or plan.embed is not None):
         # To embed is slow, and looks at what is stored: all of it comes before the transaction that writes.
@@ -211,13 +237,12 @@ def _write_group(
     target: Target,
     group: Group,
     documents: Sequence[Document],
-    plan: Plan,
-    before: Tally,
-    total: int | None,
+    replaces: str | None,
+    wrote: Callable[[int], None],
 ) -> Tally:
-    tally = Tally([*before.ids, *(group.ids or ())], set(before.changed), before.removed)
+    tally = Tally(list(group.ids or ()))
     known = {d.id for d in documents if isinstance(d, Document)}
-    done = len(before.ids)
+    done = 0
     with gate.transaction(target.place.scope, "upsert") as tx:
         held = guard(
             tx,
@@ -230,19 +255,17 @@ def _write_group(
         )
         # ON CONFLICT DO UPDATE locks each row, an unchanged one too: replacements of one document take turns here.
         _write_documents(tx, target, documents)
-        if plan.replaces is not None:
-            named = wire.text_array(sorted(set(group.ids or ())))
-            tx.rows(sql.LOCK_REPLACED, target.place.at(doc_id=plan.replaces, ids=named))
+        if replaces is not None:
+            named = wire.text_array(sorted(set(tally.ids)))
+            tx.rows(sql.LOCK_REPLACED, target.place.at(doc_id=replaces, ids=named))
         for batch in group.batches:
             tally.changed |= _write_chunks(tx, target, last_wins(batch), held.text_config, known)
             done += len(batch)
             if group.ids is None:
-                tally.ids += [c.id for c in batch]
-            if plan.progress is not None:
-                plan.progress(done, total)
-        if plan.replaces is not None:
+                tally.ids += (c.id for c in batch)
+            wrote(done)
+        if replaces is not None:
             stale = Where.of(None, by_ids=True, by_documents=True, but_ids=True)
-            params = target.place.at(ids=named, doc_ids=wire.text_array([plan.replaces]))
-            [(_, removed)] = tx.rows(reads.delete(stale), params)
-            tally.removed += removed
+            params = target.place.at(ids=named, doc_ids=wire.text_array([replaces]))
+            [(_, tally.removed)] = tx.rows(reads.delete(stale), params)
     return tally

@@ -35,8 +35,8 @@ class Server:
     revision: str
 
 
-def probe(gate: Gate) -> Server:
-    """Look the database over before its first use.
+def probe(gate: Gate, *, maintenance: bool = False) -> Server:
+    """Look the database over before its first use, in the role that the gate's login is for.
 
     Raises: MigrationRequired, ConfigurationError, Unavailable.
     """
@@ -46,7 +46,8 @@ def probe(gate: Gate) -> Server:
         raise MigrationRequired("extension vector is not installed in this database. Run: pgrecall db upgrade")
     if not migrated:
         raise MigrationRequired("this database has no pgrecall schema. Run: pgrecall db upgrade")
-    with gate.transaction(Scope.of_tenant("-", vector_schema), "probe") as tx:
+    scope = Scope.of_maintenance(vector_schema) if maintenance else Scope.of_tenant("-", vector_schema)
+    with gate.transaction(scope, "probe") as tx:
         found = tx.last(sql.PROBE, {"vector_schema": vector_schema})
     if not found:
         raise MigrationRequired(f"pgvector {version} has no halfvec; pgrecall needs 0.7 or later: ALTER EXTENSION vector UPDATE")

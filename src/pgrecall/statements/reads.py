@@ -20,7 +20,7 @@ from pgrecall.filters import Filter, bind_values, compile_filter, shape
 from pgrecall.schema import chunk_vectors, chunks, collections, documents
 from pgrecall.types import Distance
 
-_DIALECT = dialect()
+_DIALECT = dialect()  # type: ignore[no-untyped-call]
 _OPERATORS: dict[str, str] = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}
 
 

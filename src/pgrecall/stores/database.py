@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -131,7 +132,9 @@ class Database:
 
     def maintenance_scope(self) -> Scope:
         """The scope for work across tenants."""
-        return Scope.of_maintenance(self.server(self.maintenance_gate()).vector_schema)
+        if self._server is None:
+            self._server = registry.probe(self.maintenance_gate(), maintenance=True)
+        return Scope.of_maintenance(self._server.vector_schema)
 
     def tenants(self) -> list[TenantInfo]:
         """Every tenant, tombstones included. Needs a login that may act as pgrecall_maintenance."""
@@ -168,7 +171,12 @@ class Tenant:
 
     def __init__(self, database: Database, tenant_id: str) -> None:
         self._database = database
-        self.tenant_id = tenant_id
+        self._tenant_id = tenant_id
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant's name."""
+        return self._tenant_id
 
     def __repr__(self) -> str:
         return f"<pgrecall.Tenant {self.tenant_id!r}>"
@@ -232,7 +240,7 @@ def connect(
     async_engine: AsyncEngine | None = None,
     admin_url: str | sa.URL | None = None,
     maintenance_url: str | sa.URL | None = None,
-    home: str | os.PathLike[str] | None = None,
+    home: str | Path | None = None,
     require_known_tenants: bool = False,
     pool_size: int = 5,
     max_overflow: int = 10,

@@ -46,14 +46,24 @@ class PostgresVectorStore:
         text_config: str | None = None,
     ) -> None:
         self._database = database
-        self.tenant = tenant
-        self.collection = collection
+        self._tenant = tenant
+        self._collection = collection
         self._space = space
         self._embed = embed
         self._text_config = text_config
         self._canary: Vector | None = None
         self._verified = embed is None
         self._lock = threading.Lock()
+
+    @property
+    def tenant(self) -> str:
+        """The tenant that the store is bound to."""
+        return self._tenant
+
+    @property
+    def collection(self) -> str:
+        """The collection's name."""
+        return self._collection
 
     def __repr__(self) -> str:
         return f"<PostgresVectorStore tenant={self.tenant!r} collection={self.collection!r} space={self._space}>"
@@ -134,7 +144,9 @@ class PostgresVectorStore:
         with `commit_every` each so many chunks are committed by themselves, which a long ingest wants. `documents`
         describe the sources that chunks name by `doc_id`; an unknown `doc_id` makes a bare document. Chunks without
         an embedding are embedded by `embed` (or the store's own function, sync or async) where their text is new or
-        changed. `progress(done, total)` is called after each batch. `on_nul="strip"` drops NUL characters.
+        changed, before the transaction that writes: the vectors of what is committed together are held in memory.
+        `progress(done, total)` is called after each batch (1,000 chunks written, or 100 embedded); `total` is None for
+        a generator. `on_nul="strip"` drops NUL characters.
 
         Raises: InvalidInput, InvalidEmbedding, EmbedSpaceMismatch, TenantErased, Conflict, Unavailable.
         """

@@ -1,0 +1,156 @@
+"""The documentation points at what exists (files, headings, commands, options), and names all that there is."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+import pgrecall
+from pgrecall import cli
+from pgrecall.cli.session import MEANING, SHARED
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+README = (ROOT / "README.md").read_text()
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+COMMANDS = typer.main.get_command(cli.app)
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, made as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pages
+def test_links_lead_to_files_and_headings_that_exist(page):
+    """No link of the documentation to itself is dead."""
+    for target in LINK.findall(prose(page)):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(path), f"{page.name}: {target}"
+
+
+def command_lines(page: Path) -> list[list[str]]:
+    """What the page tells to type after `pgrecall`: each command of its shell blocks, and each in backquotes."""
+    blocks = [line for kind, text in FENCE.findall(page.read_text()) if kind == "bash" for line in text.splitlines()]
+    quoted = [span for span in re.findall(r"`([^`\n]+)`", prose(page)) if span.startswith("pgrecall ")]
+    found = []
+    for line in [*blocks, *quoted]:
+        for typed in re.findall(r"(?:^|[ ;(])pgrecall (.+?)(?=$|\)|\|| && )", line):
+            found.append(shlex.split(typed.replace("…", ""), comments=True))
+    return found
+
+
+def unknown_word(words: list[str]) -> str | None:
+    """The first word of a command line that the command line does not know: a command or an option."""
+    command, options = COMMANDS, set()
+    for word in words:
+        children = getattr(command, "commands", None)
+        if word.startswith("-"):
+            options.add(word.partition("=")[0])
+        elif children is not None:
+            if word not in children:
+                return word
+            command = children[word]
+    known = {name for parameter in command.params for name in parameter.opts} | {"--help", "-h"}
+    known |= {name for annotated in SHARED.values() for name in annotated.__metadata__[0].param_decls}
+    return next((option for option in sorted(options) if option not in known), None)
+
+
+@pages
+def test_commands_in_the_documentation_exist(page):
+    """Each `pgrecall …` is a command with such options."""
+    for words in command_lines(page):
+        assert unknown_word(words) is None, f"{page.name}: pgrecall {' '.join(words)}"
+
+
+@pytest.mark.parametrize("words", ["db upgarde", "doctor --jsno", "tenants purge acme", "serve"])
+def test_a_command_that_does_not_exist_is_found(words):
+    """The check above can fail."""
+    assert unknown_word(words.split()) is not None
+
+
+def leaves(command, *path):
+    for name, child in getattr(command, "commands", {}).items():
+        yield from leaves(child, *path, name) if hasattr(child, "commands") else [" ".join((*path, name))]
+
+
+@pytest.mark.parametrize("command", sorted(leaves(COMMANDS)))
+def test_the_readme_names_every_command(command):
+    """A reader finds each command there."""
+    assert re.search(rf"`?pgrecall {command}\b", README)
+
+
+def public_methods():
+    for kind in (pgrecall.PostgresVectorStore, pgrecall.Tenant):
+        for name in vars(kind):
+            if not name.startswith("_") and not (name[0] == "a" and hasattr(kind, name[1:])):
+                yield name
+    yield from ("create_tenant", "delete_tenant", "tenant_info", "tenants", "spaces", "add_space", "tenant")
+    yield from ("close", "aclose")
+
+
+@pytest.mark.parametrize("method", sorted(set(public_methods())))
+def test_the_readme_shows_every_method(method):
+    """A reader finds each verb there, called on something."""
+    assert re.search(rf"\b(store|db|tenant|logs|policies)\.{method}\(", README)
+
+
+def test_the_readme_names_every_setting_error_operator_and_exit_code():
+    """`connect`'s and `upsert`'s arguments, the error tree, what a field can do, and the codes as the CLI means them."""
+    settings = [*inspect.signature(pgrecall.connect).parameters]
+    settings += [*inspect.signature(pgrecall.PostgresVectorStore.upsert).parameters][2:]
+    missing = [name for name in settings if not re.search(rf"\b{name}\b", README)]
+    errors = [n for n in pgrecall.__all__ if isinstance(o := getattr(pgrecall, n), type) and issubclass(o, Exception)]
+    missing += [name for name in errors if f"`{name}`" not in README]
+    operators = [name for name in vars(type(pgrecall.F.any_key)) if not name.startswith("_") and name != "path"]
+    missing += [name for name in operators if f"`{name}`" not in README]
+    missing += [text for code, text in MEANING.items() if f"| {int(code)} | {text} |" not in README]
+    assert missing == []
+
+
+@pages
+def test_environment_variables_in_the_documentation_are_read_somewhere(page):
+    """Each PGRECALL_… that a page names is one that the source reads."""
+    source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    for name in set(re.findall(r"\bPGRECALL_[A-Z_]+\b", page.read_text())):
+        assert f'"{name}"' in source, f"{page.name}: {name}"
+
+
+@pages
+def test_no_page_names_a_machines_own_paths(page):
+    """Nobody else has them."""
+    assert re.findall(r"(?<![\w.])/(?:root|home/\w+|Users|work|opt|tmp)\b/?\S*", page.read_text()) == []
+
+
+def test_the_compose_file_is_pinned_and_healthy_and_its_url_is_the_readmes():
+    """The image says both versions; the healthcheck asks Postgres; who pastes the README's URL reaches this server."""
+    services = yaml.safe_load((ROOT / "docs" / "compose.yml").read_text())["services"]
+    assert list(services) == ["postgres"]
+    service = services["postgres"]
+    assert re.fullmatch(r"pgvector/pgvector:\d+\.\d+\.\d+-pg18(-\w+)?", service["image"])
+    assert "pg_isready" in " ".join(service["healthcheck"]["test"])
+    assert [volume.partition(":")[2] for volume in service["volumes"]] == ["/var/lib/postgresql"]
+    address, port, inside = service["ports"][0].split(":")
+    assert (address, inside) == ("127.0.0.1", "5432")
+    values = service["environment"]
+    login = f"{values['POSTGRES_USER']}:{values['POSTGRES_PASSWORD']}"
+    url = f"export PGRECALL_URL=postgresql://{login}@localhost:{port}/{values['POSTGRES_DB']}\n"
+    assert url in README
