@@ -38,7 +38,7 @@ PAGE = 1_000
 def whole_number(value: object, what: str, at_least: int) -> int:
     """Return `value`, numpy's integers too, if it is a whole number of at least `at_least`. Raises InvalidInput."""
     try:
-        number = at_least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[call-overload]
+        number = at_least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = at_least - 1
     if number < at_least:
