@@ -151,7 +151,7 @@ def _norm(chunk: Chunk) -> float:
 NEAREST = """
 WITH near AS MATERIALIZED (
   SELECT chunk_id, embedding <=> %b AS distance FROM pgrecall.chunk_vectors
-  WHERE tenant_id = %s AND collection = %s AND space_id = %s ORDER BY distance, chunk_id LIMIT %s)
+  WHERE tenant_id = %s AND collection = %s AND space_id = %s AND graph >= 0 ORDER BY distance, chunk_id LIMIT %s)
 SELECT n.chunk_id, n.distance, c.text, c.metadata, c.doc_id, c.chunk_index, d.source, d.uri
 FROM near n
 JOIN pgrecall.chunks c ON c.tenant_id = %s AND c.collection = %s AND c.id = n.chunk_id

@@ -13,6 +13,7 @@ import yaml
 
 import pgrecall
 from pgrecall import cli
+from pgrecall.advisories import ADVISORIES, dotted
 from pgrecall.cli.session import MEANING, SHARED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,11 +52,9 @@ def command_lines(page: Path) -> list[list[str]]:
     """What the page tells to type after `pgrecall`: each command of its shell blocks, and each in backquotes."""
     blocks = [line for kind, text in FENCE.findall(page.read_text()) if kind == "bash" for line in text.splitlines()]
     quoted = [span for span in re.findall(r"`([^`\n]+)`", prose(page)) if span.startswith("pgrecall ")]
-    found = []
-    for line in [*blocks, *quoted]:
-        for typed in re.findall(r"(?:^|[ ;(])pgrecall (.+?)(?=$|\)|\|| && )", line):
-            found.append(shlex.split(typed.replace("…", ""), comments=True))
-    return found
+    typed = re.compile(r"(?:^|[ ;(])pgrecall (.+?)(?=$|\)|\|| && )")
+    lines = [command for line in [*blocks, *quoted] for command in typed.findall(line)]
+    return [shlex.split(line.replace("…", ""), comments=True) for line in lines]
 
 
 def unknown_word(words: list[str]) -> str | None:
@@ -100,8 +99,8 @@ def test_the_readme_names_every_command(command):
 
 def public_methods():
     for kind in (pgrecall.PostgresVectorStore, pgrecall.Tenant):
-        for name in vars(kind):
-            if not name.startswith("_") and not (name[0] == "a" and hasattr(kind, name[1:])):
+        for name, value in vars(kind).items():
+            if callable(value) and name[0] != "_" and not (name[0] == "a" and hasattr(kind, name[1:])):
                 yield name
     yield from ("create_tenant", "delete_tenant", "tenant_info", "tenants", "spaces", "add_space", "tenant")
     yield from ("close", "aclose")
@@ -114,7 +113,7 @@ def test_the_readme_shows_every_method(method):
 
 
 def test_the_readme_names_every_setting_error_operator_and_exit_code():
-    """`connect`'s and `upsert`'s arguments, the error tree, what a field can do, and the codes as the CLI means them."""
+    """Arguments of `connect` and `upsert`, the error tree, what a field can do, the codes as the CLI means them."""
     settings = [*inspect.signature(pgrecall.connect).parameters]
     settings += [*inspect.signature(pgrecall.PostgresVectorStore.upsert).parameters][2:]
     missing = [name for name in settings if not re.search(rf"\b{name}\b", README)]
@@ -124,6 +123,15 @@ def test_the_readme_names_every_setting_error_operator_and_exit_code():
     missing += [name for name in operators if f"`{name}`" not in README]
     missing += [text for code, text in MEANING.items() if f"| {int(code)} | {text} |" not in README]
     assert missing == []
+
+
+def test_the_operations_guide_tells_the_faults_that_the_doctor_knows():
+    """Each advisory with its verdict, and the version that fixes it."""
+    guide = (ROOT / "docs" / "operations.md").read_text()
+    verdict = {"fail": "fails", "warn": "warns"}
+    for fault in ADVISORIES:
+        [row] = re.findall(rf"^\| {re.escape(fault.name)} \| {verdict[fault.status]} \|.*$", guide, re.MULTILINE)
+        assert dotted(fault.fixed) in row and fault.what in row
 
 
 @pages
