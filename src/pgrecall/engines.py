@@ -1,4 +1,4 @@
-"""Connection pools: one sync, one for each event loop, remade after a fork. What a caller passed in stays the caller's."""
+"""Connection pools: one sync, one for each event loop, remade after a fork. A caller's engines stay the caller's."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Engines:
 
     def _check(self) -> None:
         if self._pid != os.getpid():
-            # Forked: the parent's sockets are not ours to use or to close. Keeping them keeps them from being finalised.
+            # Forked: the parent's sockets are not ours to use or to close; kept, so that nothing finalises them.
             self._inherited = (self._engine, self._loops)
             self._start_afresh()
         if self.closed:

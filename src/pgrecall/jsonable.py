@@ -104,9 +104,7 @@ def _first_problem(value: object, where: str, depth: int, *, nul_is_one: bool) -
     for key, item in items:
         if isinstance(value, dict):
             if not isinstance(key, str):
-                return (
-                    f"{where}: found the key {reprlib.repr(key)} of type {_type_name(key)}, expected a string"
-                )
+                return f"{where}: found the key {reprlib.repr(key)} of type {_type_name(key)}, expected a string"
             problem = _text_problem(key, f"{where}: the key {key!r:.60}", nul_is_one=nul_is_one)
             if problem:
                 return problem
@@ -118,9 +116,7 @@ def _first_problem(value: object, where: str, depth: int, *, nul_is_one: bool) -
 
 def _text_problem(text: str, where: str, *, nul_is_one: bool) -> str | None:
     if nul_is_one and "\0" in text:
-        return (
-            f"{where}: found a NUL character (U+0000) at index {text.index(chr(0))}; Postgres can't store it"
-        )
+        return f"{where}: found a NUL character (U+0000) at index {text.index(chr(0))}; Postgres can't store it"
     try:
         text.encode()
     except UnicodeEncodeError as exc:
@@ -134,8 +130,7 @@ def _without_nul(value: object, where: str, error: type[InvalidInput]) -> object
         return value.replace("\0", "")
     if isinstance(value, Mapping):
         cleaned = {
-            key.replace("\0", ""): _without_nul(item, f"{where}[{key!r:.60}]", error)
-            for key, item in value.items()
+            key.replace("\0", ""): _without_nul(item, f"{where}[{key!r:.60}]", error) for key, item in value.items()
         }
         if len(cleaned) < len(value):  # one of two values would be lost without a word
             raise error(f"{where}: two keys are the same once NUL characters are dropped")

@@ -281,7 +281,9 @@ def wrapped(exc: BaseException) -> errors.PgRecallError:
     if state in ("40001", "40P01", "55P03", "23503"):
         return errors.Conflict(f"{text}; nothing of this call was kept: call again")
     if state in ("42P01", "3F000", "42703") or (state in ("42704", "22023") and "role" in text):
-        return errors.MigrationRequired(f"{text}; this database is not at this version's schema. Run: pgrecall db upgrade")
+        return errors.MigrationRequired(
+            f"{text}; this database is not at this version's schema. Run: pgrecall db upgrade"
+        )
     if state == "42501":
         return errors.ConfigurationError(f"{text}.{hint} `pgrecall doctor` tells what this login lacks")
     if state in ("22021", "22P05"):

@@ -168,7 +168,7 @@ class TenantInfo:
 
 
 def check_text(value: object, what: str, max_bytes: int) -> str:
-    """Return `value` if it is a storable, non-empty string of at most `max_bytes` UTF-8 bytes, else raise InvalidInput."""
+    """Return `value` if it is a storable, non-empty string of at most `max_bytes` UTF-8 bytes. Raises InvalidInput."""
     if not isinstance(value, str):
         raise InvalidInput(f"{what} is {type(value).__name__} {value!r:.60}; expected a string")
     if not value:
@@ -176,9 +176,13 @@ def check_text(value: object, what: str, max_bytes: int) -> str:
     try:
         size = len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError as exc:
-        raise InvalidInput(f"{what} {value!r:.60} is not valid Unicode (lone surrogate); repair the text first") from exc
+        raise InvalidInput(
+            f"{what} {value!r:.60} is not valid Unicode (lone surrogate); repair the text first"
+        ) from exc
     if size > max_bytes:
-        raise InvalidInput(f"{what} {value!r:.60}… has {size:,} bytes; at most {max_bytes:,} are stored. Hash or shorten it")
+        raise InvalidInput(
+            f"{what} {value!r:.60}… has {size:,} bytes; at most {max_bytes:,} are stored. Hash or shorten it"
+        )
     if "\0" in value:
         raise InvalidInput(f"{what} {value!r:.60} has a NUL character, which Postgres can't store; remove it")
     return value

@@ -88,7 +88,7 @@ def halfvec(vector: npt.NDArray[np.float16]) -> Binary:
 
 
 def halfvec_array(vectors: npt.NDArray[np.float16], oid: int) -> Binary:
-    """``halfvec[]`` from an (n, dim) matrix; `oid` is halfvec's in this database (an extension's type has no fixed one)."""
+    """``halfvec[]`` from an (n, dim) matrix; `oid` is halfvec's in this database (no extension has fixed ones)."""
     count, dim = vectors.shape
     out = np.empty(count, dtype=[("length", ">i4"), ("dim", ">i2"), ("unused", ">i2"), ("value", ">f2", (dim,))])
     out["length"], out["dim"], out["unused"], out["value"] = 4 + 2 * dim, dim, 0, vectors

@@ -33,7 +33,9 @@ def test_one_object_serves_sync_calls_and_two_event_loops(store):
         assert inside == hit
         return hit.chunk_id
 
-    assert [asyncio.run(ask()), store.query(chunks(20)[3].embedding, 1)[0].chunk_id, asyncio.run(ask())] == ["c0003"] * 3
+    assert [asyncio.run(ask()), store.query(chunks(20)[3].embedding, 1)[0].chunk_id, asyncio.run(ask())] == [
+        "c0003"
+    ] * 3
     gc.collect()  # a connection of the first loop that was dropped open would warn here
 
 
@@ -43,7 +45,9 @@ def test_many_tasks_share_one_pool(db, tenant_id, space):
     async def ask() -> list[int]:
         store = db.tenant(tenant_id).vectors("handbook", space)
         await store.aupsert(chunks(20))
-        return [len(hits) for hits in await asyncio.gather(*(store.aquery(chunks(20)[3].embedding, 5) for _ in range(200)))]
+        return [
+            len(hits) for hits in await asyncio.gather(*(store.aquery(chunks(20)[3].embedding, 5) for _ in range(200)))
+        ]
 
     assert asyncio.run(ask()) == [5] * 200
 
@@ -53,9 +57,8 @@ def test_eight_threads_share_one_store(store):
     made, wrong = chunks(20), []
 
     def ask(number: int) -> None:
-        for _ in range(50):
-            if store.query(made[number].embedding, 1)[0].chunk_id != made[number].id:
-                wrong.append(number)
+        found = [store.query(made[number].embedding, 1)[0].chunk_id for _ in range(50)]
+        wrong.extend(chunk_id for chunk_id in found if chunk_id != made[number].id)
 
     threads = [threading.Thread(target=ask, args=(n,)) for n in range(8)]
     for thread in threads:
@@ -71,8 +74,8 @@ def test_threads_with_event_loops_of_their_own(store):
 
     def ask(number: int) -> None:
         async def go() -> None:
-            for _ in range(10):
-                found.append((await store.aquery(made[number].embedding, 1))[0].chunk_id == made[number].id)
+            hits = [(await store.aquery(made[number].embedding, 1))[0] for _ in range(10)]
+            found.extend(hit.chunk_id == made[number].id for hit in hits)
 
         asyncio.run(go())
 

@@ -68,7 +68,9 @@ def test_asynchronous_functions_and_sources_work_where_the_caller_is_asynchronou
             yield chunk
 
     assert asyncio.run(store.aupsert(source())).embedded == 25
-    assert asyncio.run(db.tenant(tenant_id).vectors("handbook", space, embed=model.later).aupsert(source())).embedded == 0
+    assert (
+        asyncio.run(db.tenant(tenant_id).vectors("handbook", space, embed=model.later).aupsert(source())).embedded == 0
+    )
     with pytest.raises(InvalidInput, match="asynchronous iterable; call aupsert"):
         store.upsert(source())
     with pytest.raises(InvalidInput, match="asynchronous; call the store's a… methods"):
@@ -79,7 +81,11 @@ def test_a_model_that_changed_under_its_name_is_noticed_before_anything_is_compa
     """The first use of a store compares its model with the collection's fingerprint: reads and writes are refused."""
     db.tenant(tenant_id).vectors("handbook", space, embed=Model()).upsert(bare(3))
     changed = db.tenant(tenant_id).vectors("handbook", space, embed=Model(turn=1))
-    for call in (lambda: changed.query([1.0] * 8), lambda: changed.upsert(bare(3)), lambda: asyncio.run(changed.aquery([1.0] * 8))):
+    for call in (
+        lambda: changed.query([1.0] * 8),
+        lambda: changed.upsert(bare(3)),
+        lambda: asyncio.run(changed.aquery([1.0] * 8)),
+    ):
         with pytest.raises(FingerprintMismatch, match=r"cosine -?0\.\d+, expected at least 0.999"):
             call()
     same = db.tenant(tenant_id).vectors("handbook", space, embed=lambda texts: [v * 3.0 + 1e-5 for v in Model()(texts)])
@@ -143,7 +149,7 @@ def test_the_log_tells_duration_and_rows_but_never_text(db, tenant_id, space, ca
 
 
 def test_progress_follows_what_takes_the_time(db, tenant_id, space):
-    """Each hundred embedded chunks, else each thousand written; the last report is the whole; None for a generator's total."""
+    """Reports come each hundred embedded chunks, else each thousand written; a generator's total is None."""
     store = db.tenant(tenant_id).vectors("handbook", space, embed=Model())
     seen: list[tuple[int, int | None]] = []
     store.upsert(bare(250), progress=lambda *report: seen.append(report))

@@ -133,8 +133,7 @@ def tree_rows(rows):
     rng = random.Random(0)
     kinds = [[rng.choice(POOLS["mixed"]) for _ in FEW_KEYS] for _ in range(80)]
     metadata = [
-        {key: value for key, value in zip(FEW_KEYS, values, strict=True) if rng.random() < 0.8}
-        for values in kinds
+        {key: value for key, value in zip(FEW_KEYS, values, strict=True) if rng.random() < 0.8} for values in kinds
     ]
     load(rows, metadata)
     return rows, metadata
@@ -165,17 +164,13 @@ def test_what_is_empty_matches_nothing_or_everything(rows, tree, expected):
 
 
 @pytest.mark.parametrize("op", OPERATORS)
-@pytest.mark.parametrize(
-    "metadata", ["NULL", "'[]'", "'[1, {\"k\": 1}]'", "'\"k\"'", "'1'", "'null'", "'{}'"]
-)
+@pytest.mark.parametrize("metadata", ["NULL", "'[]'", "'[1, {\"k\": 1}]'", "'\"k\"'", "'1'", "'null'", "'{}'"])
 def test_a_leaf_is_false_and_not_null_where_metadata_is_no_object(rows, op, metadata):
     rng = random.Random(op)
     tree = Compare(("k",), op, random_operand(rng, op, next(kind for o, kind in OPERATOR_KINDS if o == op)))
     expected = matches(tree, {})
     for negated in (False, True):
-        condition, params = compile_filter(
-            ~tree if negated else tree, literal_column(f"CAST({metadata} AS jsonb)")
-        )
+        condition, params = compile_filter(~tree if negated else tree, literal_column(f"CAST({metadata} AS jsonb)"))
         text = str(select(condition.label("found")).compile(dialect=DIALECT))
         assert rows.execute(text, params, prepare=False).fetchone() == (expected != negated,)
 
@@ -186,9 +181,7 @@ def test_strings_order_by_code_point_whatever_the_database_orders_by(rows):
     for bound in words:
         for op in ("gt", "lte"):
             tree = Compare(("w",), op, bound)
-            assert selected(rows, tree) == {
-                at for at, word in enumerate(words) if (word > bound) == (op == "gt")
-            }
+            assert selected(rows, tree) == {at for at, word in enumerate(words) if (word > bound) == (op == "gt")}
             # The wheel's Postgres knows no language's order, so that the result alone would prove little.
             assert 'COLLATE "C"' in sql(tree)[0]
 

@@ -63,7 +63,7 @@ def bouncer_url(server: embedded.EmbeddedServer, app_url: sa.URL, reachable: Pat
 
 
 def test_tenants_never_mix_on_shared_server_connections(bouncer_url, tenant_id, space):
-    """Twelve tenants, sync threads and async tasks at once, over two server connections: each sees its own rows only."""
+    """Twelve tenants, sync threads and async tasks, over two server connections: each sees its own rows only."""
     names = [f"{tenant_id}-{n}" for n in range(12)]
     with pgrecall.connect(bouncer_url, pool_size=10) as db:
         stores = [db.tenant(name).vectors("handbook", space) for name in names]
@@ -96,7 +96,9 @@ def test_no_setting_is_left_on_a_server_connection(bouncer_url, tenant_id, space
         with pytest.raises(pgrecall.PgRecallError):
             store.upsert([*chunks(5), pgrecall.Chunk("bare", "no vector")])
         store.delete_by_doc_id("c-doc-0")
-    engine = sa.create_engine(bouncer_url.set(drivername="postgresql+psycopg"), connect_args={"prepare_threshold": None})
+    engine = sa.create_engine(
+        bouncer_url.set(drivername="postgresql+psycopg"), connect_args={"prepare_threshold": None}
+    )
     with engine.connect() as connection:
         for _ in range(10):
             row = connection.execute(sa.text("SELECT current_user, current_setting('pgrecall.tenant_id', true)")).one()

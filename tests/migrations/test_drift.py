@@ -162,11 +162,11 @@ TAMPERING = {
         ["not expected: trigger noise on chunks"],
     ),
     "column": (
-        "ALTER TABLE pgrecall.tenants ADD COLUMN note text DEFAULT 'x', ALTER COLUMN erased_at SET NOT NULL",
+        "ALTER TABLE pgrecall.documents ADD COLUMN note text DEFAULT 'x', ALTER COLUMN metadata DROP NOT NULL",
         [
-            "not found: column tenants.erased_at: timestamp with time zone",
-            "not expected: column tenants.erased_at: timestamp with time zone NOT NULL",
-            "not expected: column tenants.note: text DEFAULT 'x'::text",
+            "not found: column documents.metadata: jsonb NOT NULL DEFAULT '{}'::jsonb",
+            "not expected: column documents.metadata: jsonb DEFAULT '{}'::jsonb",
+            "not expected: column documents.note: text DEFAULT 'x'::text",
         ],
     ),
     "table and sequence": (

@@ -39,12 +39,7 @@ POOLS["mixed"] = [value for pool in list(POOLS.values()) for value in pool]
 SCALARS = ("str", "int", "float", "bool", "null")
 
 OPERATOR_KINDS = [
-    *(
-        (op, kind)
-        for op in ("eq", "ne", "in", "nin")
-        for kind in POOLS
-        if op in ("in", "nin") or kind != "mixed"
-    ),
+    *((op, kind) for op in ("eq", "ne", "in", "nin") for kind in POOLS if op in ("in", "nin") or kind != "mixed"),
     *((op, kind) for op in ("gt", "gte", "lt", "lte", "between") for kind in ("str", "int", "float")),
     *((op, kind) for op in ("contains", "any", "all") for kind in SCALARS),
     *((op, "str") for op in ("text_match", "text_match_i", "like", "ilike")),

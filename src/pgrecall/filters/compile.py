@@ -154,9 +154,7 @@ def _holds(column: ColumnElement[Any], binds: _Binds) -> ColumnElement[bool]:
     return and_(column.bool_op("@>")(_jsonb(binds)), column.is_not(None))
 
 
-def _comparison(
-    name: str, kind: Sequence[object], field: ColumnElement[Any], binds: _Binds
-) -> ColumnElement[bool]:
+def _comparison(name: str, kind: Sequence[object], field: ColumnElement[Any], binds: _Binds) -> ColumnElement[bool]:
     type_is = func.jsonb_typeof(field).__eq__
     match name:
         case "exists":

@@ -82,9 +82,7 @@ class Compare(_Node):
         _check_path(self.path)
         name = ", ".join(map(repr, self.path))
         if self.op not in OPERATORS:
-            raise FilterError(
-                f"filter on {name}: unknown operator {self.op!r}, expected one of {', '.join(OPERATORS)}"
-            )
+            raise FilterError(f"filter on {name}: unknown operator {self.op!r}, expected one of {', '.join(OPERATORS)}")
         encoded = _encoded(self.op, self.value, f"filter on {name} ({self.op}), value")
         object.__setattr__(self, "encoded", encoded)
         object.__setattr__(self, "value", _frozen(self.value))
@@ -149,15 +147,11 @@ def _set_children(node: And | Or | Not, filters: tuple[Filter, ...]) -> None:
 
 def _check_path(path: object) -> None:
     if not isinstance(path, tuple) or not path:
-        raise FilterError(
-            f"a filter's path is a tuple of at least one key like ('lang',), found {_describe(path)}"
-        )
+        raise FilterError(f"a filter's path is a tuple of at least one key like ('lang',), found {_describe(path)}")
     _check_size("filter: keys in a path", len(path), MAX_PATH)
     for key in path:
         if not isinstance(key, str):
-            raise FilterError(
-                f"filter on {reprlib.repr(key)}: found a key of type {type(key).__name__}, expected str"
-            )
+            raise FilterError(f"filter on {reprlib.repr(key)}: found a key of type {type(key).__name__}, expected str")
         dumps(key, f"filter on {key!r:.80}, key", error=FilterError)
         _check_size(f"filter on {key!r:.80}: bytes in a key", len(key.encode()), MAX_KEY_BYTES)
 
@@ -173,9 +167,7 @@ def _encoded(op: Operator, value: object, where: str) -> tuple[str, ...]:
         case "between":
             values = _list(value, where)
             if len(values) != 2:
-                raise FilterError(
-                    f"{where}: found {len(values)} elements, expected the lowest and the highest"
-                )
+                raise FilterError(f"{where}: found {len(values)} elements, expected the lowest and the highest")
             _check_ordered(values, where)
         case "in" | "nin":
             values = _list(value, where)
@@ -190,9 +182,7 @@ def _encoded(op: Operator, value: object, where: str) -> tuple[str, ...]:
             if not isinstance(value, str):
                 raise FilterError(f"{where}: found {_describe(value)}, expected a string")
             if op in ("like", "ilike") and (len(value) - len(value.rstrip("\\"))) % 2:
-                raise FilterError(
-                    f"{where}: the pattern ends with a lone backslash, which escapes nothing: double it"
-                )
+                raise FilterError(f"{where}: the pattern ends with a lone backslash, which escapes nothing: double it")
         case "exists" | "is_empty":
             values = (value,)
             if not isinstance(value, bool):

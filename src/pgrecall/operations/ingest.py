@@ -103,8 +103,8 @@ def _check_kept(tx: Transaction, target: Target, rows: ChunkRows) -> None:
     for chunk_id, _ in bare:
         if chunk_id not in kept:
             raise InvalidEmbedding(
-                f"chunk {chunk_id!r:.80} has no embedding, and no vector of {target.space} is stored for the same text; "
-                "give it one, or give the store an embedding function (embed=)"
+                f"chunk {chunk_id!r:.80} has no embedding, and no vector of {target.space} is stored for the same "
+                "text; give it one, or give the store an embedding function (embed=)"
             )
 
 
@@ -114,7 +114,7 @@ def _kept_params(target: Target, bare: Sequence[tuple[str, bytes]]) -> dict[str,
 
 
 def embedded(gate: Gate, target: Target, chunks: Sequence[Chunk], embed: Embed, made: Tally) -> list[Chunk]:
-    """Give a vector to each of these distinct chunks that has none and whose text is new or changed; notes it in `made`.
+    """Give a vector to each of these distinct chunks that has none and whose text is new or changed; notes it in made.
 
     Runs between transactions, so that a slow model holds no lock.
     """
@@ -123,7 +123,9 @@ def embedded(gate: Gate, target: Target, chunks: Sequence[Chunk], embed: Embed, 
         return list(chunks)
     texts = {c.id: clean(c.text, f"the text of chunk {c.id!r:.80}", target.on_nul) for c in bare}
     with gate.transaction(target.place.scope, "changed") as tx:
-        kept = {row[0] for row in tx.last(sql.KEPT, _kept_params(target, [(i, text_hash(t)) for i, t in texts.items()]))}
+        kept = {
+            row[0] for row in tx.last(sql.KEPT, _kept_params(target, [(i, text_hash(t)) for i, t in texts.items()]))
+        }
     new = [i for i in texts if i not in kept]
     if not new:
         return list(chunks)

@@ -24,11 +24,14 @@ def text_hash(text: str) -> bytes:
 
 
 def clean(text: object, what: str, on_nul: OnNul) -> str:
+    """A text that Postgres can store; `what` names it in an error. Raises InvalidInput."""
     if not isinstance(text, str):
         raise InvalidInput(f"{what} is {type(text).__name__}; expected a string")
     if "\0" in text:
         if on_nul == "error":
-            raise InvalidInput(f"{what} has a NUL character, which Postgres can't store; remove it, or pass on_nul='strip'")
+            raise InvalidInput(
+                f"{what} has a NUL character, which Postgres can't store; remove it, or pass on_nul='strip'"
+            )
         text = text.replace("\0", "")
     if not text.isascii():
         try:
@@ -54,9 +57,7 @@ class ChunkRows:
     vectors: dict[str, Any]
 
 
-def pack(
-    chunks: Sequence[Chunk], space: EmbedSpace, space_id: int, halfvec_oid: int, on_nul: OnNul
-) -> ChunkRows:
+def pack(chunks: Sequence[Chunk], space: EmbedSpace, space_id: int, halfvec_oid: int, on_nul: OnNul) -> ChunkRows:
     """Check chunks (distinct, sorted by id) and turn them into columns.
 
     Raises: InvalidInput, InvalidEmbedding, each naming the chunk.
@@ -70,7 +71,9 @@ def pack(
         hashes.append(text_hash(text))
         metadata.append(json_object(chunk.metadata, f"the metadata of {name}", on_nul))
         payloads.append(None if chunk.payload is None else json_object(chunk.payload, f"the payload of {name}", on_nul))
-        doc_ids.append(None if chunk.doc_id is None else check_text(chunk.doc_id, f"the doc_id of {name}", MAX_ID_BYTES))
+        doc_ids.append(
+            None if chunk.doc_id is None else check_text(chunk.doc_id, f"the doc_id of {name}", MAX_ID_BYTES)
+        )
         index = chunk.index
         if index is not None and (isinstance(index, bool) or not isinstance(index, int) or abs(index) > MAX_INDEX):
             raise InvalidInput(f"the index of {name} is {index!r:.40}; expected a whole number up to {MAX_INDEX:,}")
@@ -110,7 +113,9 @@ def several(values: object, what: str, *, or_async: bool = False) -> None:
     """Refuse what is not an iterable of `what`, before any of it is read. Raises InvalidInput."""
     kinds = (Iterable, AsyncIterable) if or_async else Iterable
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, kinds):
-        raise InvalidInput(f"{type(values).__name__} was given; expected an iterable of pgrecall.{what}, such as a list")
+        raise InvalidInput(
+            f"{type(values).__name__} was given; expected an iterable of pgrecall.{what}, such as a list"
+        )
 
 
 def last_wins(chunks: Sequence[Chunk]) -> list[Chunk]:

@@ -50,11 +50,14 @@ def probe(gate: Gate, *, maintenance: bool = False) -> Server:
     with gate.transaction(scope, "probe") as tx:
         found = tx.last(sql.PROBE, {"vector_schema": vector_schema})
     if not found:
-        raise MigrationRequired(f"pgvector {version} has no halfvec; pgrecall needs 0.7 or later: ALTER EXTENSION vector UPDATE")
+        raise MigrationRequired(
+            f"pgvector {version} has no halfvec; pgrecall needs 0.7 or later: ALTER EXTENSION vector UPDATE"
+        )
     revision, oid = found[0]
     if revision is None or revision < REVISION:
         raise MigrationRequired(
-            f"the database is at revision {revision or 'base'}, this version of pgrecall needs {REVISION}. Run: pgrecall db upgrade"
+            f"the database is at revision {revision or 'base'}, this version of pgrecall needs {REVISION}. "
+            "Run: pgrecall db upgrade"
         )
     return Server(vector_schema, oid, revision)
 
@@ -110,7 +113,9 @@ def ensure_tenant(tx: Transaction, tenant: str, *, create: bool) -> None:
     """
     rows = tx.rows(sql.LOCK_TENANT, {"tenant": tenant})
     if not rows and not create:
-        raise UnknownTenant(f"tenant {tenant!r} does not exist and this database requires known tenants; create_tenant first")
+        raise UnknownTenant(
+            f"tenant {tenant!r} does not exist and this database requires known tenants; create_tenant first"
+        )
     if not rows:
         tx.count(sql.ADD_TENANT, {"tenant": tenant})
         rows = tx.rows(sql.LOCK_TENANT, {"tenant": tenant})
@@ -159,7 +164,8 @@ def guard(
         refuse_space(place.collection, EmbedSpace(*holds), space)
     if text_config is not None and stored_config is not None and text_config != stored_config:
         raise InvalidInput(
-            f"collection {place.collection!r} keeps full text as {stored_config!r}, not {text_config!r}; leave text_config out"
+            f"collection {place.collection!r} keeps full text as {stored_config!r}, not {text_config!r}; "
+            "leave text_config out"
         )
     if canary is not None and stored_print is not None:
         check_fingerprint(place.collection, space, stored_print, canary)
@@ -169,14 +175,17 @@ def guard(
 def _known_text_config(tx: Transaction, text_config: str) -> str:
     found = tx.rows(sql.KNOWN_TEXT_CONFIG, {"text_config": text_config})
     if not found:
-        raise InvalidInput(f"text_config is {text_config!r}; this server has no such text search configuration (see pg_ts_config)")
+        raise InvalidInput(
+            f"text_config is {text_config!r}; this server has no such text search configuration (see pg_ts_config)"
+        )
     return str(found[0][0])
 
 
 def refuse_space(collection: str, holds: EmbedSpace, given: EmbedSpace) -> None:
     """Raise EmbedSpaceMismatch: what the collection holds, what came, what to do."""
     raise EmbedSpaceMismatch(
-        f"collection {collection!r} holds vectors of {holds}, but these are of {given}. Embed with the collection's model, "
+        f"collection {collection!r} holds vectors of {holds}, but these are of {given}. "
+        "Embed with the collection's model, "
         f"or put the chunks, embedded anew, into another collection"
     )
 
@@ -186,7 +195,8 @@ def check_fingerprint(collection: str, space: EmbedSpace, stored: list[float], c
     cosine = guards.same_model(canary, stored)
     if not cosine >= guards.FINGERPRINT_COSINE:
         raise FingerprintMismatch(
-            f"the embedding function for collection {collection!r} calls itself {space}, but gives a known text another vector "
+            f"the embedding function for collection {collection!r} calls itself {space}, but gives a known "
+            "text another vector "
             f"than when the collection was made (cosine {cosine:.4f}, expected at least {guards.FINGERPRINT_COSINE}). "
             "The model was changed under its name: use the old one, or embed the chunks anew into another collection"
         )
@@ -238,7 +248,9 @@ def delete_tenant(gate: Gate, scope: Scope) -> DeleteReport:
             report = DeleteReport(**{k: tx.count(s, values) for k, s in deletes.TENANT.items()})
             [(left,)] = tx.rows(deletes.REMAINING, values)
             if left:
-                raise ConfigurationError(f"{left} rows of the tenant could not be deleted; nothing was. Run `pgrecall doctor`")
+                raise ConfigurationError(
+                    f"{left} rows of the tenant could not be deleted; nothing was. Run `pgrecall doctor`"
+                )
             return report
 
     return gate.retrying(body)

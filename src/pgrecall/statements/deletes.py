@@ -1,4 +1,4 @@
-"""Deletes of whole documents, collections and tenants: leaf tables first, so that counts are exact and no cascade runs."""
+"""Deletes of documents, collections and tenants: leaf tables first, so that counts are exact and no cascade runs."""
 
 LOCK_DOCUMENTS = """
 SELECT id FROM pgrecall.documents

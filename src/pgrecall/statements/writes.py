@@ -34,8 +34,8 @@ ON CONFLICT DO NOTHING
 """
 
 # Left-joined to the primary key by LATERAL … LIMIT 1, not NOT EXISTS: without statistics the planner would hash the
-# tenant's whole collection for each batch; and so the rows stay in the order of the arrays. An unchanged chunk is locked
-# in its turn, because its vector may change.
+# tenant's whole collection for each batch; and so the rows stay in the order of the arrays. An unchanged chunk is
+# locked in its turn, because its vector may change.
 CHUNKS = """
 INSERT INTO pgrecall.chunks AS c
   (tenant_id, collection, id, doc_id, chunk_index, text, content_hash, metadata, payload, text_search)
@@ -62,7 +62,7 @@ RETURNING id
 """
 
 # No look at the stored row first, as chunks have it: without statistics the planner would probe by the scan index, and
-# walk the whole collection for each row (4,700 rows/s falling to 260 at 4,000). ON CONFLICT knows its index.
+# walk the whole collection for each row (3,600 rows/s falling to 300 at 5,000). ON CONFLICT knows its index.
 VECTORS = """
 INSERT INTO pgrecall.chunk_vectors AS v (tenant_id, collection, chunk_id, space_id, embed_norm, embedding)
 SELECT %(tenant)s, %(collection)s, i.id, %(space)s, i.norm, i.embedding

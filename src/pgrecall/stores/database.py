@@ -154,7 +154,9 @@ class Database:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
@@ -207,7 +209,9 @@ class Tenant:
             raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace")
         if text_config is not None:
             check_text(text_config, "text_config", MAX_NAME_BYTES)
-        return PostgresVectorStore(self._database, self.tenant_id, collection, space, embed=embed, text_config=text_config)
+        return PostgresVectorStore(
+            self._database, self.tenant_id, collection, space, embed=embed, text_config=text_config
+        )
 
     def _collections(self) -> Work[list[CollectionInfo]]:
         """The tenant's collections with their spaces and counts."""

@@ -114,7 +114,8 @@ class PostgresVectorStore:
         space = self._known_space(gate, place)
         if space is None:
             raise NotFound(
-                f"collection {self.collection!r} does not exist; name its space to make it: vectors({self.collection!r}, space)"
+                f"collection {self.collection!r} does not exist; name its space to make it: "
+                f"vectors({self.collection!r}, space)"
             )
         database = self._database
         return Target(
@@ -181,7 +182,9 @@ class PostgresVectorStore:
             if not isinstance(chunk, Chunk):
                 raise InvalidInput(f"a chunk is {type(chunk).__name__}; expected pgrecall.Chunk")
             if chunk.doc_id not in (None, document.id):
-                raise InvalidInput(f"chunk {chunk.id!r:.80} names document {chunk.doc_id!r:.80}, not {document.id!r:.80}")
+                raise InvalidInput(
+                    f"chunk {chunk.id!r:.80} names document {chunk.doc_id!r:.80}, not {document.id!r:.80}"
+                )
             owned.append(replace(chunk, doc_id=document.id))
         plan = Plan((document,), embed or self._embed, None, progress, replaces=document.id)
         return lambda gate: ingest.upsert(gate, self._target(gate, on_nul), owned, plan)
@@ -223,7 +226,9 @@ class PostgresVectorStore:
 
     get, aget = twins(_get)
 
-    def _documents(self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0) -> Work[list[Document]]:
+    def _documents(
+        self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0
+    ) -> Work[list[Document]]:
         """Documents with their provenance, ordered by id."""
         return lambda gate: chunk_ops.documents(gate, self._place(gate), limit=limit, offset=offset, ids=ids)
 
