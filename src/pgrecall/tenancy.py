@@ -275,7 +275,7 @@ def wrapped(exc: BaseException) -> errors.PgRecallError:
     """The pgrecall error for a driver's error. Never Postgres' DETAIL: it quotes rows."""
     state = getattr(exc, "sqlstate", None) or ""
     diag = getattr(exc, "diag", None)
-    text = (diag.message_primary if diag is not None else None) or str(exc).split("\nDETAIL")[0].strip()
+    text = (diag.message_primary if diag is not None else None) or " ".join(str(exc).split("\nDETAIL")[0].split())
     hint = f" {diag.message_hint}" if diag is not None and diag.message_hint else ""
     # 23503: the document or chunk that a write refers to was deleted between two of its statements.
     if state in ("40001", "40P01", "55P03", "23503"):

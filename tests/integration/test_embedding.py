@@ -94,9 +94,10 @@ def test_a_model_that_changed_under_its_name_is_noticed_before_anything_is_compa
 
 
 def test_a_collection_made_without_a_model_takes_the_first_fingerprint(db, tenant_id, space):
-    """Vectors came first, without a function; the first store with one sets the fingerprint for the later ones."""
+    """Vectors came first, without a function; the first writer with one sets the fingerprint, no reader does."""
     db.tenant(tenant_id).vectors("handbook", space).upsert(chunks(3))
-    assert len(db.tenant(tenant_id).vectors("handbook", space, embed=Model()).query([1.0] * 8)) == 3
+    assert len(db.tenant(tenant_id).vectors("handbook", space, embed=Model(turn=2)).query([1.0] * 8)) == 3
+    db.tenant(tenant_id).vectors("handbook", space, embed=Model()).upsert(bare(1))
     with pytest.raises(FingerprintMismatch):
         db.tenant(tenant_id).vectors("handbook", space, embed=Model(turn=1)).query([1.0] * 8)
 

@@ -113,8 +113,9 @@ def search(
 
 
 def _chunk(row: tuple[Any, ...]) -> Chunk:
-    chunk_id, text, metadata, doc_id, index, payload, *vector = row
-    return Chunk(chunk_id, text, vector[0] if vector else None, doc_id, index, metadata, payload)
+    chunk_id, text, metadata, doc_id, index, payload, *sent = row
+    vector = wire.halfvec_values(sent[0]) if sent and sent[0] is not None else None
+    return Chunk(chunk_id, text, vector, doc_id, index, metadata, payload)
 
 
 def get(gate: Gate, place: Place, ids: Sequence[str], *, with_embeddings: bool) -> list[Chunk]:
@@ -152,7 +153,8 @@ def scan(gate: Gate, place: Place) -> Iterator[StoredChunk]:
         with gate.transaction(place.scope, "scan") as tx:
             statement = reads.listing(where, with_vectors=True, page=True)
             rows = tx.last(statement, place.at(limit=PAGE, offset=0, after=after))
-        for chunk_id, text, metadata, doc_id, index, payload, vector, norm in rows:
+        for chunk_id, text, metadata, doc_id, index, payload, sent, norm in rows:
+            vector = None if sent is None else wire.halfvec_values(sent)
             yield StoredChunk(chunk_id, text, vector, doc_id, index, metadata, payload, norm)
         if len(rows) < PAGE:
             return

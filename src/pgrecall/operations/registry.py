@@ -169,6 +169,8 @@ def guard(
         )
     if canary is not None and stored_print is not None:
         check_fingerprint(place.collection, space, stored_print, canary)
+    elif canary is not None:
+        tx.count(sql.SET_FINGERPRINT, place.at(fingerprint=wire.float4_array(np.asarray(canary))))
     return Guarded(active, stored_print, stored_config)
 
 

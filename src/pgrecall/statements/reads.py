@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.sql.selectable import LateralFromClause
 
@@ -160,7 +160,7 @@ def listing(where: Where, *, with_vectors: bool, page: bool) -> str:
     columns: list[sa.ColumnElement[Any]] = [chunks.c.id, *_CHUNK]
     source: sa.FromClause = chunks
     if with_vectors:
-        as_stored = sa.select(sa.cast(chunk_vectors.c.embedding, ARRAY(REAL)), chunk_vectors.c.embed_norm)
+        as_stored = sa.select(sa.func.halfvec_send(chunk_vectors.c.embedding), chunk_vectors.c.embed_norm)
         own = (chunk_vectors.c.chunk_id == chunks.c.id, chunk_vectors.c.space_id == _active_space())
         vector = _one(as_stored, chunk_vectors, *own)
         columns += vector.c

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pgrecall import guards, wire
+from pgrecall import guards
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.filters import Filter
 from pgrecall.operations import chunks as chunk_ops
@@ -102,9 +102,7 @@ class PostgresVectorStore:
             registry.refuse_space(self.collection, EmbedSpace(*rows[0][2:6]), space)
         if rows and rows[0][0] is not None:
             registry.check_fingerprint(self.collection, space, rows[0][0], canary)
-        elif rows:
-            with gate.transaction(place.scope, "fingerprint") as tx:
-                tx.count(registry_sql.SET_FINGERPRINT, place.at(fingerprint=wire.float4_array(canary)))
+        # A collection that has none yet gets it from a write: a reader with the wrong model must not stamp it.
         self._canary, self._verified = canary, True
 
     def _target(self, gate: Gate, on_nul: OnNul) -> Target:
