@@ -190,10 +190,18 @@ TAMPERING = {
 }
 
 
+@pytest.fixture(scope="module")
+def untouched(_databases) -> sa.URL:
+    """A migrated database without rows: other tests' would get in the way of what is tampered with."""
+    url = _databases()
+    migrate.upgrade(url)
+    return url
+
+
 @pytest.fixture
-def tampered_with(admin_url):
+def tampered_with(untouched):
     """The shared database's superuser, in a transaction that no one else will ever see."""
-    engine = sa.create_engine(admin_url, poolclass=sa.NullPool)
+    engine = sa.create_engine(untouched, poolclass=sa.NullPool)
     with engine.connect() as connection, connection.begin() as transaction:
         connection.execute(sa.text("SET LOCAL allow_system_table_mods = on; CREATE ROLE drift_stranger"))
         yield connection
