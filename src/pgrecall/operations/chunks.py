@@ -12,7 +12,7 @@ from pgrecall import guards, wire
 from pgrecall.errors import FilterError, InvalidInput
 from pgrecall.filters import Compare, Filter, Not, Or
 from pgrecall.operations.packing import json_object
-from pgrecall.operations.registry import Place, refuse_space
+from pgrecall.operations.registry import Place, StaleSpace, refuse_space, space_params
 from pgrecall.statements import deletes, reads
 from pgrecall.statements import registry as registry_sql
 from pgrecall.statements.reads import Where
@@ -87,13 +87,11 @@ def search(
     """The `top_k` chunks nearest to `vector`, exact. Raises InvalidEmbedding, EmbedSpaceMismatch."""
     k = whole_number(top_k, "top_k", 1)
     query = guards.to_stored([vector], space, ["the query"]).vectors[0]
-    params = place.at(space=space_id, k=k, query=wire.halfvec(query), **values)
+    params = place.at(space=space_id, k=k, query=wire.halfvec(query), **space_params(space), **values)
     with gate.transaction(place.scope, "search exact") as tx:
         rows = tx.last(reads.nearest(space.distance, where), params)
-    if rows and rows[0][0] != space_id:
-        with gate.transaction(place.scope, "space") as tx:
-            [holds] = tx.last(registry_sql.SPACE_BY_ID, {"space": rows[0][0]})
-        refuse_space(place.collection, EmbedSpace(*holds), space)
+    if rows and not rows[0][0]:
+        _explain(gate, place, space)
     return [
         Hit(
             chunk_id=chunk_id,
@@ -110,6 +108,15 @@ def search(
         for _, chunk_id, distance, text, metadata, doc_id, index, payload, source, uri in rows
         if chunk_id is not None
     ]
+
+
+def _explain(gate: Gate, place: Place, space: EmbedSpace) -> None:
+    """Raise EmbedSpaceMismatch; or StaleSpace, where the collection's space is the right one after all."""
+    with gate.transaction(place.scope, "collection") as tx:
+        rows = tx.last(registry_sql.COLLECTION, place.at())
+    if rows and (holds := EmbedSpace(*rows[0][2:6])) != space:
+        refuse_space(place.collection, holds, space)
+    raise StaleSpace
 
 
 def _chunk(row: tuple[Any, ...]) -> Chunk:

@@ -21,7 +21,7 @@ from pgrecall.operations.packing import (
     pack_documents,
     text_hash,
 )
-from pgrecall.operations.registry import Place, guard
+from pgrecall.operations.registry import Guarded, Place, guard, space_params
 from pgrecall.statements import reads
 from pgrecall.statements import writes as sql
 from pgrecall.statements.reads import Where
@@ -45,7 +45,6 @@ class Target:
 
     place: Place
     space: EmbedSpace
-    space_id: int
     halfvec_oid: int
     create_tenants: bool
     text_config: str | None = None
@@ -75,24 +74,22 @@ def _write_documents(tx: Transaction, target: Target, documents: Sequence[Docume
         tx.count(sql.DOCUMENTS, target.place.at(**part))
 
 
-def _write_chunks(
-    tx: Transaction, target: Target, chunks: Sequence[Chunk], text_config: str | None, known: set[str]
-) -> set[str]:
+def _write_chunks(tx: Transaction, target: Target, chunks: Sequence[Chunk], held: Guarded, known: set[str]) -> set[str]:
     """Write a batch of distinct chunks in one round trip (two where a stored vector is kept); the ids that changed."""
-    rows = pack(chunks, target.space, target.space_id, target.halfvec_oid, target.on_nul)
+    rows = pack(chunks, target.space, target.halfvec_oid, target.on_nul)
     if len(chunks) > 1 and sum(map(len, rows.values.values())) > MESSAGE_BYTES:
         middle = len(chunks) // 2
         halves = (chunks[:middle], chunks[middle:])
-        return set().union(*(_write_chunks(tx, target, half, text_config, known) for half in halves))
+        return set().union(*(_write_chunks(tx, target, half, held, known) for half in halves))
     work: list[tuple[str, dict[str, Any]]] = []
     if named := sorted({d for d in rows.doc_ids if d is not None} - known):
         work.append((sql.NAMED_DOCUMENTS, target.place.at(ids=wire.text_array(named))))
         known.update(named)
     if len(rows.with_vector) < len(rows.ids):
         _check_kept(tx, target, rows)
-    work.append((sql.CHUNKS, target.place.at(text_config=text_config, **rows.values)))
+    work.append((sql.CHUNKS, target.place.at(text_config=held.text_config, **rows.values)))
     if rows.vectors:
-        work.append((sql.VECTORS, target.place.at(**rows.vectors)))
+        work.append((sql.VECTORS, target.place.at(space=held.space_id, **rows.vectors)))
     return {row[0] for result in tx.many(work) for row in result}
 
 
@@ -110,7 +107,7 @@ def _check_kept(tx: Transaction, target: Target, rows: ChunkRows) -> None:
 
 def _kept_params(target: Target, bare: Sequence[tuple[str, bytes]]) -> dict[str, Any]:
     ids, hashes = wire.text_array([b[0] for b in bare]), wire.bytea_array([b[1] for b in bare])
-    return target.place.at(ids=ids, hashes=hashes, space=target.space_id)
+    return target.place.at(ids=ids, hashes=hashes, **space_params(target.space))
 
 
 def embedded(gate: Gate, target: Target, chunks: Sequence[Chunk], embed: Embed, made: Tally) -> list[Chunk]:
@@ -250,7 +247,6 @@ def _write_group(
             tx,
             target.place,
             target.space,
-            target.space_id,
             create_tenants=target.create_tenants,
             text_config=target.text_config,
             canary=target.canary,
@@ -261,7 +257,7 @@ def _write_group(
             named = wire.text_array(sorted(set(tally.ids)))
             tx.rows(sql.LOCK_REPLACED, target.place.at(doc_id=replaces, ids=named))
         for batch in group.batches:
-            tally.changed |= _write_chunks(tx, target, last_wins(batch), held.text_config, known)
+            tally.changed |= _write_chunks(tx, target, last_wins(batch), held, known)
             done += len(batch)
             if group.ids is None:
                 tally.ids += (c.id for c in batch)

@@ -57,7 +57,7 @@ class ChunkRows:
     vectors: dict[str, Any]
 
 
-def pack(chunks: Sequence[Chunk], space: EmbedSpace, space_id: int, halfvec_oid: int, on_nul: OnNul) -> ChunkRows:
+def pack(chunks: Sequence[Chunk], space: EmbedSpace, halfvec_oid: int, on_nul: OnNul) -> ChunkRows:
     """Check chunks (distinct, sorted by id) and turn them into columns.
 
     Raises: InvalidInput, InvalidEmbedding, each naming the chunk.
@@ -88,7 +88,6 @@ def pack(chunks: Sequence[Chunk], space: EmbedSpace, space_id: int, halfvec_oid:
             "ids": wire.text_array([g[1] for g in given]),
             "norms": wire.float4_array(stored.norms),
             "embeddings": wire.halfvec_array(stored.vectors, halfvec_oid),
-            "space": space_id,
         }
     values = {
         "ids": wire.text_array(ids),

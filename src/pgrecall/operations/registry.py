@@ -62,6 +62,10 @@ def probe(gate: Gate, *, maintenance: bool = False) -> Server:
     return Server(vector_schema, oid, revision)
 
 
+class StaleSpace(Exception):
+    """A remembered number stands for another space now; look it up again."""
+
+
 class Guarded(NamedTuple):
     """What a write transaction learned, and holds with FOR SHARE, before it writes."""
 
@@ -100,9 +104,14 @@ def ensure_space(gate: Gate, scope: Scope, space: EmbedSpace) -> int:
     if found is not None:
         return found
     with gate.transaction(scope, "space add") as tx:
-        tx.rows(sql.LOCK_SPACES, {})
-        tx.count(sql.ADD_SPACE, space_params(space))
-        [(number,)] = tx.last(sql.SPACE_ID, space_params(space))
+        return add_space(tx, space)
+
+
+def add_space(tx: Transaction, space: EmbedSpace) -> int:
+    """Register the space within a transaction, which holds the registry until it ends; returns its number."""
+    tx.rows(sql.LOCK_SPACES, {})
+    tx.count(sql.ADD_SPACE, space_params(space))
+    [(number,)] = tx.rows(sql.SPACE_ID, space_params(space))
     return int(number)
 
 
@@ -135,7 +144,6 @@ def guard(
     tx: Transaction,
     place: Place,
     space: EmbedSpace,
-    space_id: int,
     *,
     create_tenants: bool,
     text_config: str | None,
@@ -152,16 +160,18 @@ def guard(
         if text_config is not None:
             text_config = _known_text_config(tx, text_config)
         fingerprint = None if canary is None else wire.float4_array(np.asarray(canary))
-        values = place.at(space=space_id, text_config=text_config, fingerprint=fingerprint)
-        tx.count(sql.ADD_COLLECTION, values)
+        values = place.at(text_config=text_config, fingerprint=fingerprint, **space_params(space))
+        if not tx.count(sql.ADD_COLLECTION, values):
+            # Another writer made it, or the space was dropped since it was registered.
+            add_space(tx, space)
+            tx.count(sql.ADD_COLLECTION, values)
         rows = tx.rows(sql.GUARD, place.at())
-    erased_at, active, stored_print, stored_config = rows[0]
+    erased_at, active, stored_print, stored_config, *identity = rows[0]
     if erased_at is not None:
         assert place.scope.tenant is not None
         refuse_erased(place.scope.tenant, erased_at)
-    if active != space_id:
-        [holds] = tx.rows(sql.SPACE_BY_ID, {"space": active})
-        refuse_space(place.collection, EmbedSpace(*holds), space)
+    if (holds := EmbedSpace(*identity)) != space:
+        refuse_space(place.collection, holds, space)
     if text_config is not None and stored_config is not None and text_config != stored_config:
         raise InvalidInput(
             f"collection {place.collection!r} keeps full text as {stored_config!r}, not {text_config!r}; "

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.sql.selectable import LateralFromClause
 
 from pgrecall.filters import Filter, bind_values, compile_filter, shape
-from pgrecall.schema import chunk_vectors, chunks, collections, documents
+from pgrecall.schema import chunk_vectors, chunks, collections, documents, embed_spaces
 from pgrecall.types import Distance
 
 _DIALECT = dialect()  # type: ignore[no-untyped-call]
@@ -85,6 +85,12 @@ def _in_space() -> sa.ColumnElement[bool]:
     return chunk_vectors.c.space_id == _bound("space")
 
 
+def _same_space() -> sa.ColumnElement[bool]:
+    """Whether the collection answers in the caller's space, and the number that was bound stands for it."""
+    parts = (embed_spaces.c[part] == _bound(part) for part in ("provider", "model", "dim", "distance"))
+    return sa.and_(collections.c.space_id == _bound("space"), *parts)
+
+
 def _one(select: sa.Select[Any], table: sa.Table, *key: sa.ColumnElement[bool]) -> LateralFromClause:
     """The row of `table` with this key, looked up for each row on the left.
 
@@ -106,8 +112,8 @@ def _code_points(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
 def nearest(distance: Distance, where: Where) -> str:
     """Exact search: the k nearest first, then their text; one row at least where the collection exists.
 
-    The raw column stands in ORDER BY, so that no graph's index can ever match this statement. The collection's
-    active space comes along in every row, so that asking it costs no round trip.
+    The raw column stands in ORDER BY, so that no graph's index can ever match this statement. Whether
+    the collection answers in this space comes along in every row, so that asking it costs no round trip.
     """
     operator, query = _OPERATORS[distance], sa.cast(_bound("query"), HALFVEC)
     if where:
@@ -137,8 +143,10 @@ def nearest(distance: Distance, where: Where) -> str:
     document = _one(sa.select(documents.c.source, documents.c.uri), documents, documents.c.id == chunk.c.doc_id)
     hits = near.join(chunk, sa.true()).outerjoin(document, sa.true())
     statement = (
-        sa.select(collections.c.space_id, near_id, near.c.distance, *chunk.c, *document.c)
-        .select_from(collections.outerjoin(hits, sa.true()))
+        sa.select(_same_space().label("same"), near_id, near.c.distance, *chunk.c, *document.c)
+        .select_from(
+            collections.join(embed_spaces, embed_spaces.c.id == collections.c.space_id).outerjoin(hits, sa.true())
+        )
         .where(collections.c.tenant_id == _bound("tenant"), collections.c.name == _bound("collection"))
         .order_by(near.c.distance, _code_points(near_id))
     )

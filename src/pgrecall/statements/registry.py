@@ -20,8 +20,9 @@ LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 # FOR SHARE: delete_tenant and a switch of the space update these rows, so they wait for writers under way, and
 # writers that come later see what they did. Costs nothing that can be measured.
 GUARD = """
-SELECT t.erased_at, c.space_id, c.fingerprint, c.text_config
+SELECT t.erased_at, c.space_id, c.fingerprint, c.text_config, s.provider, s.model, s.dim, s.distance
 FROM pgrecall.tenants t JOIN pgrecall.collections c ON c.tenant_id = t.tenant_id
+JOIN pgrecall.embed_spaces s ON s.id = c.space_id
 WHERE t.tenant_id = %(tenant)s AND c.tenant_id = %(tenant)s AND c.name = %(collection)s
 FOR SHARE OF t, c
 """
@@ -38,9 +39,11 @@ TENANT = "SELECT tenant_id, created_at, erased_at FROM pgrecall.tenants WHERE te
 
 TENANTS = "SELECT tenant_id, created_at, erased_at FROM pgrecall.tenants ORDER BY tenant_id"
 
+# By what the space is, not by a remembered number: that could have been dropped, and given to another space, meanwhile.
 ADD_COLLECTION = """
 INSERT INTO pgrecall.collections (tenant_id, name, space_id, text_config, fingerprint)
-VALUES (%(tenant)s, %(collection)s, %(space)s, %(text_config)s, %(fingerprint)s::float4[])
+SELECT %(tenant)s, %(collection)s, s.id, %(text_config)s, %(fingerprint)s::float4[] FROM pgrecall.embed_spaces s
+WHERE s.provider = %(provider)s AND s.model = %(model)s AND s.dim = %(dim)s AND s.distance = %(distance)s
 ON CONFLICT DO NOTHING
 """
 

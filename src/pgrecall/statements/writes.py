@@ -95,6 +95,8 @@ JOIN LATERAL (
   LIMIT 1) same ON true
 JOIN LATERAL (
   SELECT FROM pgrecall.chunk_vectors v
-  WHERE v.tenant_id = %(tenant)s AND v.collection = %(collection)s AND v.chunk_id = i.id AND v.space_id = %(space)s
+  WHERE v.tenant_id = %(tenant)s AND v.collection = %(collection)s AND v.chunk_id = i.id AND v.space_id = (
+    SELECT s.id FROM pgrecall.embed_spaces s
+    WHERE s.provider = %(provider)s AND s.model = %(model)s AND s.dim = %(dim)s AND s.distance = %(distance)s)
   LIMIT 1) has_one ON true
 """

@@ -72,14 +72,14 @@ class Database:
         return found
 
     def space_id(self, gate: Gate, scope: Scope, space: EmbedSpace) -> int:
-        """A space's number, registered if new; the registry only grows, so numbers are remembered."""
+        """A space's number, registered if new. Remembered: statements check what they stand for."""
         if space not in self._space_ids:
             self._space_ids[space] = registry.ensure_space(gate, scope, space)
         return self._space_ids[space]
 
-    def known_space_id(self, gate: Gate, scope: Scope, space: EmbedSpace) -> int:
+    def known_space_id(self, gate: Gate, scope: Scope, space: EmbedSpace, *, afresh: bool = False) -> int:
         """A space's number, or -1 where it is not registered: no collection answers in it."""
-        if space not in self._space_ids:
+        if afresh or space not in self._space_ids:
             found = registry.find_space(gate, scope, space)
             if found is None:
                 return -1

@@ -116,10 +116,10 @@ class PostgresVectorStore:
                 f"vectors({self.collection!r}, space)"
             )
         database = self._database
+        database.space_id(gate, place.scope, space)  # registered by itself, ahead of a transaction that may be long
         return Target(
             place,
             space,
-            database.space_id(gate, place.scope, space),
             database.server(gate).halfvec_oid,
             create_tenants=not database.require_known_tenants,
             text_config=self._text_config,
@@ -211,8 +211,12 @@ class PostgresVectorStore:
             space = self._known_space(gate, place)
             if space is None:
                 return []
-            space_id = self._database.known_space_id(gate, place.scope, space)
-            return chunk_ops.search(gate, place, space, space_id, vector, top_k, where, values)
+            try:
+                space_id = self._database.known_space_id(gate, place.scope, space)
+                return chunk_ops.search(gate, place, space, space_id, vector, top_k, where, values)
+            except registry.StaleSpace:
+                space_id = self._database.known_space_id(gate, place.scope, space, afresh=True)
+                return chunk_ops.search(gate, place, space, space_id, vector, top_k, where, values)
 
         return work
 
