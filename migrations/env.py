@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context
 
-from pgrecall.revisions import PREPARE, SETTINGS
+from pgrecall.revisions import PREPARE, SAFE_PATH, SETTINGS, WITH_PGVECTOR
 from pgrecall.schema import SCHEMA, metadata
 
 
@@ -50,6 +50,8 @@ def _online(connection: sa.Connection) -> None:
 def _run() -> None:
     with context.begin_transaction():
         context.execute(SETTINGS)
+        if "revision_context" in context.get_context().opts:  # autogenerate, and `alembic check`
+            context.execute(WITH_PGVECTOR)  # SQLAlchemy knows the types that it reads by their bare names
         context.run_migrations()
 
 
@@ -57,8 +59,10 @@ def _from_environment() -> None:
     url = os.environ.get("PGRECALL_ADMIN_URL") or os.environ.get("PGRECALL_URL")
     if not url:
         raise SystemExit("set PGRECALL_ADMIN_URL to the database to migrate, or use `pgrecall db upgrade`")
-    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+    owner = sa.make_url(url).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(owner, poolclass=sa.NullPool, connect_args={"client_encoding": "utf8"})
     with engine.connect() as connection:
+        connection.exec_driver_sql(SAFE_PATH)
         _online(connection)
 
 

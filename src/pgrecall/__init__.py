@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     from pgrecall.protocols import MemoryStore, RunStore, VectorStore
     from pgrecall.stores.database import Database, Tenant, connect
     from pgrecall.stores.vectors import PostgresVectorStore
-    from pgrecall.types import Chunk, CollectionInfo, DeleteReport, Document, EmbedSpace, Hit, TenantInfo, UpsertResult
+    from pgrecall.types import (
+        Chunk,
+        CollectionInfo,
+        DeleteReport,
+        Document,
+        EmbedSpace,
+        Hit,
+        SpaceInfo,
+        TenantInfo,
+        UpsertResult,
+    )
 
 __version__ = "0.1.0"
 
@@ -65,6 +75,7 @@ __all__ = [
     "PgRecallError",
     "PostgresVectorStore",
     "RunStore",
+    "SpaceInfo",
     "Tenant",
     "TenantErased",
     "TenantInfo",

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-import sqlalchemy as sa
-
 from pgrecall import drift
 from pgrecall.advisories import OLDEST_PGVECTOR, Version, dotted, faults, version
 from pgrecall.engines import Engines
 from pgrecall.errors import PgRecallError
 from pgrecall.schema import APP_ROLE, MAINTENANCE_ROLE, REVISION
 from pgrecall.statements import doctor as sql
-from pgrecall.tenancy import Gate, Scope, wrapped
+from pgrecall.tenancy import Gate, Scope
 
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
@@ -70,10 +68,12 @@ class _Login(NamedTuple):
     name: str
     superuser: bool
     bypasses: bool
+    replicates: bool
     may_app: bool
     may_maintenance: bool
     reaches_maintenance: bool
     owners: list[str]
+    server_roles: list[str]
 
 
 def diagnose(database: Database) -> list[Finding]:
@@ -178,20 +178,23 @@ def _roles(gate: Gate) -> Finding:
     check = _Check("roles", "two roles without login, privileges and memberships of their own")
     with gate.bare() as tx:
         rows = tx.rows(sql.ROLES, {"roles": list(_ROLES.values())})
-    found = {name: (attributes, above) for name, *attributes, above in rows}
+    found = {name: (attributes, above, closed) for name, *attributes, above, closed in rows}
     problems, fixes = [], []
     for role in _ROLES.values():
         if role not in found:
             problems.append(f"{role} is missing")
             fixes.append(f"CREATE ROLE {role} NOLOGIN NOBYPASSRLS; (`pgrecall db check` tells its grants)")
             continue
-        attributes, above = found[role]
+        attributes, above, closed = found[role]
         if too_much := [name for name, has in zip(_ATTRIBUTES, attributes, strict=True) if has]:
             problems.append(f"{role} has {', '.join(too_much)}")
             fixes.append(f"ALTER ROLE {role} {' '.join('NO' + name for name in too_much)};")
         if above:
             problems.append(f"{role} is a member of {', '.join(above)}")
             fixes.append(f"REVOKE {', '.join(map(_quoted, above))} FROM {role};")
+        if closed:
+            problems.append(f"{role} may not use schema {closed}, where pgvector is")
+            fixes.append(f"GRANT USAGE ON SCHEMA {_quoted(closed)} TO {role};")
     if problems:
         return check.fail("; ".join(problems), " ".join(fixes))
     return check.ok(f"{APP_ROLE} and {MAINTENANCE_ROLE} are as they should be")
@@ -212,10 +215,10 @@ def _row_security(gate: Gate) -> Finding:
 def _drift(gate: Gate) -> Finding:
     check = _Check("drift", "tables, policies, grants and indexes as this version declares them")
     try:
-        with gate._engine.connect() as connection:
-            different = drift.differences(connection)
-    except sa.exc.DBAPIError as exc:
-        return check.fail(f"could not be looked at: {wrapped(exc.orig or exc)}", "read the message")
+        with gate.bare() as tx:
+            different = drift.compare(tx.rows)
+    except PgRecallError as exc:
+        return check.fail(f"could not be looked at: {exc}", "read the message")
     if not different:
         return check.ok("none")
     more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
@@ -261,7 +264,11 @@ def _powers(login: _Login) -> list[str]:
     if login.superuser:
         return ["is a superuser"]
     powers = ["bypasses row-level security"] if login.bypasses else []
-    return [*powers, f"may act as the tables' owner ({', '.join(login.owners)})"] if login.owners else powers
+    if login.replicates:
+        powers.append("may copy the whole server (REPLICATION)")
+    if login.owners:
+        powers.append(f"may act as the tables' owner ({', '.join(login.owners)})")
+    return powers + [f"may act as {role}" for role in login.server_roles]
 
 
 def _maintenance(engines: Engines, weak: Status) -> Finding:

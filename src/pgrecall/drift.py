@@ -7,7 +7,7 @@ knows no policies, grants, roles, storage and views, nor primary keys and checks
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,7 +37,9 @@ SELECT CASE WHEN relkind IN ('r', 'p') THEN format('table %s: row security %s', 
   ELSE format('relation %s of kind %s', relname, relkind) END
 FROM relation
 
-UNION ALL SELECT format('column %s.%s: %s%s%s%s', r.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+UNION ALL SELECT format('column %s.%s: %s%s%s%s%s', r.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+  (SELECT format(' COLLATE "%s"', collname) FROM pg_collation
+    WHERE oid = a.attcollation AND oid <> t.typcollation),
   CASE WHEN a.attnotnull THEN ' NOT NULL' END,
   CASE WHEN a.attgenerated <> '' THEN format(' GENERATED (%s)', pg_get_expr(d.adbin, d.adrelid))
     WHEN a.attidentity <> '' THEN ' IDENTITY' ELSE ' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid) END,
@@ -105,10 +107,15 @@ def differences(connection: sa.Connection) -> list[str]:
     indexes (also whether they are INVALID), row security, policies, grants, views, triggers, and both roles
     with their attributes and memberships.
     """
-    home = connection.scalar(sa.text(_VECTOR_SCHEMA)) or "public."
+    return compare(lambda statement, params: connection.exec_driver_sql(statement, params).all())
+
+
+def compare(rows: Callable[[str, dict[str, Any]], Sequence[Any]]) -> list[str]:
+    """As `differences`, by a function that runs a statement for the driver and returns its rows."""
+    home = next((name for (name,) in rows(_VECTOR_SCHEMA, {})), "public.")
     tables = [table.name for table in schema.metadata.sorted_tables]
-    rows = connection.scalars(sa.text(_FACTS), {"tables": tables, "roles": _ROLES})
-    found = {_bare(fact, home) for fact in rows}
+    facts = str(sa.text(_FACTS).compile(dialect=_DIALECT))
+    found = {_bare(fact, home) for (fact,) in rows(facts, {"tables": tables, "roles": _ROLES})}
     declared = {_bare(fact, home) for fact in _declared()}
     return [
         *(f"expected, not found: {fact}" for fact in sorted(declared - found)),
@@ -143,7 +150,8 @@ def _declared() -> Iterator[str]:
 
 
 def _column(column: sa.Column[Any]) -> str:
-    fact = f"column {column.table.name}.{column.name}: {column.type.compile(_DIALECT).lower()}"
+    kind, *collation = column.type.compile(_DIALECT).partition(" COLLATE ")
+    fact = f"column {column.table.name}.{column.name}: {kind.lower()}{''.join(collation)}"
     fact += "" if column.nullable else " NOT NULL"
     if column.computed is not None:
         fact += f" GENERATED ({column.computed.sqltext})"

@@ -35,6 +35,22 @@ def parse_url(url: str | sa.URL) -> sa.URL:
     return parsed.set(drivername=DRIVER)
 
 
+def _refuse_engine(name: str, given: Any, kind: type[sa.Engine | AsyncEngine]) -> None:
+    """Raise ConfigurationError for what can't be worked through."""
+    if not isinstance(given, kind):
+        wanted = f"{kind.__module__.removesuffix('.engine').removesuffix('.base')}.{kind.__name__}"
+        raise ConfigurationError(f"{name} is {type(given).__name__}; expected {wanted}")
+    if given.dialect.driver not in ("psycopg", "psycopg_async"):
+        raise ConfigurationError(
+            f"the engine uses driver {given.dialect.driver!r}; pgrecall needs {DRIVER}:// (psycopg 3)"
+        )
+    if isinstance(given.pool, sa.StaticPool | sa.SingletonThreadPool):
+        raise ConfigurationError(
+            f"the engine's {type(given.pool).__name__} gives one connection to several users at once, whose "
+            "transactions would end each other; use another pool, such as QueuePool or NullPool"
+        )
+
+
 class Engines:
     """The engines behind one Database."""
 
@@ -49,11 +65,13 @@ class Engines:
         pool_timeout: float = 30.0,
         connect_timeout: int = 10,
     ) -> None:
-        for given in (engine, async_engine):
-            if given is not None and given.dialect.driver not in ("psycopg", "psycopg_async"):
-                raise ConfigurationError(
-                    f"the engine uses driver {given.dialect.driver!r}; pgrecall needs {DRIVER}:// (psycopg 3)"
-                )
+        given: tuple[tuple[str, Any, type[sa.Engine | AsyncEngine]], ...] = (
+            ("engine", engine, sa.Engine),
+            ("async_engine", async_engine, AsyncEngine),
+        )
+        for name, value, kind in given:
+            if value is not None:
+                _refuse_engine(name, value, kind)
         self._url = url
         self._given = engine
         self._given_async = async_engine
@@ -69,6 +87,8 @@ class Engines:
                 # pgbouncer hands the next transaction to another server connection.
                 "prepare_threshold": None,
                 "application_name": "pgrecall",
+                # Whatever PGCLIENTENCODING or the database says: parameters are sent as UTF-8.
+                "client_encoding": "utf8",
                 "connect_timeout": connect_timeout,
             },
         }

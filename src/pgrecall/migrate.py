@@ -20,6 +20,7 @@ from alembic.util.exc import CommandError
 
 from pgrecall import drift
 from pgrecall.errors import ConfigurationError, InvalidInput, MigrationRequired
+from pgrecall.revisions import SAFE_PATH
 from pgrecall.schema import SCHEMA
 from pgrecall.tenancy import wrapped
 
@@ -46,9 +47,13 @@ def _config(stdout: io.StringIO | None = None) -> Config:
 
 @contextmanager
 def _connected(url: sa.URL, *, locked: bool) -> Iterator[tuple[sa.Connection, Config]]:
-    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"prepare_threshold": None})
+    engine = sa.create_engine(
+        url, poolclass=sa.NullPool, connect_args={"prepare_threshold": None, "client_encoding": "utf8"}
+    )
     try:
         with engine.connect() as connection:
+            connection.exec_driver_sql(SAFE_PATH)
+            connection.commit()
             if locked:
                 _lock(connection)
             config = _config()
@@ -112,6 +117,12 @@ def downgrade(url: sa.URL, revision: str) -> tuple[str | None, str | None]:
 
 def _move(url: sa.URL, revision: str, step: Callable[[Config, str], None]) -> tuple[str | None, str | None]:
     with _connected(url, locked=True) as (connection, config):
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+        if encoding != "UTF8":
+            raise ConfigurationError(
+                f"the database has the encoding {encoding}, which does not hold every text; pgrecall needs UTF8: "
+                "CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'"
+            )
         before = current(connection)
         connection.commit()
         _known(ScriptDirectory.from_config(config), before)

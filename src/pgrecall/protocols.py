@@ -8,6 +8,7 @@ passes it can stand in for `PostgresVectorStore`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Protocol, TypeVar, runtime_checkable
 
 from pgrecall.filters import Filter
@@ -183,9 +184,10 @@ class MemoryStore(Protocol[FactT]):
         key: str | None = None,
         filters: Filter | None = None,
         query_vector: Vector | None = None,
+        as_of: datetime | None = None,
         limit: int = 10,
     ) -> list[FactT]:
-        """Live facts that match every condition; nearest first where a vector is given."""
+        """Facts that match every condition, live now or `as_of` then; nearest first where a vector is given."""
         ...
 
     def delete(self, fact_id: str | None = None, *, key: str | None = None) -> int:
@@ -204,6 +206,7 @@ class MemoryStore(Protocol[FactT]):
         key: str | None = None,
         filters: Filter | None = None,
         query_vector: Vector | None = None,
+        as_of: datetime | None = None,
         limit: int = 10,
     ) -> list[FactT]:
         """As `search_facts`."""

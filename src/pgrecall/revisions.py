@@ -10,6 +10,10 @@ from contextlib import contextmanager
 
 from alembic import op
 
+#: First on a connection with an owner's rights. Where others may create in schema public (any server that was upgraded
+#: from Postgres 14), a function of theirs that fits a call better than Postgres' own would run as the owner.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 # What revisions need but can't own: the schema (Alembic's version table lives in it), two roles, which belong
 # to the whole server, and pgvector. What is there is not tried: IF NOT EXISTS would still ask for the right
 # to create. What this login may not do is collected: one error names all that an administrator has to run.
@@ -24,6 +28,7 @@ DECLARE
   version text;
   item text;
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   IF current_setting('server_version_num')::int < 160000 THEN
     RAISE EXCEPTION 'Postgres % is too old: pgrecall needs 16 or later', current_setting('server_version');
   END IF;
@@ -90,25 +95,31 @@ END $$
 
 # Also, no DDL waits long: whoever comes to its table after it would wait behind it.
 SETTINGS = """
-SELECT set_config('lock_timeout', '10s', true), set_config('search_path',
-  concat_ws(', ', 'pg_catalog', (SELECT quote_ident(n.nspname) FROM pg_extension e
-    JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector')), true)
+SELECT pg_catalog.set_config('lock_timeout', '10s', true),
+  pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)
+"""
+
+WITH_PGVECTOR = """
+SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', 'pg_catalog',
+  (SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e
+    JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'), 'pg_temp'), true)
 """
 
 
 def prepare() -> None:
-    """Begin an upgrade: make what it needs, and find pgvector's types without naming their schema.
+    """Begin an upgrade: make what it needs.
 
     The error of a login that may not make it is the SQL that an administrator runs first.
     """
     op.execute(PREPARE)
-    op.execute(SETTINGS)
 
 
 def run(script: str) -> None:
-    """Run statements that end with a semicolon at the end of a line."""
+    """Run statements that end with a semicolon at the end of a line; they name pgvector's types without a schema."""
+    op.execute(WITH_PGVECTOR)
     for statement in filter(None, (part.strip() for part in script.split(";\n"))):
         op.execute(statement)
+    op.execute(SETTINGS)  # Alembic's own statements compare names in ways that others' operators would fit better
 
 
 @contextmanager

@@ -21,6 +21,9 @@ REVISION = "0001"
 
 metadata = sa.MetaData(schema=SCHEMA)
 
+#: Sorted by code point, so that pages and locks follow the primary key: else each page sorts its whole collection.
+_ID = sa.Text(collation="C")
+
 
 def _created_at() -> sa.Column[object]:
     return sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()"))
@@ -78,7 +81,7 @@ documents = sa.Table(
     metadata,
     sa.Column("tenant_id", sa.Text, primary_key=True),
     sa.Column("collection", sa.Text, primary_key=True),
-    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("id", _ID, primary_key=True),
     sa.Column("source", sa.Text),
     sa.Column("uri", sa.Text),
     sa.Column("content_hash", sa.Text),
@@ -98,8 +101,8 @@ chunks = sa.Table(
     metadata,
     sa.Column("tenant_id", sa.Text, primary_key=True),
     sa.Column("collection", sa.Text, primary_key=True),
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("doc_id", sa.Text),
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("doc_id", _ID),
     sa.Column("chunk_index", sa.Integer),
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("content_hash", sa.LargeBinary, nullable=False),
@@ -142,7 +145,7 @@ chunk_vectors = sa.Table(
     metadata,
     sa.Column("tenant_id", sa.Text, primary_key=True),
     sa.Column("collection", sa.Text, primary_key=True),
-    sa.Column("chunk_id", sa.Text, primary_key=True),
+    sa.Column("chunk_id", _ID, primary_key=True),
     sa.Column("space_id", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("embed_dim", sa.Integer, sa.Computed("vector_dims(embedding)", persisted=True), nullable=False),
     sa.Column("embed_norm", sa.REAL, nullable=False),

@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 import psycopg
 import sqlalchemy as sa
 import tenacity
-from psycopg import sql
+from psycopg import AsyncClientCursor, ClientCursor, sql
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 from sqlalchemy.util import await_only
 
 from pgrecall import errors
@@ -62,11 +63,13 @@ class Scope:
 
 def _opening(role: str, tenant: str | None, vector_schema: str) -> str:
     # Read committed by name: the locking below relies on it, and a server's or a caller's default may differ.
-    # The search path is ours: pgvector's operators are found wherever it lives, and nobody else's shadow them.
+    # The search path is ours: pgvector's operators are found wherever it lives. Where others may create in its schema,
+    # Postgres still takes theirs if they fit better, so statements call its own with exactly the types declared.
+    # pg_temp comes last by name; unsaid, types would be looked for there first.
     parts = [
         sql.SQL("BEGIN ISOLATION LEVEL READ COMMITTED"),
         sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)),
-        sql.SQL("SET LOCAL search_path = pg_catalog, {}").format(sql.Identifier(vector_schema)),
+        sql.SQL("SET LOCAL search_path = pg_catalog, {}, pg_temp").format(sql.Identifier(vector_schema)),
     ]
     if tenant is not None:
         setting = sql.SQL(".").join(sql.Identifier(part) for part in TENANT_SETTING.split("."))
@@ -122,7 +125,7 @@ class Transaction:
 
     def commit(self) -> None:
         """End the transaction, keeping what it did."""
-        self._wait(self._raw.execute("COMMIT"))
+        self._wait(self._raw.execute("COMMIT", prepare=False))
         self.open = False
 
 
@@ -130,7 +133,7 @@ def _pipelined(raw: Any, work: Sequence[tuple[str, Params]], *, commit: bool) ->
     with raw.pipeline():
         cursors = [raw.execute(statement, params, prepare=False) for statement, params in work]
         if commit:
-            raw.execute("COMMIT")
+            raw.execute("COMMIT", prepare=False)
     return cursors
 
 
@@ -138,8 +141,23 @@ async def _apipelined(raw: Any, work: Sequence[tuple[str, Params]], *, commit: b
     async with raw.pipeline():
         cursors = [await raw.execute(statement, params, prepare=False) for statement, params in work]
         if commit:
-            await raw.execute("COMMIT")
+            await raw.execute("COMMIT", prepare=False)
     return cursors
+
+
+def _refuse_unfit(raw: Any) -> None:
+    """Refuse a new connection of a caller's engine that is set up to write or read other than what is sent here."""
+    # Arrays go out as UTF-8 bytes: under another encoding the server would store other characters, without an error.
+    if raw.info.encoding != "utf-8":
+        raise errors.ConfigurationError(
+            f"the engine's connections have the client encoding {raw.info.encoding!r}; pgrecall needs UTF-8: "
+            "create_engine(…, connect_args={'client_encoding': 'utf8'})"
+        )
+    if raw.row_factory is not tuple_row or issubclass(raw.cursor_factory, ClientCursor | AsyncClientCursor):
+        raise errors.ConfigurationError(
+            "the engine's connections have a row_factory or cursor_factory of their own; pgrecall needs psycopg's "
+            "tuple_row and server-side binding: give it an engine without them"
+        )
 
 
 def _same(value: Any) -> Any:
@@ -188,7 +206,8 @@ class Gate:
     @contextmanager
     def bare(self) -> Iterator[Transaction]:
         """A transaction as the login itself: only to look at catalogs, before the roles are known to exist."""
-        with self.transaction(Scope("", None, "BEGIN READ ONLY"), "look") as tx:
+        opening = "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp"
+        with self.transaction(Scope("", None, opening), "look") as tx:
             yield tx
 
     def _begin(self, opening: str) -> tuple[Any, bool]:
@@ -200,12 +219,13 @@ class Gate:
             pooled = self._engine.raw_connection()
             raw: Any = pooled.driver_connection
             fresh = not pooled.info.get("pgrecall_used")
-            pooled.info["pgrecall_used"] = True
             was_autocommit = raw.autocommit
             try:
+                if fresh:
+                    _refuse_unfit(raw)
                 if not was_autocommit:
                     self.wait(raw.set_autocommit(True))
-                self.wait(raw.execute(opening))
+                self.wait(raw.execute(opening, prepare=False))
             except BaseException as exc:
                 dead = raw.closed
                 self._abandon(pooled, raw, exc)
@@ -213,6 +233,7 @@ class Gate:
                 if fresh or not dead or not isinstance(exc, psycopg.OperationalError):
                     raise
             else:
+                pooled.info["pgrecall_used"] = True
                 return pooled, was_autocommit
 
     def _give_back(self, pooled: Any, raw: Any, was_autocommit: bool) -> None:
@@ -234,7 +255,7 @@ class Gate:
             return
         if status != TransactionStatus.IDLE:
             try:
-                self.wait(raw.execute("ROLLBACK"))
+                self.wait(raw.execute("ROLLBACK", prepare=False))
             except psycopg.Error as failed:
                 self._discard(pooled, failed)
 

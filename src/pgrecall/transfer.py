@@ -25,8 +25,7 @@ import numpy.typing as npt
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.operations import chunks as chunk_ops
 from pgrecall.operations.ingest import Progress
-from pgrecall.operations.registry import Place
-from pgrecall.statements import registry as registry_sql
+from pgrecall.operations.registry import Place, find_collection
 from pgrecall.tenancy import Gate
 from pgrecall.types import Document, EmbedSpace, StoredChunk, UpsertResult
 
@@ -87,16 +86,11 @@ def export_lines(store: PostgresVectorStore) -> Iterator[str]:
 def described(store: PostgresVectorStore) -> Header:
     """What an export of the store's collection would begin with. Raises: NotFound."""
 
-    def work(gate: Gate) -> list[tuple[Any, ...]]:
-        place = store._place(gate)
-        with gate.transaction(place.scope, "collection") as tx:
-            return tx.last(registry_sql.COLLECTION, place.at())
-
-    if not (rows := store._run(work)):
+    held = store._run(lambda gate: find_collection(gate, store._place(gate)))
+    if held is None:
         raise NotFound(f"tenant {store.tenant!r} has no collection {store.collection!r}")
-    fingerprint, text_config, *space = rows[0]
-    kept = None if fingerprint is None else np.asarray(fingerprint, dtype=np.float32)
-    return Header(store.tenant, store.collection, EmbedSpace(*space), text_config, kept)
+    kept = None if held.fingerprint is None else np.asarray(held.fingerprint, dtype=np.float32)
+    return Header(store.tenant, store.collection, held.space, held.text_config, kept)
 
 
 def _body(gate: Gate, place: Place) -> Iterator[dict[str, Any]]:
@@ -161,6 +155,8 @@ def read_header(line: str | bytes) -> Header:
 
 def _records(lines: Iterable[str | bytes]) -> Iterator[_Record]:
     for number, line in enumerate(lines, 1):
+        if not isinstance(line, str | bytes):
+            raise InvalidInput(f"line {number} is {type(line).__name__}; expected a line of an export, str or bytes")
         if not line.strip():
             continue
         try:
@@ -187,11 +183,12 @@ def _header(record: _Record | None) -> Header:
     try:
         space = EmbedSpace(**value["space"])
         fingerprint = value["fingerprint"]
-        kept = None if fingerprint is None else np.asarray(fingerprint, dtype=np.float32)
-        if kept is not None and kept.shape != (space.dim,):
+        with np.errstate(over="ignore"):
+            kept = None if fingerprint is None else np.asarray(fingerprint, dtype=np.float32)
+        if kept is not None and (kept.shape != (space.dim,) or not np.isfinite(kept).all() or not kept.any()):
             raise ValueError("the fingerprint is no vector of the space")
         return Header(value["tenant"], value["collection"], space, value["text_config"], kept)
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError) as exc:
         why = f"{type(exc).__name__}: {exc}"
         raise InvalidInput(f"line {record.line}: the header can't be read ({why})") from exc
 
@@ -235,7 +232,11 @@ def _chunk(record: _Record, dim: int) -> StoredChunk:
         raise InvalidInput(f"{where} embedding has something that is not a number")
     if (length := len(fields["embedding"])) != dim:
         raise InvalidInput(f"{where} embedding has {length:,} numbers; its space has {dim:,} dimensions")
-    norm = fields["norm"]
-    if not np.finfo(np.float32).smallest_subnormal <= norm <= np.finfo(np.float32).max:
+    norm, single = fields["norm"], np.finfo(np.float32)
+    if not float(single.smallest_subnormal) <= norm <= float(single.max):
         raise InvalidInput(f"{where} norm is {norm!r:.40}; expected the length of a vector")
-    return StoredChunk(**fields | {"embedding": np.asarray(fields["embedding"], dtype=np.float64)})
+    try:
+        embedding = np.asarray(fields["embedding"], dtype=np.float64)
+    except OverflowError as exc:
+        raise InvalidInput(f"{where} embedding has an integer beyond what a float holds") from exc
+    return StoredChunk(**fields | {"embedding": embedding})

@@ -75,7 +75,7 @@ class Chunk:
     payload: Metadata | None = None
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Chunk):
+        if not isinstance(other, Chunk) or type(other) is not type(self):
             return NotImplemented
         ours, theirs = self.embedding, other.embedding
         if (ours is None) != (theirs is None):
@@ -144,6 +144,15 @@ class DeleteReport(Mapping[str, int]):
 
     def __len__(self) -> int:
         return len(self.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceInfo:
+    """A space in the registry, and its number there."""
+
+    id: int
+    space: EmbedSpace
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

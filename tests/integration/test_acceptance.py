@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-
 import minilm
-import numpy as np
 import pytest
 
 import pgrecall
 from pgrecall import Chunk, Document, EmbedSpace, F, migrate
+from support.data import hashed_words
 
 DOCUMENTS = {
     "holidays": (
@@ -33,21 +30,12 @@ QUESTIONS = {
 }
 
 
-def hashed(texts: list[str]) -> np.ndarray:
-    """A deterministic stand-in for a model: words, hashed into a vector."""
-    vectors = np.zeros((len(texts), 384))
-    for vector, text in zip(vectors, texts, strict=True):
-        for word in re.findall(r"\w+", text.lower()):
-            vector[int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big") % 384] += 1
-    return vectors
-
-
 @pytest.fixture(scope="module")
 def model():
     try:
         minilm.model_folder()
     except ModuleNotFoundError:
-        return hashed, EmbedSpace("test", "hashed-words", 384)
+        return hashed_words, EmbedSpace("test", "hashed-words", 384)
     return minilm.embed, EmbedSpace(**minilm.SPACE_ARGS)
 
 

@@ -237,6 +237,7 @@ def test_wrong_types_are_named(store, space):
         (lambda: store.delete(7), "ids is int 7; expected a list of ids"),
         (lambda: store.query(ONES, 1.0), "top_k is 1.0; expected a whole number of at least 1"),
         (lambda: store.list(limit="9"), "limit is '9'; expected a whole number of at least 0"),
+        (lambda: store.set_metadata({}), "the filter is empty, .* say which chunks by ids or by a filter"),
     ]
     for call, message in cases:
         with pytest.raises(InvalidInput, match=message):
@@ -245,6 +246,27 @@ def test_wrong_types_are_named(store, space):
         with pytest.raises(FilterError, match=r"filters is \w+; expected a filter such as F\.lang == 'de'"):
             store.query(ONES, filters=filters)
     assert store.count() == 0
+
+
+def test_numpys_integers_and_arrays_are_taken(store):
+    """Indexes, ids and sizes as they come from numpy or a data frame; a huge size means all."""
+    made = [Chunk(f"n{n}", "t", ONES, index=number) for n, number in enumerate(np.arange(3))]
+    assert store.upsert(made, commit_every=2**70).written == 3
+    assert store.upsert(made, commit_every=np.int64(2)).unchanged == 3
+    assert [(c.id, c.index) for c in store.get(np.array(["n2", "n0"]))] == [("n2", 2), ("n0", 0)]
+    assert store.get(np.array([], dtype=str)) == []
+
+
+def test_full_text_that_the_collection_does_not_keep_is_refused(db, tenant_id, space):
+    """text_config given late or differently is an error, not a store that silently has no full text of that kind."""
+    tenant = db.tenant(tenant_id)
+    tenant.vectors("plain", space).upsert(chunks(1))
+    tenant.vectors("english", space, text_config="english").upsert(chunks(1))
+    for name, keeps in (("plain", "no full text"), ("english", "full text as 'english'")):
+        with pytest.raises(InvalidInput, match=f"'{name}' keeps {keeps}, not 'german'"):
+            tenant.vectors(name, space, text_config="german").upsert(chunks(2))
+        assert tenant.vectors(name).count() == 1
+    assert tenant.vectors("english", space, text_config="english").upsert(chunks(2)).written == 1
 
 
 def test_an_embedding_function_that_misbehaves_leaves_nothing(db, tenant_id, space):

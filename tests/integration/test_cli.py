@@ -113,6 +113,14 @@ def test_a_url_on_the_command_line_never_mixes_with_the_environments(cli, new_da
     assert cli("--url", text(url), "tenants", "list").code == 3
 
 
+@pytest.mark.parametrize("option", ["--url", "--admin-url", "--maintenance-url", "--home"])
+def test_an_empty_option_is_refused(cli, option):
+    """A script's unset variable is not taken for leave to work on the embedded server, before the command or after."""
+    for words in ((option, "", "db", "status"), ("db", "status", option, "")):
+        result = cli(*words)
+        assert result.code == 2 and f"{option} is empty" in result.err
+
+
 def test_tenants(cli, handbook):
     """Tenants are listed by maintenance, shown, created once, deleted with counts, and reopened only on demand."""
     listed = cli("tenants", "list", "--json")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 import pgrecall
+from conftest import as_dsn
 from pgrecall import Chunk, Document, EmbedSpace, TenantErased
 from support.data import chunks, vectors
 
@@ -42,6 +45,36 @@ def test_sixteen_processes_use_a_new_tenant_collection_and_space_at_once(app_url
     assert admin_connection.execute(
         "SELECT count(*) FROM pgrecall.embed_spaces WHERE model = %s", (model,)
     ).fetchone() == (1,)
+
+
+def test_a_writer_that_comes_second_to_a_new_collection_holds_no_registry(db, app_url, tenant_id, space):
+    """The lock on the registry of spaces, which is common to all tenants, is not held while a long upsert runs."""
+    db.create_tenant(tenant_id)
+    db.add_space(space)
+    held = []
+
+    def drawn_while_it_writes():
+        with psycopg.connect(as_dsn(app_url)) as look:
+            [(count,)] = look.execute(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = "
+                "(SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+        held.append(count)
+        yield from chunks(3)
+
+    with psycopg.connect(as_dsn(app_url)) as first, ThreadPoolExecutor(1) as pool:
+        first.execute("SET LOCAL ROLE pgrecall_app")
+        first.execute(psycopg.sql.SQL("SET LOCAL pgrecall.tenant_id = {}").format(tenant_id))
+        first.execute(
+            "INSERT INTO pgrecall.collections (tenant_id, name, space_id) SELECT %s, 'new', min(id) "
+            "FROM pgrecall.embed_spaces WHERE model = %s",
+            (tenant_id, space.model),
+        )
+        second = pool.submit(db.tenant(tenant_id).vectors("new", space).upsert, drawn_while_it_writes())
+        time.sleep(0.5)
+        first.commit()
+        assert second.result(30).written == 3
+    assert held == [0]
 
 
 def test_writers_of_the_same_ids_in_opposite_orders_never_deadlock(db, tenant_id, space, admin_connection):

@@ -8,12 +8,13 @@ import multiprocessing
 import os
 import threading
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import pgrecall
-from pgrecall import ConfigurationError, Database, EmbedSpace, MigrationRequired, Unavailable
+from pgrecall import Chunk, ConfigurationError, Database, EmbedSpace, MigrationRequired, Unavailable
 from support.data import chunks
 
 
@@ -161,6 +162,77 @@ def test_engines_of_other_drivers_and_databases_are_refused():
         pgrecall.connect("postgresql://x", engine=sa.create_engine("sqlite://"))
 
 
+@pytest.mark.parametrize("pool", [sa.StaticPool, sa.SingletonThreadPool])
+def test_a_pool_that_shares_one_connection_is_refused(app_url, pool):
+    """A transaction of the caller's own on the shared connection would be rolled back by a call: it is left alone."""
+    engine = sa.create_engine(app_url, poolclass=pool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("SET LOCAL application_name = 'mine'"))
+        with pytest.raises(ConfigurationError, match=f"{pool.__name__} gives one connection to several"):
+            pgrecall.connect(engine=engine)
+        assert connection.scalar(sa.text("SHOW application_name")) == "mine"
+    engine.dispose()
+
+
+def test_what_is_no_engine_is_refused(app_url):
+    """The wrong kind of engine is named, and what was expected, before anything runs."""
+    engine, async_engine = sa.create_engine(app_url), create_async_engine(app_url)
+    with pytest.raises(ConfigurationError, match=r"^engine is AsyncEngine; expected .*Engine"):
+        pgrecall.connect(engine=async_engine)
+    with pytest.raises(ConfigurationError, match=r"^async_engine is Engine; expected .*AsyncEngine"):
+        pgrecall.connect(async_engine=engine)
+    with pytest.raises(ConfigurationError, match=r"^engine is str"):
+        pgrecall.connect(engine="postgresql://x")
+    with pytest.raises(ConfigurationError, match="URL can't be read"):
+        pgrecall.connect("")  # an unset variable: not a reason to take the embedded server
+
+
+UNFIT = {
+    "another encoding": ({"client_encoding": "latin1"}, "client encoding 'iso8859-1'; pgrecall needs UTF-8"),
+    "client-side binding": ({"cursor_factory": psycopg.ClientCursor}, "cursor_factory of their own"),
+}
+
+
+@pytest.mark.parametrize(("connect_args", "message"), UNFIT.values(), ids=UNFIT)
+def test_connections_that_read_or_write_other_than_was_sent_are_refused(app_url, connect_args, message):
+    """Each time, and before a statement runs."""
+    engine = sa.create_engine(app_url, connect_args=connect_args, pool_size=1, max_overflow=0, pool_timeout=2)
+    store = pgrecall.connect(engine=engine).tenant("t").vectors()
+    for _ in range(3):
+        with pytest.raises(ConfigurationError, match=message):
+            store.count()
+    engine.dispose()
+
+
+def test_rows_as_dictionaries_are_refused(app_url):
+    """A row_factory that a hook of the caller's engine sets would be taken for an old pgvector."""
+    engine = sa.create_engine(app_url)
+    sa.event.listen(engine, "connect", lambda raw, _: setattr(raw, "row_factory", psycopg.rows.dict_row))
+    with pytest.raises(ConfigurationError, match="row_factory"):
+        pgrecall.connect(engine=engine).tenant("t").vectors().count()
+    engine.dispose()
+
+
+@pytest.mark.parametrize("threshold", [0, 1])
+def test_an_engine_that_prepares_statements_works(app_url, tenant_id, space, threshold):
+    """What begins a transaction is several statements, which can't be prepared: it never is."""
+    engine = sa.create_engine(app_url, connect_args={"prepare_threshold": threshold})
+    store = pgrecall.connect(engine=engine).tenant(tenant_id).vectors("handbook", space)
+    for turn in range(4):
+        store.upsert(chunks(5, seed=turn))
+        assert store.count() == 5
+    engine.dispose()
+
+
+def test_the_environments_client_encoding_changes_no_text(app_url, db, tenant_id, space, monkeypatch):
+    """PGCLIENTENCODING is for other programs: texts, ids and metadata are sent as UTF-8 and stored as such."""
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with pgrecall.connect(app_url) as other:
+        other.tenant(tenant_id).vectors("handbook", space).upsert([Chunk("é", "ü", [1.0] * 8, metadata={"ä": "ö"})])
+    [stored] = db.tenant(tenant_id).vectors("handbook").get(["é"])
+    assert (stored.text, stored.metadata) == ("ü", {"ä": "ö"})
+
+
 def test_an_unmigrated_database_says_which_command_to_run(new_database):
     """Nothing is created behind the caller's back."""
     with pgrecall.connect(new_database()) as db, pytest.raises(MigrationRequired, match="pgrecall db upgrade"):
@@ -202,8 +274,22 @@ def test_only_the_maintenance_login_sees_all_tenants(app_url, db, tenant_id):
     """Listing tenants needs the maintenance role; the application's login can't take it."""
     db.create_tenant(tenant_id)
     assert tenant_id in [t.tenant_id for t in db.tenants()]
-    with pgrecall.connect(app_url) as alone, pytest.raises(ConfigurationError, match="pgrecall_maintenance"):
-        alone.tenants()
+    for call in (lambda alone: alone.tenants(), lambda alone: asyncio.run(alone.atenants())):
+        with pgrecall.connect(app_url) as alone, pytest.raises(ConfigurationError, match="pgrecall_maintenance"):
+            call(alone)
+
+
+def test_tenants_are_listed_asynchronously_too(app_url, maintenance_url, tenant_id):
+    """atenants is the first call of its database, and goes through the maintenance login."""
+
+    async def listed():
+        async with pgrecall.connect(app_url, maintenance_url=maintenance_url) as database:
+            found = await database.atenants()
+            await database.acreate_tenant(tenant_id)
+            return len(found), len(await database.atenants())
+
+    before, after = asyncio.run(listed())
+    assert after == before + 1
 
 
 def test_the_embedded_server_is_started_and_migrated_by_connect(reachable, monkeypatch):

@@ -111,6 +111,21 @@ def test_roles_with_more_than_they_should_have_are_found(patient, login):
         patient.run(f"ALTER ROLE pgrecall_app NOBYPASSRLS NOCREATEDB; REVOKE {login} FROM pgrecall_maintenance")
 
 
+def test_a_schema_of_pgvector_that_a_role_may_not_use_is_found(new_database, admin_url):
+    """Without USAGE there no vector can be searched or written; the advice opens it."""
+    url = new_database()
+    patient = Patient(url)
+    patient.run("CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions")
+    migrate.upgrade(url)
+    patient.run(LOGINS)
+    assert patient.findings()["roles"].status == "ok"
+    patient.run("REVOKE USAGE ON SCHEMA extensions FROM pgrecall_app")
+    found = patient.findings()["roles"]
+    assert found.status == "fail" and "pgrecall_app may not use schema extensions" in found.found
+    patient.run(found.fix)
+    assert patient.findings()["roles"].status == "ok"
+
+
 def test_a_superuser_is_for_development_only(patient):
     """As the application's login a superuser fails, and only warns where the database is marked as development."""
     assert patient.findings(patient.url)["login"].status == "fail"
@@ -127,6 +142,8 @@ POWERS = {
     ),
     "owner": ("ALTER TABLE pgrecall.chunks OWNER TO {}", "may act as the tables' owner"),
     "bypass": ("ALTER ROLE {} BYPASSRLS", "bypasses row-level security"),
+    "replication": ("ALTER ROLE {} REPLICATION", "may copy the whole server"),
+    "server programs": ("GRANT pg_execute_server_program TO {}", "may act as pg_execute_server_program"),
 }
 
 

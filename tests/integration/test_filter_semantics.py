@@ -58,6 +58,7 @@ def selected(connection, tree):
 
 @pytest.mark.parametrize(("op", "kind"), OPERATOR_KINDS)
 def test_operator_selects_the_same_rows_as_the_reference(rows, op, kind):
+    """Each operator and type of value finds, on 600 pairs of which half match, exactly the reference's rows."""
     rng = random.Random(f"{op} {kind}")
     metadata = [{} for _ in range(ROWS_PER_FILTER)]
     filters = []
@@ -124,6 +125,7 @@ TREES = st.recursive(
 )
 @given(tree=TREES)
 def test_trees_of_and_or_not_select_the_same_rows_as_the_reference(tree_rows, tree):
+    """Combined, filters mean what Python's and, or, not make of them."""
     connection, metadata = tree_rows
     assert selected(connection, tree) == {at for at, row in enumerate(metadata) if matches(tree, row)}
 
@@ -157,6 +159,7 @@ def tree_rows(rows):
     ],
 )
 def test_what_is_empty_matches_nothing_or_everything(rows, tree, expected):
+    """Empty lists, ranges, texts and trees have a meaning, and Not is its complement."""
     metadata = [{}, {"a": "x"}, {"a": [1]}, {"a": []}]
     load(rows, metadata)
     assert selected(rows, tree) == expected == {at for at, row in enumerate(metadata) if matches(tree, row)}
@@ -166,6 +169,7 @@ def test_what_is_empty_matches_nothing_or_everything(rows, tree, expected):
 @pytest.mark.parametrize("op", OPERATORS)
 @pytest.mark.parametrize("metadata", ["NULL", "'[]'", "'[1, {\"k\": 1}]'", "'\"k\"'", "'1'", "'null'", "'{}'"])
 def test_a_leaf_is_false_and_not_null_where_metadata_is_no_object(rows, op, metadata):
+    """On anything but an object a leaf and its Not still disagree."""
     rng = random.Random(op)
     tree = Compare(("k",), op, random_operand(rng, op, next(kind for o, kind in OPERATOR_KINDS if o == op)))
     expected = matches(tree, {})
@@ -176,6 +180,7 @@ def test_a_leaf_is_false_and_not_null_where_metadata_is_no_object(rows, op, meta
 
 
 def test_strings_order_by_code_point_whatever_the_database_orders_by(rows):
+    """Comparisons of strings agree with Python's, and name their collation."""
     words = ["Zebra", "zebra", "apfel", "Äpfel", "éclair", "～", "😀", "\uffff"]
     load(rows, [{"w": word} for word in words])
     for bound in words:
@@ -187,6 +192,7 @@ def test_strings_order_by_code_point_whatever_the_database_orders_by(rows):
 
 
 def test_case_beyond_ascii_follows_the_database(rows):
+    """É matches é without regard to case exactly where the database's lower() says so."""
     load(rows, [{"t": "Élan"}])
     folds = rows.execute("SELECT lower('É') = 'é'").fetchone()[0]
     assert selected(rows, F.t.text_match_i("éLAN")) == ({0} if folds else set())
@@ -206,12 +212,14 @@ def test_case_beyond_ascii_follows_the_database(rows):
     ids=lambda tree: f"{type(tree).__name__}-{getattr(tree, 'op', '')}",
 )
 def test_the_largest_filters_run(rows, tree):
+    """What the caps just allow is a statement that Postgres takes and answers rightly."""
     load(rows, [{"a": 9_999}, {"a": ["group 7"]}])
     expected = {at for at, row in enumerate([{"a": 9_999}, {"a": ["group 7"]}]) if matches(tree, row)}
     assert selected(rows, tree) == expected
 
 
 def test_the_deepest_filters_run(rows):
+    """The deepest tree, path and value that may be written are answered rightly."""
     value, tree = 1, F.a == 1
     for _ in range(199):
         value = [value]
@@ -226,6 +234,7 @@ def test_the_deepest_filters_run(rows):
 
 @pytest.mark.parametrize("tree", [F.a == 7, F["b", "c"] == [7], F.t.contains("x7"), F.t.all(["x7", "y"])])
 def test_equality_and_containment_are_found_by_a_gin_index(rows, tree):
+    """eq, contains and all look their rows up in the metadata's index."""
     metadata = [{"a": n, "b": {"c": [n]}, "t": [f"x{n}", "y"]} for n in range(2_000)]
     load(rows, metadata)
     rows.execute("CREATE INDEX ON filter_rows USING gin (metadata jsonb_path_ops)")
@@ -238,6 +247,7 @@ def test_equality_and_containment_are_found_by_a_gin_index(rows, tree):
 
 @pytest.mark.parametrize("tree", [F.k == "x", F.k > "x", F.k.in_(["x"]), F["a", "b"].like("x%")])
 def test_the_same_text_runs_with_other_values(rows, tree):
+    """SQL compiled for one filter serves another of its shape, whatever its values would like to be."""
     load(rows, [{"k": "x"}])
     text, _ = sql(tree)
     for payload in ("'; DROP TABLE filter_rows; --", "%s %(f0)s %%", ":f0 $1 {}", "\\'", "\\u0000"):
@@ -276,12 +286,14 @@ def typed(value):
 )
 @given(values=st.lists(VALUES, min_size=1, max_size=5))
 def test_values_come_back_from_jsonb_as_they_were(admin_connection, values):
+    """Generated values come back from jsonb equal, and of the same types."""
     texts = [dumps(value, "value") for value in values]
     found = admin_connection.execute("SELECT v::jsonb FROM unnest(%s::text[]) AS v", [texts]).fetchall()
     assert typed([value for (value,) in found]) == typed(values)
 
 
 def test_the_deepest_value_is_stored(admin_connection):
+    """200 levels, the most that may be written, are no problem to Postgres."""
     value = "x"
     for _ in range(200):
         value = [value]
@@ -289,6 +301,7 @@ def test_the_deepest_value_is_stored(admin_connection):
 
 
 def test_a_nul_character_is_stripped_and_its_spelling_is_kept(admin_connection):
+    """NUL goes, a backslash with u0000 behind it stays; unstripped, Postgres refuses."""
     text = dumps({"a\0": "x\0y \\u0000"}, "value", on_nul="strip")
     assert admin_connection.execute("SELECT %s::jsonb", [text]).fetchone() == ({"a": "xy \\u0000"},)
     with pytest.raises(psycopg.Error):  # which is what dumps is there to prevent

@@ -39,7 +39,7 @@ def test_a_write_goes_by_what_the_space_is_not_by_its_remembered_number(registry
     db.tenant("acme").vectors("handbook", ONE).upsert(chunks(3))
     info = db.tenant("acme").collection("handbook")
     assert info is not None and info.space == ONE
-    assert [number for number, space, _ in db.spaces() if space == ONE] == [2]
+    assert [info.id for info in db.spaces() if info.space == ONE] == [2]
 
 
 def test_a_read_looks_a_stale_number_up_again(registry):

@@ -81,3 +81,15 @@ def test_an_empty_condition_never_means_everything(store):
         with pytest.raises(InvalidInput, match="empty"):
             call()
     assert store.count() == 3
+
+
+def test_an_unchanged_vector_is_not_touched(db, tenant_id, space, admin_connection):
+    """Not even locked: a lock writes to the row's page, and so to the write-ahead log."""
+    store = db.tenant(tenant_id).vectors("handbook", space)
+    store.upsert(chunks(20))
+    assert store.upsert(chunks(20)).written == 0
+    rows = admin_connection.execute(
+        "SELECT count(*), count(*) FILTER (WHERE xmax::text = '0') FROM pgrecall.chunk_vectors WHERE tenant_id = %s",
+        (tenant_id,),
+    )
+    assert rows.fetchone() == (20, 20)

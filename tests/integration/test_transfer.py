@@ -21,6 +21,8 @@ from pgrecall import (
     PostgresVectorStore,
 )
 from pgrecall.operations import chunks as chunk_ops
+from pgrecall.statements import reads
+from pgrecall.statements.reads import Where
 from pgrecall.transfer import export_lines, import_lines
 from support.data import chunks, vectors
 
@@ -97,6 +99,16 @@ def test_pages_join_without_a_gap(db, tenant_id, space, monkeypatch):
     assert records[-1] == {"end": {"documents": 50, "chunks": 50}}
 
 
+def test_a_page_follows_the_primary_key(admin_connection):
+    """No page sorts its collection: an export of 100,000 chunks, which sorted it for each page, took a minute."""
+    admin_connection.execute("SET enable_sort = off")  # so that the planner sorts only where nothing else will do
+    admin_connection.execute("SET search_path = pg_catalog, public")
+    values = {"tenant": "t", "collection": "c", "after": "x", "limit": 10, "offset": 0, "ids": None}
+    for page in (reads.listing(Where.of(None), with_vectors=True, page=True), reads.DOCUMENTS):
+        plan = admin_connection.execute(f"EXPLAIN {page}", values).fetchall()
+        assert "_pkey" in str(plan) and "Sort" not in str(plan)
+
+
 def test_full_text_and_fingerprint_come_along(db, tenant_id, space, admin_connection):
     """A new collection keeps full text in the same language, and refuses the model that the old one refuses."""
 
@@ -163,6 +175,10 @@ def replaced(at: int, text: str) -> Callable[[list[str]], list[str]]:
     return lambda lines: [*lines[:at], text, *lines[at + 1 :]]
 
 
+def fingerprint(values: list[float]) -> Callable[[list[str]], list[str]]:
+    return lambda lines: [json.dumps(json.loads(lines[0]) | {"fingerprint": values}), *lines[1:]]
+
+
 # Lines, counted from one: the header, six documents, thirty chunks (line 8 is the first), the end.
 MALFORMED = {
     "not JSON": (replaced(9, '{"chunk": '), r"line 10 is not JSON"),
@@ -177,6 +193,8 @@ MALFORMED = {
     "vector of words": (changed(9, embedding=["1"] * 8), r"line 10: .*not a number"),
     "norm of zero": (changed(9, norm=0), r"line 10: the chunk's norm is 0"),
     "vector of NaN": (changed(9, embedding=[float("nan")] * 8), r"chunk '.*NaN"),
+    "number beyond floats": (changed(9, embedding=[10**400] * 8), r"line 10: the chunk's embedding has an integer"),
+    "norm beyond floats": (changed(9, norm=10**400), r"line 10: the chunk's norm is 1000"),
     "document without id": (changed(2, id=None), r"line 3: the document's id is None"),
     "cut off": (lambda s: s[:20], r"cut off"),
     "a line lost": (lambda s: [*s[:9], *s[10:]], r"line 37: .*30.*but.*29"),
@@ -184,6 +202,11 @@ MALFORMED = {
     "no header": (lambda s: s[1:], "does not begin with the header"),
     "empty": (lambda s: [], "does not begin with the header"),
     "newer format": (replaced(0, '{"pgrecall": 2}'), "line 1: .*format 2.*upgrade"),
+    "fingerprint of NaN": (fingerprint([float("nan")] * 8), "line 1: .*the fingerprint is no vector"),
+    "fingerprint of zeros": (fingerprint([0] * 8), "line 1: .*the fingerprint is no vector"),
+    "fingerprint beyond singles": (fingerprint([1e300] * 8), "line 1: .*the fingerprint is no vector"),
+    "fingerprint beyond floats": (fingerprint([10**400] * 8), "line 1: the header can't be read"),
+    "not lines": (lambda s: [s[0], 5], "line 2 is int; expected a line of an export"),
     "header cut": (replaced(0, '{"pgrecall": 1, "tenant": "x"}'), "line 1: the header can't be read"),
 }
 

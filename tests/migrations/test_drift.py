@@ -9,6 +9,10 @@ from pgrecall import MigrationRequired, drift, migrate
 
 # What was done to the database, and the sentences that must come of it (their order is the report's).
 TAMPERING = {
+    "another collation": (
+        'ALTER TABLE pgrecall.documents ALTER source TYPE text COLLATE "C"',
+        ["not found: column documents.source: text", 'not expected: column documents.source: text COLLATE "C"'],
+    ),
     "row security off": (
         "ALTER TABLE pgrecall.chunks DISABLE ROW LEVEL SECURITY",
         ["not found: table chunks: row security on, forced", "not expected: table chunks: row security off"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
@@ -50,5 +51,5 @@ def check(old: embedded.EmbeddedServer, new: embedded.EmbeddedServer) -> subproc
         f"--new-datadir={new.data}",
         f"--socketdir={place}",
     ]
-    identity = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if place.stat().st_uid != 0 else {}
+    identity = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
     return subprocess.run(command, cwd=place, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, **identity)

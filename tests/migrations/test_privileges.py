@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import pgrecall
-from pgrecall import ConfigurationError, F, migrate
+from pgrecall import ConfigurationError, F, doctor, migrate
 from support.data import chunks
 
 
@@ -129,3 +129,44 @@ def test_without_a_schema_public_the_upgrade_says_what_to_name(new_database, run
     run(url, "DROP SCHEMA public")
     with pytest.raises(ConfigurationError, match=r"no schema public .* CREATE EXTENSION vector SCHEMA"):
         migrate.upgrade(url)
+
+
+# Each fits a call with an untyped literal, a name or a cast left out better than what Postgres itself has.
+TRAPS = {
+    "format": ["text, name", "text, name, name", "text, text", "text, text, text", "text, name, text"],
+    "concat_ws": ["text, text, text", "text, text, text, text"],
+    "quote_ident": ["name"],
+    "array_to_string": ["text[], text"],
+    "acldefault": ["text, oid"],
+    "hashtextextended": ["text, int4"],
+    "||": ["text[], text", "name, name", "name, text"],
+    "=": ["name, varchar", "text, varchar", "varchar, varchar", "oid, regnamespace"],
+    "#>>": ["jsonb, jsonb", "jsonb, text"],
+}
+
+
+def test_what_others_made_in_schema_public_never_runs(new_database, bare, run):
+    """Where everybody may create there, as on servers upgraded from Postgres 14, no function of theirs is called."""
+    url = new_database()
+    run(url, "CREATE EXTENSION vector; GRANT CREATE ON SCHEMA public TO PUBLIC")
+    run(url, "DO $$ BEGIN CREATE ROLE mallory LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    mallory = url.set(username="mallory")
+    for name, signatures in TRAPS.items():
+        for number, signature in enumerate(signatures):
+            function = name if name.isidentifier() else f"trap_{len(name)}_{ord(name[0])}_{number}"
+            body = "LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'mallory runs as %', current_user; END $$"
+            run(mallory, f"CREATE FUNCTION public.{function}({signature}) RETURNS bool {body}")
+            if function != name:
+                left, right = signature.split(", ")
+                made = f"(leftarg = {left}, rightarg = {right}, function = public.{function})"
+                run(mallory, f"CREATE OPERATOR public.{name} {made}")
+    with pytest.raises(Exception, match="mallory runs as postgres"):
+        run(url, "SELECT format('%s', current_user)")
+    migrate.upgrade(url)
+    migrate.check(url)
+    everyday_verbs_work(url)
+    with pgrecall.connect(url) as database:
+        store = database.tenant("acme").vectors("handbook", pgrecall.EmbedSpace("test", "eight", 8))
+        assert store.count(F.lang.like("d%")) == len(store.list(F.lang == "de")) == 3
+        assert len(store.query([1.0] * 8, 3, F.n > 1)) == len(store.get(["c0001", "c0002", "c0005"])) == 3
+        assert [f.found for f in doctor.diagnose(database) if f.check == "drift"] == ["none"]

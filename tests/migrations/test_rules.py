@@ -9,6 +9,7 @@ import pytest
 
 from conftest import as_dsn
 from pgrecall import migrate, schema
+from pgrecall.statements import deletes
 
 TENANT_TABLES = [table.name for table in schema.TENANT_TABLES]
 
@@ -26,6 +27,15 @@ def test_every_table_but_the_registry_of_spaces_is_a_tenant_table(catalog):
     FROM pg_class c WHERE c.relnamespace = 'pgrecall'::regnamespace AND c.relkind IN ('r', 'p')"""
     expected = dict.fromkeys(TENANT_TABLES, True) | {"alembic_version": False, "embed_spaces": False}
     assert dict(catalog(tables)) == expected
+
+
+def test_the_deletion_of_a_tenant_reaches_every_table_leaf_first():
+    """A table that is added and forgotten there fails here: it is deleted from in order, and counted afterwards."""
+    from_table = re.compile(r"FROM pgrecall\.(\w+) WHERE tenant_id")
+    *tables, tombstone = TENANT_TABLES
+    assert tombstone == "tenants"
+    assert [from_table.search(statement)[1] for statement in deletes.TENANT.values()] == tables
+    assert from_table.findall(deletes.REMAINING) == tables
 
 
 def test_every_unique_key_of_a_tenant_table_contains_the_tenant(catalog):

@@ -87,6 +87,16 @@ def test_a_database_of_a_newer_version_is_left_alone(new_database, run):
     assert run(url, "SELECT version_num FROM pgrecall.alembic_version") == [("9999",)]
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_of_another_encoding_is_refused(bare, run, encoding):
+    """It could not hold every text: the error says so, and how a database that can is made."""
+    name = f"encoded_{encoding.lower()}"
+    run(bare, f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0")
+    with pytest.raises(ConfigurationError, match=f"encoding {encoding}, .* needs UTF8: CREATE DATABASE"):
+        migrate.upgrade(bare.set(database=name))
+    run(bare, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 def test_an_unknown_target_is_refused(new_database):
     """A revision that is nowhere is the caller's mistake, not the database's."""
     with pytest.raises(InvalidInput, match="no SQL for revision '4711'"):

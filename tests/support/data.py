@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 import numpy as np
 import numpy.typing as npt
 
@@ -28,3 +31,12 @@ def chunks(count: int, dim: int = 8, seed: int = 0, prefix: str = "c", per_docum
         )
         for n in range(count)
     ]
+
+
+def hashed_words(texts: list[str]) -> npt.NDArray[np.float64]:
+    """A deterministic stand-in for a model: words, hashed into a vector."""
+    vectors = np.zeros((len(texts), 384))
+    for vector, text in zip(vectors, texts, strict=True):
+        for word in re.findall(r"\w+", text.lower()):
+            vector[int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big") % 384] += 1
+    return vectors

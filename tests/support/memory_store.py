@@ -22,7 +22,8 @@ from pgrecall import (
     guards,
 )
 from pgrecall.jsonable import dumps
-from pgrecall.operations.chunks import refuse_everything, similarity, whole_number
+from pgrecall.operations.chunks import refuse_everything, whole_number
+from pgrecall.operations.search import similarity
 from pgrecall.statements.reads import Where
 from pgrecall.types import MAX_ID_BYTES, EmbedSpace, UpsertResult, check_text
 from support.filter_reference import matches

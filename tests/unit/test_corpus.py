@@ -15,11 +15,13 @@ CHUNKS = [chunk for _, chunks in LOADED.values() for chunk in chunks]
 
 
 def test_the_size_is_what_the_demo_promises():
+    """About a thousand chunks, some hundreds of them to each tenant."""
     assert 800 <= len(CHUNKS) <= 1_300
     assert all(len(chunks) > 300 for _, chunks in LOADED.values())
 
 
 def test_the_tenants_share_no_document_and_no_chunk():
+    """Nothing of one tenant, not even a text, is in the other."""
     (docs_a, chunks_a), (docs_b, chunks_b) = LOADED.values()
     assert {d.id for d in docs_a}.isdisjoint(d.id for d in docs_b)
     assert {c.id for c in chunks_a}.isdisjoint(c.id for c in chunks_b)
@@ -28,6 +30,7 @@ def test_the_tenants_share_no_document_and_no_chunk():
 
 @pytest.mark.parametrize("tenant", corpus.TENANTS)
 def test_every_chunk_has_its_own_id_and_belongs_to_a_document_in_order(tenant):
+    """Chunks are numbered within their document, which has a source and a uri."""
     documents, chunks = LOADED[tenant]
     assert len({c.id for c in chunks}) == len(chunks)
     for document in documents:
@@ -42,6 +45,7 @@ def test_every_chunk_has_its_own_id_and_belongs_to_a_document_in_order(tenant):
 
 
 def test_a_chunk_can_be_understood_alone():
+    """Each begins with the symbol that it is about, and is short enough to be shown."""
     for chunk in CHUNKS:
         heading, dash, text = chunk.text.partition(" — ")
         assert dash
@@ -52,12 +56,14 @@ def test_a_chunk_can_be_understood_alone():
 
 
 def test_known_functions_are_in_the_right_tenant():
+    """What the demo asks about is there, with the tenant that it asks."""
     for tenant, symbol in (("networking", "socket.create_connection"), ("data", "bisect.insort_right")):
         found = [t for t, (_, chunks) in LOADED.items() if symbol in {c.metadata["symbol"] for c in chunks}]
         assert found == [tenant]
 
 
 def test_other_processes_with_other_hash_seeds_get_the_same_chunks_without_a_warning():
+    """A second run meets the first one's chunks unchanged."""
     code = (
         "import corpus, hashlib\n"
         "print(hashlib.sha256(repr([corpus.load(t) for t in corpus.TENANTS]).encode()).hexdigest())"
@@ -73,6 +79,7 @@ def test_other_processes_with_other_hash_seeds_get_the_same_chunks_without_a_war
 
 
 def test_a_module_that_this_python_lacks_is_skipped(monkeypatch):
+    """A Python built without sqlite3 has one document less, and no error."""
     monkeypatch.setitem(sys.modules, "sqlite3", None)  # what import sees where sqlite3 was not built
     documents, chunks = corpus.load("data")
     assert "sqlite3" not in {d.id for d in documents} | {c.doc_id for c in chunks}

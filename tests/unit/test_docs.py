@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import shlex
@@ -162,3 +163,10 @@ def test_the_compose_file_is_pinned_and_healthy_and_its_url_is_the_readmes():
     login = f"{values['POSTGRES_USER']}:{values['POSTGRES_PASSWORD']}"
     url = f"export PGRECALL_URL=postgresql://{login}@localhost:{port}/{values['POSTGRES_DB']}\n"
     assert url in README
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").rglob("*.py")), ids=lambda file: file.name)
+def test_every_test_says_the_fact_that_it_proves(file):
+    """A test without a docstring fails here."""
+    functions = (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef))
+    assert [f.name for f in functions if f.name.startswith("test_") and not ast.get_docstring(f)] == []

@@ -54,17 +54,20 @@ def text_of(tree, **options):
     ],
 )
 def test_the_expression_api_writes_the_tree(written, tree):
+    """Each expression is the tree that it stands for, and copies and pickles equal."""
     assert written == tree
     assert hash(written) == hash(tree)
     assert pickle.loads(pickle.dumps(written)) == copy.deepcopy(written) == tree
 
 
 def test_filters_are_told_apart_by_the_type_of_their_values():
+    """1, 1.0, True and a text make four filters, though Python holds three of them equal."""
     assert (F.a == 1) != Compare(("a",), "eq", True)
     assert len({F.a == 1, F.a == 1.0, F.a == True, F.a == "1"}) == 4  # noqa: E712
 
 
 def test_every_operator_is_in_the_reference_and_the_compiler():
+    """An operator that is added to the tree alone fails here."""
     operands = {"between": [1, 2], "exists": True, "is_empty": True}
     operands |= {op: ["x"] for op in ("in", "nin", "any", "all")}
     for op in OPERATORS:
@@ -84,6 +87,7 @@ def test_every_operator_is_in_the_reference_and_the_compiler():
     ],
 )
 def test_a_filter_has_no_truth(wrong):
+    """`and`, `or`, `not` and chains, which would drop a condition silently, say what to write instead."""
     with pytest.raises(FilterError, match=r"& \| ~ instead of `and`, `or`, `not`.*chain"):
         wrong()
 
@@ -99,11 +103,13 @@ def test_a_filter_has_no_truth(wrong):
     ],
 )
 def test_a_field_alone_is_no_filter(wrong):
+    """A forgotten comparison, or forgotten parentheses, is an error that names the field."""
     with pytest.raises(FilterError, match=r"the field \('b',\) is not a filter: .*parentheses"):
         wrong()
 
 
 def test_a_nested_key_is_not_an_attribute():
+    """F.a.b says how a nested key is written."""
     with pytest.raises(AttributeError, match=r'F\["a", "b"\]'):
         F.a.b  # noqa: B018
     with pytest.raises(TypeError):
@@ -162,6 +168,7 @@ for _ in range(100_000):
     ids=lambda value: value if isinstance(value, str) and len(value) < 50 else "",
 )
 def test_a_value_that_the_operator_cannot_take_is_refused_by_name(op, value, message):
+    """The short error names the key, what was found and what was expected."""
     with pytest.raises(FilterError) as caught:
         Compare(("année", "b"), op, value)
     assert message in str(caught.value)
@@ -170,6 +177,7 @@ def test_a_value_that_the_operator_cannot_take_is_refused_by_name(op, value, mes
 
 
 def test_a_pattern_may_end_with_an_escaped_backslash():
+    """Only a backslash that escapes nothing is refused."""
     assert matches(F.a.like("x\\\\"), {"a": "x\\"})
 
 
@@ -190,12 +198,14 @@ def test_a_pattern_may_end_with_an_escaped_backslash():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_path_is_a_tuple_of_keys(path, message):
+    """Paths of anything else, too long ones and those that no text holds are refused."""
     with pytest.raises(FilterError) as caught:
         Compare(path, "eq", 1)
     assert message in str(caught.value)
 
 
 def test_a_field_is_refused_when_it_is_named():
+    """F refuses a bad key at once, and can't be iterated for ever."""
     with pytest.raises(FilterError, match="found a key of type int"):
         F[1]
     with pytest.raises(FilterError):
@@ -204,6 +214,7 @@ def test_a_field_is_refused_when_it_is_named():
 
 @pytest.mark.parametrize("kind", [And, Or, Not])
 def test_one_level_too_many_is_refused_so_that_nothing_can_recurse_deeper(kind):
+    """The 33rd level is an error, in each kind of node."""
     tree = F.a == 1
     for _ in range(31):
         tree = kind(tree)
@@ -212,6 +223,7 @@ def test_one_level_too_many_is_refused_so_that_nothing_can_recurse_deeper(kind):
 
 
 def test_the_number_of_nodes_is_capped_also_where_subtrees_are_shared():
+    """Nodes count as often as they would be written."""
     tree = F.a == 1
     for _ in range(8):
         tree = And(tree, tree)
@@ -222,6 +234,7 @@ def test_the_number_of_nodes_is_capped_also_where_subtrees_are_shared():
 
 
 def test_a_long_chain_of_operators_is_not_deep():
+    """900 filters joined by | are one node on one level."""
     tree = F.a == 0
     for number in range(1, 900):
         tree = tree | (F.a == number)
@@ -230,12 +243,14 @@ def test_a_long_chain_of_operators_is_not_deep():
 
 @pytest.mark.parametrize("wrong", [[F.a == 1], None, "a", F.a, {"a": 1}])
 def test_only_filters_combine(wrong):
+    """And, Or and Not take filters as arguments, and no list of them."""
     for kind in (And, Or, Not):
         with pytest.raises(FilterError, match=f"{kind.__name__} takes filters as arguments, found"):
             kind(wrong)
 
 
 def test_later_changes_of_the_caller_do_not_reach_the_filter():
+    """A filter keeps its own copy of its values, and gives out copies."""
     values, item = ["a"], {"x": [1]}
     listed, whole = F.k.in_(values), F.k == item
     before = bind_values(listed), bind_values(whole)
@@ -263,6 +278,7 @@ def test_later_changes_of_the_caller_do_not_reach_the_filter():
     ],
 )
 def test_filters_of_one_shape_share_their_sql(one, other):
+    """Other keys and values bind to the same text, in the same order."""
     assert shape(one) == shape(other)
     assert hash(shape(one)) == hash(shape(other))
     assert text_of(one) == text_of(other)
@@ -283,11 +299,13 @@ def test_filters_of_one_shape_share_their_sql(one, other):
     ],
 )
 def test_filters_of_different_sql_have_different_shapes(one, other):
+    """A cache by shape can't give one filter the text of another."""
     assert shape(one) != shape(other)
     assert text_of(one) != text_of(other)
 
 
 def test_parameters_are_numbered_and_prefixed():
+    """Parameters are named in the order of their values, behind the caller's prefix."""
     tree = (F["a", "b"].between(1, 2)) & (F.c == "x") & F.d.in_(["y"])
     expression, params = compile_filter(tree, CHUNKS.c.metadata, prefix="only_")
     assert params == {
@@ -300,6 +318,7 @@ def test_parameters_are_numbered_and_prefixed():
 
 
 def test_no_key_or_value_reaches_the_sql_text():
+    """All that a caller wrote is bound."""
     text = text_of((F["it's 100%"] == ":x' OR 1=1") & F["{k}"].any(["%s"]) & (F["(k)"] < "secret"))
     for part in ("it's", "{k}", "OR 1=1", "secret", "%s", "(k)"):
         assert part not in text.replace(")s AS", ")S AS")

@@ -48,6 +48,7 @@ def circular():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_jsonb_cannot_hold_is_refused_by_the_path_to_it(value, message):
+    """The error begins with what the value is, and is short however deep the culprit lies."""
     with pytest.raises(InvalidInput) as caught:
         dumps(value, "metadata")
     assert message in str(caught.value)
@@ -56,6 +57,7 @@ def test_what_jsonb_cannot_hold_is_refused_by_the_path_to_it(value, message):
 
 
 def test_the_caller_chooses_the_error():
+    """A filter's bad value is a FilterError."""
     with pytest.raises(FilterError, match="filter on 'x'"):
         dumps(float("nan"), "filter on 'x'", error=FilterError)
 
@@ -90,11 +92,13 @@ class Level(enum.IntEnum):
     ],
 )  # fmt: skip
 def test_the_text_is_plain_json(value, text):
+    """Each value has one text: compact, unescaped beyond what JSON asks, large floats in full."""
     assert dumps(value, "value") == text
 
 
 @pytest.mark.parametrize("value", [1e23, 1.7976931348623157e308, 5e-324, 1e16, -1e17, 123456789012345680.0])
 def test_large_floats_are_the_same_float_in_full_digits(value):
+    """Without an exponent, and with a point, it is read as the same float."""
     text = dumps(value, "value")
     assert "e+" not in text
     assert json.loads(text) == value
@@ -102,6 +106,7 @@ def test_large_floats_are_the_same_float_in_full_digits(value):
 
 
 def test_nul_characters_are_stripped_from_keys_and_values_on_request():
+    """At every depth, and in a copy."""
     value = {"a\0": ["\0x", {"b": "\\u0000"}], "n": 1e23}
     text = dumps(value, "value", on_nul="strip")
     assert json.loads(text) == {"a": ["x", {"b": "\\u0000"}], "n": 1e23}
@@ -109,16 +114,19 @@ def test_nul_characters_are_stripped_from_keys_and_values_on_request():
 
 
 def test_stripping_never_merges_two_keys():
+    """Where one of two values would be lost the value is refused."""
     with pytest.raises(InvalidInput, match="two keys are the same"):
         dumps({"x": {"a\0": 1, "a": 2}}, "metadata", on_nul="strip")
 
 
 def test_stripping_nul_refuses_everything_else_as_before():
+    """on_nul is about NUL alone."""
     with pytest.raises(InvalidInput, match="lone surrogate"):
         dumps({"a": "\0", "b": "\ud800"}, "metadata", on_nul="strip")
 
 
 def test_an_ordinary_value_costs_little_more_than_its_encoding():
+    """The checks take less than twice the time of the bare encoder."""
     value = {
         "lang": "de",
         "year": 2020,

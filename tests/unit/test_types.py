@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pgrecall import Chunk, DeleteReport, EmbedSpace, InvalidInput
-from pgrecall.types import check_text
+from pgrecall.types import StoredChunk, check_text
 
 
 @pytest.mark.parametrize("value", ["a", "x" * 10, "é" * 5, "a\n'\"\\;%:{}", " ", "😀" * 2])
@@ -76,6 +76,8 @@ def test_chunks_compare_their_embeddings_by_value():
     assert one != Chunk("1", "t", [1.0, 2.0], metadata={"a": 1})
     assert one != "1"
     assert len({one, Chunk("1", "t", np.array([1.0, 2.0]))}) == 1
+    # What is stored has a norm too: another kind of value, from either side.
+    assert one != StoredChunk("1", "t", [1.0, 2.0]) != one
 
 
 def test_values_are_frozen_and_travel_between_processes():

@@ -32,11 +32,14 @@ def connected(owner: Owner) -> Iterator[sa.Connection]:
     """A connection as the owner, autocommit. Raises: Unavailable, ConfigurationError, DatabaseError."""
     import sqlalchemy as sa
 
+    from pgrecall.revisions import SAFE_PATH
     from pgrecall.tenancy import wrapped
 
-    engine = sa.create_engine(owner.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    utf8 = {"client_encoding": "utf8"}
+    engine = sa.create_engine(owner.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT", connect_args=utf8)
     try:
         with engine.connect() as connection:
+            connection.exec_driver_sql(SAFE_PATH)
             yield connection
     except sa.exc.DBAPIError as exc:
         raise wrapped(exc.orig or exc) from exc

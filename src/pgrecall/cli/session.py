@@ -280,9 +280,14 @@ def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[.
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(ctx: typer.Context, **arguments: Any) -> None:
-            shared: dict[str, Any] = {key: arguments.pop(key) or (ctx.obj or {}).get(key) for key in SHARED}
+            before = ctx.obj or {}
+            after = {key: arguments.pop(key) for key in SHARED}
+            shared: dict[str, Any] = {k: v if v not in (None, False) else before.get(k) for k, v in after.items()}
             session = Session(**shared)
             try:
+                if empty := [key.replace("_", "-") for key, value in shared.items() if value == ""]:
+                    # An unset variable of a script: to go on with the embedded server would be another database.
+                    raise InvalidInput(f"--{empty[0]} is empty; give it a value, or leave the option out")
                 function(session, **arguments)
             except PgRecallError as exc:
                 raise session.fail(exc) from exc

@@ -40,13 +40,14 @@ def list_(session: Session) -> None:
     with session.database() as database:
         found = database.spaces()
         try:
-            use = _use(database.maintenance_gate(), database.maintenance_scope())
-            counts: list[int | None] = [use.get(number, 0) for number, _, _ in found]
+            gate = database.maintenance_gate()
+            use = _use(gate, database.maintenance_scope(gate))
+            counts: list[int | None] = [use.get(info.id, 0) for info in found]
         except ConfigurationError:
             counts = [None] * len(found)
     entries = [
-        {"id": number} | asdict(space) | {"created_at": made, "collections": count}
-        for (number, space, made), count in zip(found, counts, strict=True)
+        {"id": info.id} | asdict(info.space) | {"created_at": info.created_at, "collections": count}
+        for info, count in zip(found, counts, strict=True)
     ]
     columns = "id", "provider", "model", "dim", "distance", "created", "collections"
     show = table(columns, [tuple(entry.values()) for entry in entries]) if entries else "No spaces yet."

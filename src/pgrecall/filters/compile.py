@@ -173,7 +173,7 @@ def _comparison(name: str, kind: Sequence[object], field: ColumnElement[Any], bi
         case _ if kind == ["number"]:
             # jsonb compares two numbers as numeric; comparing other types would follow jsonb's own order.
             return _surely(and_(type_is(literal_column("'number'")), _ordered(name, field, binds, _jsonb)))
-    text = field.op("#>>", return_type=Text())(literal_column("'{}'"))
+    text = field.op("#>>", return_type=Text())(literal_column("'{}'::text[]", ARRAY(Text)))
     by_code_point = collate(text, "C")
     match name:
         case "text_match":

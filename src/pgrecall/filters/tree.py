@@ -89,39 +89,34 @@ class Compare(_Node):
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class And(_Node):
+class _Branch(_Node):
+    filters: tuple["Filter", ...]
+    depth: int = field(compare=False, repr=False)
+    nodes: int = field(compare=False, repr=False)
+
+    def __init__(self, *filters: "Filter") -> None:
+        _set_children(self, filters)
+
+
+class And(_Branch):
     """All of the filters hold; `And()` always does. At most 32 levels and 1,000 nodes, or FilterError."""
 
-    filters: tuple["Filter", ...]
-    depth: int = field(compare=False, repr=False)
-    nodes: int = field(compare=False, repr=False)
-
-    def __init__(self, *filters: "Filter") -> None:
-        _set_children(self, filters)
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class Or(_Node):
+class Or(_Branch):
     """At least one of the filters holds; `Or()` never does. Limits as for And."""
 
-    filters: tuple["Filter", ...]
-    depth: int = field(compare=False, repr=False)
-    nodes: int = field(compare=False, repr=False)
-
-    def __init__(self, *filters: "Filter") -> None:
-        _set_children(self, filters)
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class Not(_Node):
+class Not(_Branch):
     """The filter does not hold: exactly the rows that the filter leaves out. Limits as for And."""
 
-    filters: tuple["Filter"]
-    depth: int = field(compare=False, repr=False)
-    nodes: int = field(compare=False, repr=False)
+    __slots__ = ()
 
     def __init__(self, negated: "Filter") -> None:
-        _set_children(self, (negated,))
+        super().__init__(negated)
 
 
 Filter: TypeAlias = Compare | And | Or | Not
@@ -132,7 +127,7 @@ def _parts(node: _Node, kind: type[And] | type[Or]) -> tuple[Filter, ...]:
     return node.filters if isinstance(node, kind) else (cast("Filter", node),)
 
 
-def _set_children(node: And | Or | Not, filters: tuple[Filter, ...]) -> None:
+def _set_children(node: _Branch, filters: tuple[Filter, ...]) -> None:
     """Fill a new node. Sizes add up from the children, so that no walk of the tree can recurse too deep."""
     for child in filters:
         if not isinstance(child, _Node):

@@ -1,4 +1,4 @@
-"""Search, reads, re-tagging and deletes of chunks in one collection."""
+"""Reads, re-tagging and deletes of chunks in one collection."""
 
 from __future__ import annotations
 
@@ -8,26 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from pgrecall import guards, wire
+from pgrecall import wire
 from pgrecall.errors import FilterError, InvalidInput
 from pgrecall.filters import Compare, Filter, Not, Or
 from pgrecall.operations.packing import json_object
-from pgrecall.operations.registry import Place, StaleSpace, refuse_space, space_params
+from pgrecall.operations.registry import Place
 from pgrecall.statements import deletes, reads
-from pgrecall.statements import registry as registry_sql
 from pgrecall.statements.reads import Where
 from pgrecall.tenancy import Gate
 from pgrecall.types import (
     MAX_ID_BYTES,
     Chunk,
     DeleteReport,
-    Distance,
     Document,
-    EmbedSpace,
-    Hit,
     Metadata,
     StoredChunk,
-    Vector,
     check_text,
 )
 
@@ -67,58 +62,6 @@ def condition(
     )
 
 
-def similarity(distance: float, kind: Distance) -> float:
-    """A distance of pgvector as a score, higher is better."""
-    if kind == "cosine":
-        return 1.0 - distance
-    return -distance if kind == "ip" else 1.0 / (1.0 + distance)
-
-
-def search(
-    gate: Gate,
-    place: Place,
-    space: EmbedSpace,
-    space_id: int,
-    vector: Vector,
-    top_k: int,
-    where: Where,
-    values: dict[str, Any],
-) -> list[Hit]:
-    """The `top_k` chunks nearest to `vector`, exact. Raises InvalidEmbedding, EmbedSpaceMismatch."""
-    k = whole_number(top_k, "top_k", 1)
-    query = guards.to_stored([vector], space, ["the query"]).vectors[0]
-    params = place.at(space=space_id, k=k, query=wire.halfvec(query), **space_params(space), **values)
-    with gate.transaction(place.scope, "search exact") as tx:
-        rows = tx.last(reads.nearest(space.distance, where), params)
-    if rows and not rows[0][0]:
-        _explain(gate, place, space)
-    return [
-        Hit(
-            chunk_id=chunk_id,
-            score=similarity(distance, space.distance),
-            distance=distance,
-            text=text,
-            metadata=metadata,
-            doc_id=doc_id,
-            index=index,
-            source=source,
-            uri=uri,
-            payload=payload,
-        )
-        for _, chunk_id, distance, text, metadata, doc_id, index, payload, source, uri in rows
-        if chunk_id is not None
-    ]
-
-
-def _explain(gate: Gate, place: Place, space: EmbedSpace) -> None:
-    """Raise EmbedSpaceMismatch; or StaleSpace, where the collection's space is the right one after all."""
-    with gate.transaction(place.scope, "collection") as tx:
-        rows = tx.last(registry_sql.COLLECTION, place.at())
-    if rows and (holds := EmbedSpace(*rows[0][2:6])) != space:
-        refuse_space(place.collection, holds, space)
-    raise StaleSpace
-
-
 def _chunk(row: tuple[Any, ...]) -> Chunk:
     chunk_id, text, metadata, doc_id, index, payload, *sent = row
     vector = wire.halfvec_values(sent[0]) if sent and sent[0] is not None else None
@@ -128,7 +71,7 @@ def _chunk(row: tuple[Any, ...]) -> Chunk:
 def get(gate: Gate, place: Place, ids: Sequence[str], *, with_embeddings: bool) -> list[Chunk]:
     """The chunks of these ids that exist, in the order given."""
     where, values = condition(None, ids=ids)
-    if not ids:
+    if len(ids) == 0:
         return []
     with gate.transaction(place.scope, "get") as tx:
         rows = tx.last(reads.listing(where, with_vectors=with_embeddings, page=False), place.at(**values))
@@ -209,7 +152,10 @@ def retag(gate: Gate, place: Place, where: Where, values: dict[str, Any], metada
 def refuse_everything(where: Where) -> None:
     """An empty condition would mean the whole collection, which is never what a caller meant by accident."""
     if not (where.by_ids or where.by_documents) and (where.tree is None or _constant(where.tree) is True):
-        raise InvalidInput("the filter is empty, and would match the whole collection; to delete all of it: drop()")
+        raise InvalidInput(
+            "the filter is empty, and would match the whole collection; say which chunks by ids or by a filter "
+            "(all of them are deleted by drop())"
+        )
 
 
 def _constant(tree: Filter) -> bool | None:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from pgrecall import guards, wire
 from pgrecall.errors import InvalidInput
 from pgrecall.jsonable import dumps
@@ -75,7 +77,9 @@ def pack(chunks: Sequence[Chunk], space: EmbedSpace, halfvec_oid: int, on_nul: O
             None if chunk.doc_id is None else check_text(chunk.doc_id, f"the doc_id of {name}", MAX_ID_BYTES)
         )
         index = chunk.index
-        if index is not None and (isinstance(index, bool) or not isinstance(index, int) or abs(index) > MAX_INDEX):
+        if index is not None and (
+            isinstance(index, bool) or not isinstance(index, int | np.integer) or abs(index) > MAX_INDEX
+        ):
             raise InvalidInput(f"the index of {name} is {index!r:.40}; expected a whole number up to {MAX_INDEX:,}")
     given = [(c.embedding, c.id, n) for c, n in zip(chunks, names, strict=True) if c.embedding is not None]
     vectors: dict[str, Any] = {}

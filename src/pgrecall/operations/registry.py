@@ -23,7 +23,7 @@ from pgrecall.schema import REVISION
 from pgrecall.statements import deletes
 from pgrecall.statements import registry as sql
 from pgrecall.tenancy import Gate, Scope, Transaction
-from pgrecall.types import CollectionInfo, DeleteReport, EmbedSpace, TenantInfo, Vector
+from pgrecall.types import CollectionInfo, DeleteReport, EmbedSpace, SpaceInfo, TenantInfo, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,6 @@ class Server:
 
     vector_schema: str
     halfvec_oid: int
-    revision: str
 
 
 def probe(gate: Gate, *, maintenance: bool = False) -> Server:
@@ -59,7 +58,7 @@ def probe(gate: Gate, *, maintenance: bool = False) -> Server:
             f"the database is at revision {revision or 'base'}, this version of pgrecall needs {REVISION}. "
             "Run: pgrecall db upgrade"
         )
-    return Server(vector_schema, oid, revision)
+    return Server(vector_schema, oid)
 
 
 class StaleSpace(Exception):
@@ -84,6 +83,24 @@ class Place:
     def at(self, **values: Any) -> dict[str, Any]:
         """Parameters of a statement about this place."""
         return {"tenant": self.scope.tenant, "collection": self.collection, **values}
+
+
+class Collection(NamedTuple):
+    """What a collection was made with."""
+
+    space: EmbedSpace
+    text_config: str | None
+    fingerprint: list[float] | None
+
+
+def find_collection(gate: Gate, place: Place) -> Collection | None:
+    """The collection at this place, or None."""
+    with gate.transaction(place.scope, "collection") as tx:
+        rows = tx.last(sql.COLLECTION, place.at())
+    if not rows:
+        return None
+    fingerprint, text_config, *space = rows[0]
+    return Collection(EmbedSpace(*space), text_config, fingerprint)
 
 
 def space_params(space: EmbedSpace) -> dict[str, Any]:
@@ -161,8 +178,8 @@ def guard(
             text_config = _known_text_config(tx, text_config)
         fingerprint = None if canary is None else wire.float4_array(np.asarray(canary))
         values = place.at(text_config=text_config, fingerprint=fingerprint, **space_params(space))
-        if not tx.count(sql.ADD_COLLECTION, values):
-            # Another writer made it, or the space was dropped since it was registered.
+        if not tx.count(sql.ADD_COLLECTION, values) and not tx.rows(sql.GUARD, place.at()):
+            # The space was dropped since it was registered.
             add_space(tx, space)
             tx.count(sql.ADD_COLLECTION, values)
         rows = tx.rows(sql.GUARD, place.at())
@@ -172,10 +189,11 @@ def guard(
         refuse_erased(place.scope.tenant, erased_at)
     if (holds := EmbedSpace(*identity)) != space:
         refuse_space(place.collection, holds, space)
-    if text_config is not None and stored_config is not None and text_config != stored_config:
+    if text_config is not None and text_config != stored_config:
+        keeps = "no full text" if stored_config is None else f"full text as {stored_config!r}"
         raise InvalidInput(
-            f"collection {place.collection!r} keeps full text as {stored_config!r}, not {text_config!r}; "
-            "leave text_config out"
+            f"collection {place.collection!r} keeps {keeps}, not {text_config!r}, since it was made; "
+            "leave text_config out, or put the chunks into another collection"
         )
     if canary is not None and stored_print is not None:
         check_fingerprint(place.collection, space, stored_print, canary)
@@ -281,7 +299,7 @@ def tenant(gate: Gate, scope: Scope) -> TenantInfo | None:
     return TenantInfo(*rows[0]) if rows else None
 
 
-def spaces(gate: Gate, scope: Scope) -> list[tuple[int, EmbedSpace, datetime]]:
+def spaces(gate: Gate, scope: Scope) -> list[SpaceInfo]:
     """The registry of spaces."""
     with gate.transaction(scope, "spaces") as tx:
-        return [(r[0], EmbedSpace(*r[1:5]), r[5]) for r in tx.last(sql.SPACES, {})]
+        return [SpaceInfo(r[0], EmbedSpace(*r[1:5]), r[5]) for r in tx.last(sql.SPACES, {})]

@@ -41,13 +41,15 @@ SELECT r.rolname::text,
   r.rolcanlogin, r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolcreatedb, r.rolreplication,
   ARRAY (SELECT g.rolname::text
     FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
-    WHERE m.member = r.oid ORDER BY 1)
+    WHERE m.member = r.oid ORDER BY 1),
+  (SELECT n.nspname::text FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+    WHERE e.extname = 'vector' AND NOT has_schema_privilege(r.oid, n.oid, 'USAGE'))
 FROM pg_catalog.pg_roles r WHERE r.rolname = ANY (%(roles)s) ORDER BY r.rolname
 """
 
 # SET ROLE looks at the login, so these ask of session_user; ADMIN counts too, for it can give itself SET.
 LOGIN = """
-SELECT l.rolname::text, l.rolsuper, l.rolbypassrls,
+SELECT l.rolname::text, l.rolsuper, l.rolbypassrls, l.rolreplication,
   coalesce((SELECT pg_has_role(l.oid, r.oid, 'SET')
     FROM pg_catalog.pg_roles r WHERE r.rolname = %(app)s), false),
   coalesce((SELECT pg_has_role(l.oid, r.oid, 'SET')
@@ -57,7 +59,11 @@ SELECT l.rolname::text, l.rolsuper, l.rolbypassrls,
   ARRAY (SELECT DISTINCT o.rolname::text
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
-    WHERE n.nspname = 'pgrecall' AND pg_has_role(l.oid, o.oid, 'USAGE, SET, SET WITH ADMIN OPTION'))
+    WHERE n.nspname = 'pgrecall' AND pg_has_role(l.oid, o.oid, 'USAGE, SET, SET WITH ADMIN OPTION')),
+  -- Each of these can make itself a superuser, or read the tables' files.
+  ARRAY (SELECT r.rolname::text FROM pg_catalog.pg_roles r
+    WHERE r.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')
+      AND pg_has_role(l.oid, r.oid, 'USAGE, SET, SET WITH ADMIN OPTION') ORDER BY 1)
 FROM pg_catalog.pg_roles l WHERE l.rolname = session_user
 """
 

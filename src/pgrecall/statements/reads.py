@@ -60,9 +60,17 @@ def params(where: Where, ids: Any = None, doc_ids: Any = None) -> dict[str, Any]
     return values
 
 
+class _Untyped(sa.types.UserDefinedType[Any]):
+    """Leaves the type to the cast around it or the column beside it: SQLAlchemy's own would add `::VARCHAR`.
+
+    text = varchar is no operator of Postgres' own: it would take text = text, or what others made that fits better.
+    """
+
+    cache_ok = True
+
+
 def _bound(name: str) -> sa.BindParameter[Any]:
-    # Without a type, so that the cast around it, or the column beside it, is the only one.
-    return sa.bindparam(name, type_=sa.types.NullType())
+    return sa.bindparam(name, type_=_Untyped())
 
 
 def _here(table: sa.Table) -> list[sa.ColumnElement[bool]]:

@@ -81,7 +81,7 @@ WHERE provider = %(provider)s AND model = %(model)s AND dim = %(dim)s AND distan
 SPACE_BY_ID = "SELECT provider, model, dim, distance FROM pgrecall.embed_spaces WHERE id = %(space)s"
 
 # The registry is tiny and global: a lock, then the next number, so that ids have no gaps and need no sequence.
-LOCK_SPACES = "SELECT pg_advisory_xact_lock(hashtextextended('pgrecall.embed_spaces', 0))"
+LOCK_SPACES = "SELECT pg_advisory_xact_lock(hashtextextended('pgrecall.embed_spaces', 0::int8))"
 
 ADD_SPACE = """
 INSERT INTO pgrecall.embed_spaces (id, provider, model, dim, distance)

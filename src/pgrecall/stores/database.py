@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +19,7 @@ from pgrecall.operations.embedding import Embed
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
 from pgrecall.tenancy import Gate, Scope
-from pgrecall.types import MAX_NAME_BYTES, CollectionInfo, DeleteReport, EmbedSpace, TenantInfo, check_text
+from pgrecall.types import MAX_NAME_BYTES, CollectionInfo, DeleteReport, EmbedSpace, SpaceInfo, TenantInfo, check_text
 
 
 class Database:
@@ -114,31 +113,40 @@ class Database:
 
     tenant_info, atenant_info = twins(_tenant_info)
 
-    def _spaces(self) -> Work[list[tuple[int, EmbedSpace, datetime]]]:
-        """The registry of spaces: number, space, when it was added."""
+    def _spaces(self) -> Work[list[SpaceInfo]]:
+        """The registry of spaces."""
         return lambda gate: registry.spaces(gate, self.scope(gate, "-"))
 
     spaces, aspaces = twins(_spaces)
 
     def _add_space(self, space: EmbedSpace) -> Work[int]:
         """Register a space ahead of its first use; returns its number."""
+        if not isinstance(space, EmbedSpace):
+            raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace")
         return lambda gate: self.space_id(gate, self.scope(gate, "-"), space)
 
     add_space, aadd_space = twins(_add_space)
 
     def maintenance_gate(self) -> Gate:
-        """The gate for work across tenants (`PGRECALL_MAINTENANCE_URL`)."""
+        """The synchronous gate for work across tenants (`PGRECALL_MAINTENANCE_URL`)."""
         return self._maintenance.sync_gate()
 
-    def maintenance_scope(self) -> Scope:
-        """The scope for work across tenants."""
+    def maintenance_scope(self, gate: Gate) -> Scope:
+        """The scope for work across tenants, which `gate` is for."""
         if self._server is None:
-            self._server = registry.probe(self.maintenance_gate(), maintenance=True)
+            self._server = registry.probe(gate, maintenance=True)
         return Scope.of_maintenance(self._server.vector_schema)
+
+    def _all_tenants(self, gate: Gate) -> list[TenantInfo]:
+        return registry.tenants(gate, self.maintenance_scope(gate))
 
     def tenants(self) -> list[TenantInfo]:
         """Every tenant, tombstones included. Needs a login that may act as pgrecall_maintenance."""
-        return registry.tenants(self.maintenance_gate(), self.maintenance_scope())
+        return self._all_tenants(self.maintenance_gate())
+
+    async def atenants(self) -> list[TenantInfo]:
+        """As `tenants`."""
+        return await greenlet_spawn(self._all_tenants, self._maintenance.async_gate())
 
     def close(self) -> None:
         """Close the connections that were made here, and let go of the embedded server; idempotent."""
@@ -272,7 +280,8 @@ def connect(
     given = engine is not None or async_engine is not None
     if given and url is not None:
         raise ConfigurationError("both a URL and an engine were given; pass one of them")
-    url = url or (None if given else os.environ.get("PGRECALL_URL"))
+    if url is None and not given:
+        url = os.environ.get("PGRECALL_URL") or None
     admin_url = admin_url or os.environ.get("PGRECALL_ADMIN_URL")
     maintenance_url = maintenance_url or os.environ.get("PGRECALL_MAINTENANCE_URL")
     admin = parse_url(admin_url) if admin_url else None
@@ -283,7 +292,7 @@ def connect(
         # The embedded server is its user's own: one login for everything, whatever the environment says of others.
         admin, maintenance_url = parse_url(url), None
     try:
-        engines = Engines(parse_url(url) if url else None, engine=engine, async_engine=async_engine, **sizes)
+        engines = Engines(None if url is None else parse_url(url), engine=engine, async_engine=async_engine, **sizes)
         maintenance = Engines(parse_url(maintenance_url), **sizes) if maintenance_url else None
         database = Database(
             engines, maintenance, admin_url=admin, require_known_tenants=require_known_tenants, server=server

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from pgrecall.operations import ingest, registry
 from pgrecall.operations.embedding import Embed, call_embed
 from pgrecall.operations.ingest import Chunks, Plan, Progress, Target
 from pgrecall.operations.packing import OnNul, several
-from pgrecall.operations.registry import Place
-from pgrecall.statements import registry as registry_sql
+from pgrecall.operations.registry import Collection, Place
+from pgrecall.operations.search import Query, search
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.tenancy import Gate
 from pgrecall.types import Chunk, DeleteReport, Document, EmbedSpace, Hit, Metadata, UpsertResult, Vector
@@ -53,7 +53,6 @@ class PostgresVectorStore:
         self._text_config = text_config
         self._canary: Vector | None = None
         self._verified = embed is None
-        self._lock = threading.Lock()
 
     @property
     def tenant(self) -> str:
@@ -81,27 +80,23 @@ class PostgresVectorStore:
         """The store's space; where none was given, the collection's own. The model's fingerprint is checked once."""
         if self._space is not None and self._verified:
             return self._space
-        with gate.transaction(place.scope, "collection") as tx:
-            rows = tx.last(registry_sql.COLLECTION, place.at())
-        if self._space is None:
-            if not rows:
-                return None
-            space = EmbedSpace(*rows[0][2:6])
-        else:
-            space = self._space
+        held = registry.find_collection(gate, place)
+        space = self._space if self._space is not None or held is None else held.space
+        if space is None:
+            return None
         if not self._verified:
-            self._verify(gate, place, space, rows)
+            self._verify(gate, space, held)
         self._space = space
         return space
 
-    def _verify(self, gate: Gate, place: Place, space: EmbedSpace, rows: list[tuple[Any, ...]]) -> None:
+    def _verify(self, gate: Gate, space: EmbedSpace, held: Collection | None) -> None:
         assert self._embed is not None
         canary = np.asarray(call_embed(gate, self._embed, [guards.CANARY])[0], dtype=np.float32)
         guards.to_stored([canary], space, ["the embedding function's canary"])
-        if rows and EmbedSpace(*rows[0][2:6]) != space:
-            registry.refuse_space(self.collection, EmbedSpace(*rows[0][2:6]), space)
-        if rows and rows[0][0] is not None:
-            registry.check_fingerprint(self.collection, space, rows[0][0], canary)
+        if held is not None and held.space != space:
+            registry.refuse_space(self.collection, held.space, space)
+        if held is not None and held.fingerprint is not None:
+            registry.check_fingerprint(self.collection, space, held.fingerprint, canary)
         # A collection that has none yet gets it from a write: a reader with the wrong model must not stamp it.
         self._canary, self._verified = canary, True
 
@@ -145,14 +140,15 @@ class PostgresVectorStore:
         an embedding are embedded by `embed` (or the store's own function, sync or async) where their text is new or
         changed, before the transaction that writes: the vectors of what is committed together are held in memory.
         `progress(done, total)` is called after each batch (1,000 chunks written, or 100 embedded); `total` is None for
-        a generator. `on_nul="strip"` drops NUL characters.
+        a generator. `on_nul="strip"` drops NUL characters. What runs meanwhile, a generator or `progress`, must not
+        write to this collection: it would wait for the rows that this call holds, for ever.
 
         Raises: InvalidInput, InvalidEmbedding, EmbedSpaceMismatch, TenantErased, Conflict, Unavailable.
         """
         several(chunks, "Chunk", or_async=True)
         several(documents, "Document")
         if commit_every is not None:
-            chunk_ops.whole_number(commit_every, "commit_every", 1)
+            commit_every = chunk_ops.whole_number(commit_every, "commit_every", 1)
         plan = Plan(tuple(documents), embed or self._embed, commit_every, progress)
         return lambda gate: ingest.upsert(gate, self._target(gate, on_nul), chunks, plan)
 
@@ -211,12 +207,12 @@ class PostgresVectorStore:
             space = self._known_space(gate, place)
             if space is None:
                 return []
+            number = partial(self._database.known_space_id, gate, place.scope, space)
+            query = Query(place, space, number(), vector, top_k, where, values)
             try:
-                space_id = self._database.known_space_id(gate, place.scope, space)
-                return chunk_ops.search(gate, place, space, space_id, vector, top_k, where, values)
+                return search(gate, query)
             except registry.StaleSpace:
-                space_id = self._database.known_space_id(gate, place.scope, space, afresh=True)
-                return chunk_ops.search(gate, place, space, space_id, vector, top_k, where, values)
+                return search(gate, replace(query, space_id=number(afresh=True)))
 
         return work
 

@@ -1,0 +1,104 @@
+"""The public types as a type checker sees them: read by mypy in `make lint`, run by nobody."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import assert_type
+
+import numpy as np
+
+import pgrecall
+from pgrecall import (
+    And,
+    Chunk,
+    CollectionInfo,
+    Compare,
+    Database,
+    DeleteReport,
+    Document,
+    EmbedSpace,
+    F,
+    Filter,
+    Hit,
+    Not,
+    Or,
+    PostgresVectorStore,
+    SpaceInfo,
+    Tenant,
+    TenantInfo,
+    UpsertResult,
+    VectorStore,
+)
+
+SPACE = EmbedSpace("openai", "text-embedding-3-small", 1536, distance="ip")
+EmbedSpace("p", "m", 3, distance="hamming")  # type: ignore[arg-type]
+
+
+def handles() -> VectorStore:
+    """What `connect` leads to."""
+    with pgrecall.connect("postgresql://localhost/recall", pool_size=2) as db:
+        assert_type(db, Database)
+        assert_type(db.tenant("acme"), Tenant)
+        assert_type(db.tenants(), list[TenantInfo])
+        assert_type(db.tenant_info("acme"), TenantInfo | None)
+        assert_type(db.create_tenant("acme", reopen=True), bool)
+        assert_type(db.delete_tenant("acme"), DeleteReport)
+        assert_type(db.spaces(), list[SpaceInfo])
+        assert_type(db.add_space(SPACE), int)
+        tenant = db.tenant("acme")
+        assert_type(tenant.collections(), list[CollectionInfo])
+        assert_type(tenant.collection("handbook"), CollectionInfo | None)
+        store = tenant.vectors("handbook", SPACE, embed=lambda texts: [[0.0] for _ in texts])
+        assert_type(store, PostgresVectorStore)
+        store.space = SPACE  # type: ignore[attr-defined]
+        store.tenant = "other"  # type: ignore[misc]
+        return store
+
+
+def verbs(store: PostgresVectorStore) -> None:
+    """What each verb takes and gives."""
+    chunks = [Chunk("1", "one", [0.1, 0.2]), Chunk("2", "two", np.ones(2, dtype=np.float32), doc_id="d")]
+    assert_type(store.upsert(chunks, documents=[Document("d")], commit_every=100), UpsertResult)
+    store.upsert((chunk for chunk in chunks), progress=lambda done, total: None, on_nul="strip")
+    store.upsert(["text"])  # type: ignore[list-item]
+    store.upsert(chunks, on_nul="drop")  # type: ignore[arg-type]
+    assert_type(store.replace_document(Document("d"), chunks), UpsertResult)
+    assert_type(store.query([0.1, 0.2], 5, F.lang == "de", ids=["1"]), list[Hit])
+    store.query(np.ones(2), top_k=5, filters=Not(F.year > 2020))
+    store.query("text")  # type: ignore[arg-type]
+    store.query([0.1], tenant="other")  # type: ignore[call-arg]
+    assert_type(store.get(["1"], with_embeddings=True), list[Chunk])
+    assert_type(store.list(F.lang == "de", limit=10, offset=5), list[Chunk])
+    assert_type(store.documents(["d"]), list[Document])
+    assert_type(store.count(doc_ids=["d"]), int)
+    assert_type(store.set_metadata({"a": [1, None]}, ids=["1"], replace=True), int)
+    assert_type(store.delete(filters=F.old.exists()), DeleteReport)
+    assert_type(store.delete(["1"])["chunks"], int)
+    assert_type(store.delete_by_doc_id("d").documents, int)
+    assert_type(store.drop(), DeleteReport)
+
+
+async def twins(db: Database, store: PostgresVectorStore) -> None:
+    """The asynchronous twins give the same."""
+
+    async def arriving() -> AsyncIterator[Chunk]:
+        yield Chunk("1", "one", [0.1])
+
+    assert_type(await db.atenants(), list[TenantInfo])
+    assert_type(await db.adelete_tenant("acme"), DeleteReport)
+    assert_type(await db.tenant("acme").acollections(), list[CollectionInfo])
+    assert_type(await store.aupsert(arriving(), on_nul="error"), UpsertResult)
+    assert_type(await store.aquery([0.1], filters=F["a", "b"].in_([1, "x"])), list[Hit])
+    assert_type(await store.alist(), list[Chunk])
+    assert_type(await store.adelete(["1"]), DeleteReport)
+    await store.aquery()  # type: ignore[call-arg]
+
+
+def filters() -> list[Filter]:
+    """Comparisons make filters, and only filters combine."""
+    assert_type(F.lang == "de", Compare)
+    assert_type(F.year.between(2020, 2024), Compare)
+    assert_type((F.lang == "de") & ~(F.year > 2020), And)
+    assert_type((F.lang != "de") | F.tags.contains("x"), Or)
+    Compare(("lang",), "equals", "de")  # type: ignore[arg-type]
+    return [F.a == 1, And(F.a == 1), Or(), Not(F.b.is_empty())]
