@@ -58,8 +58,8 @@ def main(started: float) -> None:
 
 
 def ingest(store, bars):
-    documents, chunks = corpus.load(store.tenant)
-    bar = bars.add_task(store.tenant, total=len(chunks))
+    documents, chunks = corpus.load(store.tenant_id)
+    bar = bars.add_task(store.tenant_id, total=len(chunks))
     # Committed in small parts, so that the bar moves while the model works.
     return store.upsert(
         chunks, documents=documents, commit_every=50, progress=lambda n, _: bars.update(bar, completed=n)
@@ -68,7 +68,7 @@ def ingest(store, bars):
 
 def ask(store, question, filters=None):
     hits = store.query(minilm.embed([question])[0], top_k=3, filters=filters)
-    table = Table("score", "chunk", f"{store.tenant}: {question}", box=None, pad_edge=False)
+    table = Table("score", "chunk", f"{store.tenant_id}: {question}", box=None, pad_edge=False)
     for hit in hits:
         text = Text(shorten(hit.text, 145, placeholder=" …")).append(f"\n{hit.source} · {hit.uri}", "dim")
         table.add_row(f"{hit.score:.3f}", f"{hit.doc_id} #{hit.index}".ljust(15), text)

@@ -43,9 +43,8 @@ ATTEMPTS = 6
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Who a transaction acts as: its role, and the tenant it is bound to (None only for maintenance)."""
+    """Who a transaction acts as: `opening` sets the role, and the tenant it is bound to (None for maintenance)."""
 
-    role: str
     tenant: str | None
     opening: str
 
@@ -53,12 +52,12 @@ class Scope:
     def of_tenant(cls, tenant: str, vector_schema: str) -> Scope:
         """The application's role, bound to one tenant."""
         check_text(tenant, "tenant", MAX_NAME_BYTES)
-        return cls(APP_ROLE, tenant, _opening(APP_ROLE, tenant, vector_schema))
+        return cls(tenant, _opening(APP_ROLE, tenant, vector_schema))
 
     @classmethod
     def of_maintenance(cls, vector_schema: str) -> Scope:
         """The role for work across tenants."""
-        return cls(MAINTENANCE_ROLE, None, _opening(MAINTENANCE_ROLE, None, vector_schema))
+        return cls(None, _opening(MAINTENANCE_ROLE, None, vector_schema))
 
 
 def _opening(role: str, tenant: str | None, vector_schema: str) -> str:
@@ -207,7 +206,7 @@ class Gate:
     def bare(self) -> Iterator[Transaction]:
         """A transaction as the login itself: only to look at catalogs, before the roles are known to exist."""
         opening = "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp"
-        with self.transaction(Scope("", None, opening), "look") as tx:
+        with self.transaction(Scope(None, opening), "look") as tx:
             yield tx
 
     def _begin(self, opening: str) -> tuple[Any, bool]:

@@ -88,9 +88,9 @@ def described(store: PostgresVectorStore) -> Header:
 
     held = store._run(lambda gate: find_collection(gate, store._place(gate)))
     if held is None:
-        raise NotFound(f"tenant {store.tenant!r} has no collection {store.collection!r}")
+        raise NotFound(f"tenant {store.tenant_id!r} has no collection {store.collection!r}")
     kept = None if held.fingerprint is None else np.asarray(held.fingerprint, dtype=np.float32)
-    return Header(store.tenant, store.collection, held.space, held.text_config, kept)
+    return Header(store.tenant_id, store.collection, held.space, held.text_config, kept)
 
 
 def _body(gate: Gate, place: Place) -> Iterator[dict[str, Any]]:

@@ -86,8 +86,7 @@ DATABASE: dict[str, Callable] = {
 }
 #: No tenant's rows: handles, the global registry of spaces, lifetime; and what asks for the maintenance login.
 DATABASE_OTHERS = {
-    "tenant", "scope", "server", "spaces", "aspaces", "add_space", "aadd_space", "space_id", "known_space_id",
-    "close", "aclose", "tenants", "atenants", "maintenance_gate", "maintenance_scope",
+    "tenant", "spaces", "aspaces", "add_space", "aadd_space", "close", "aclose", "tenants", "atenants",
 }  # fmt: skip
 NOT_TWINNED = {"vectors"}
 
@@ -257,7 +256,7 @@ def test_no_name_can_be_more_than_a_name(db, tenant_id):
         assert [c.name for c in db.tenant(name).collections()] == [name]
         assert db.tenant_info(name).tenant_id == name
         gate = db._engines.sync_gate()
-        with gate.transaction(db.scope(gate, name)) as tx:
+        with gate.transaction(db._scope(gate, name)) as tx:
             set_to = tx.rows("SELECT current_setting('pgrecall.tenant_id'), current_user::text", {})
         assert set_to == [(name, "pgrecall_app")]
     assert db.delete_tenant(names[0]).chunks == 1

@@ -51,7 +51,7 @@ def handles() -> VectorStore:
         store = tenant.vectors("handbook", SPACE, embed=lambda texts: [[0.0] for _ in texts])
         assert_type(store, PostgresVectorStore)
         store.space = SPACE  # type: ignore[attr-defined]
-        store.tenant = "other"  # type: ignore[misc]
+        store.tenant_id = "other"  # type: ignore[misc]
         return store
 
 

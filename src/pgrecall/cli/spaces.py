@@ -40,8 +40,8 @@ def list_(session: Session) -> None:
     with session.database() as database:
         found = database.spaces()
         try:
-            gate = database.maintenance_gate()
-            use = _use(gate, database.maintenance_scope(gate))
+            gate = database._maintenance_gate()
+            use = _use(gate, database._maintenance_scope(gate))
             counts: list[int | None] = [use.get(info.id, 0) for info in found]
         except ConfigurationError:
             counts = [None] * len(found)
@@ -85,7 +85,7 @@ def drop(
     from pgrecall.types import EmbedSpace
 
     with session.owner() as owner, closing(Engines(owner.url)) as engines:
-        gate, as_owner = engines.sync_gate(), Scope("", None, "BEGIN")
+        gate, as_owner = engines.sync_gate(), Scope(None, "BEGIN")
         use = _use(gate, Scope.of_maintenance(probe(gate, maintenance=True).vector_schema)).get(number, 0)
         with gate.transaction(as_owner, "space") as tx:
             rows = tx.last(SPACE_BY_ID, {"space": number})

@@ -55,28 +55,28 @@ class Database:
     async def _arun(self, work: Work[R]) -> R:
         return await greenlet_spawn(work, self._engines.async_gate())
 
-    def server(self, gate: Gate) -> registry.Server:
+    def _probed(self, gate: Gate) -> registry.Server:
         """What was asked of the database once. Raises MigrationRequired."""
         if self._server is None:
             self._server = registry.probe(gate)
         return self._server
 
-    def scope(self, gate: Gate, tenant: str) -> Scope:
+    def _scope(self, gate: Gate, tenant: str) -> Scope:
         """The transaction scope of a tenant."""
         found = self._scopes.get(tenant)
         if found is None:
             if len(self._scopes) >= 10_000:
                 self._scopes.clear()
-            found = self._scopes[tenant] = Scope.of_tenant(tenant, self.server(gate).vector_schema)
+            found = self._scopes[tenant] = Scope.of_tenant(tenant, self._probed(gate).vector_schema)
         return found
 
-    def space_id(self, gate: Gate, scope: Scope, space: EmbedSpace) -> int:
+    def _space_id(self, gate: Gate, scope: Scope, space: EmbedSpace) -> int:
         """A space's number, registered if new. Remembered: statements check what they stand for."""
         if space not in self._space_ids:
             self._space_ids[space] = registry.ensure_space(gate, scope, space)
         return self._space_ids[space]
 
-    def known_space_id(self, gate: Gate, scope: Scope, space: EmbedSpace, *, afresh: bool = False) -> int:
+    def _known_space_id(self, gate: Gate, scope: Scope, space: EmbedSpace, *, afresh: bool = False) -> int:
         """A space's number, or -1 where it is not registered: no collection answers in it."""
         if afresh or space not in self._space_ids:
             found = registry.find_space(gate, scope, space)
@@ -95,27 +95,27 @@ class Database:
         A deleted one is refused (TenantErased), unless `reopen` lifts its tombstone.
         """
         check_text(tenant_id, "tenant", MAX_NAME_BYTES)
-        return lambda gate: registry.create_tenant(gate, self.scope(gate, tenant_id), reopen=reopen)
+        return lambda gate: registry.create_tenant(gate, self._scope(gate, tenant_id), reopen=reopen)
 
     create_tenant, acreate_tenant = twins(_create_tenant)
 
     def _delete_tenant(self, tenant_id: str) -> Work[DeleteReport]:
         """Delete everything of a tenant, verified, and leave a tombstone that refuses late writers."""
         check_text(tenant_id, "tenant", MAX_NAME_BYTES)
-        return lambda gate: registry.delete_tenant(gate, self.scope(gate, tenant_id))
+        return lambda gate: registry.delete_tenant(gate, self._scope(gate, tenant_id))
 
     delete_tenant, adelete_tenant = twins(_delete_tenant)
 
     def _tenant_info(self, tenant_id: str) -> Work[TenantInfo | None]:
         """What the registry says of one tenant, or None."""
         check_text(tenant_id, "tenant", MAX_NAME_BYTES)
-        return lambda gate: registry.tenant(gate, self.scope(gate, tenant_id))
+        return lambda gate: registry.tenant(gate, self._scope(gate, tenant_id))
 
     tenant_info, atenant_info = twins(_tenant_info)
 
     def _spaces(self) -> Work[list[SpaceInfo]]:
         """The registry of spaces."""
-        return lambda gate: registry.spaces(gate, self.scope(gate, "-"))
+        return lambda gate: registry.spaces(gate, self._scope(gate, "-"))
 
     spaces, aspaces = twins(_spaces)
 
@@ -123,26 +123,26 @@ class Database:
         """Register a space ahead of its first use; returns its number."""
         if not isinstance(space, EmbedSpace):
             raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace")
-        return lambda gate: self.space_id(gate, self.scope(gate, "-"), space)
+        return lambda gate: self._space_id(gate, self._scope(gate, "-"), space)
 
     add_space, aadd_space = twins(_add_space)
 
-    def maintenance_gate(self) -> Gate:
+    def _maintenance_gate(self) -> Gate:
         """The synchronous gate for work across tenants (`PGRECALL_MAINTENANCE_URL`)."""
         return self._maintenance.sync_gate()
 
-    def maintenance_scope(self, gate: Gate) -> Scope:
+    def _maintenance_scope(self, gate: Gate) -> Scope:
         """The scope for work across tenants, which `gate` is for."""
         if self._server is None:
             self._server = registry.probe(gate, maintenance=True)
         return Scope.of_maintenance(self._server.vector_schema)
 
     def _all_tenants(self, gate: Gate) -> list[TenantInfo]:
-        return registry.tenants(gate, self.maintenance_scope(gate))
+        return registry.tenants(gate, self._maintenance_scope(gate))
 
     def tenants(self) -> list[TenantInfo]:
         """Every tenant, tombstones included. Needs a login that may act as pgrecall_maintenance."""
-        return self._all_tenants(self.maintenance_gate())
+        return self._all_tenants(self._maintenance_gate())
 
     async def atenants(self) -> list[TenantInfo]:
         """As `tenants`."""
@@ -223,7 +223,7 @@ class Tenant:
 
     def _collections(self) -> Work[list[CollectionInfo]]:
         """The tenant's collections with their spaces and counts."""
-        return lambda gate: registry.collections(gate, self._database.scope(gate, self.tenant_id))
+        return lambda gate: registry.collections(gate, self._database._scope(gate, self.tenant_id))
 
     collections, acollections = twins(_collections)
 
@@ -232,7 +232,7 @@ class Tenant:
         check_text(name, "collection", MAX_NAME_BYTES)
 
         def work(gate: Gate) -> CollectionInfo | None:
-            return next(iter(registry.collections(gate, self._database.scope(gate, self.tenant_id), name)), None)
+            return next(iter(registry.collections(gate, self._database._scope(gate, self.tenant_id), name)), None)
 
         return work
 
@@ -308,10 +308,10 @@ def connect(
 
 def _migrate(database: Database) -> None:
     try:
-        database._run(database.server)
+        database._run(database._probed)
     except MigrationRequired:
         from pgrecall import migrate  # Alembic takes 0.2 s to import, and is needed on the first run only
 
         assert database.admin_url is not None
         migrate.upgrade(database.admin_url)
-        database._run(database.server)
+        database._run(database._probed)

@@ -55,7 +55,7 @@ class PostgresVectorStore:
         self._verified = embed is None
 
     @property
-    def tenant(self) -> str:
+    def tenant_id(self) -> str:
         """The tenant that the store is bound to."""
         return self._tenant
 
@@ -65,7 +65,7 @@ class PostgresVectorStore:
         return self._collection
 
     def __repr__(self) -> str:
-        return f"<PostgresVectorStore tenant={self.tenant!r} collection={self.collection!r} space={self._space}>"
+        return f"<PostgresVectorStore tenant={self.tenant_id!r} collection={self.collection!r} space={self._space}>"
 
     def _run(self, work: Work[R]) -> R:
         return self._database._run(work)
@@ -74,7 +74,7 @@ class PostgresVectorStore:
         return await self._database._arun(work)
 
     def _place(self, gate: Gate) -> Place:
-        return Place(self._database.scope(gate, self.tenant), self.collection)
+        return Place(self._database._scope(gate, self.tenant_id), self.collection)
 
     def _known_space(self, gate: Gate, place: Place) -> EmbedSpace | None:
         """The store's space; where none was given, the collection's own. The model's fingerprint is checked once."""
@@ -111,11 +111,11 @@ class PostgresVectorStore:
                 f"vectors({self.collection!r}, space)"
             )
         database = self._database
-        database.space_id(gate, place.scope, space)  # registered by itself, ahead of a transaction that may be long
+        database._space_id(gate, place.scope, space)  # registered by itself, ahead of a transaction that may be long
         return Target(
             place,
             space,
-            database.server(gate).halfvec_oid,
+            database._probed(gate).halfvec_oid,
             create_tenants=not database.require_known_tenants,
             text_config=self._text_config,
             canary=self._canary,
@@ -207,7 +207,7 @@ class PostgresVectorStore:
             space = self._known_space(gate, place)
             if space is None:
                 return []
-            number = partial(self._database.known_space_id, gate, place.scope, space)
+            number = partial(self._database._known_space_id, gate, place.scope, space)
             query = Query(place, space, number(), vector, top_k, where, values)
             try:
                 return search(gate, query)
