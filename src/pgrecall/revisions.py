@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from alembic import op
+from psycopg import sql
 
 #: First on a connection with an owner's rights. Where others may create in schema public (any server that was upgraded
 #: from Postgres 14), a function of theirs that fits a call better than Postgres' own would run as the owner.
@@ -129,8 +130,9 @@ def unforced(*tables: str) -> Iterator[None]:
     FORCE ROW LEVEL SECURITY binds the owner too: without this an UPDATE touches no row, and a new foreign key
     is validated over none.
     """
-    for table in tables:
-        op.execute(f"ALTER TABLE pgrecall.{table} NO FORCE ROW LEVEL SECURITY")
+    names = [sql.Identifier("pgrecall", table) for table in tables]
+    for name in names:
+        op.execute(sql.SQL("ALTER TABLE {} NO FORCE ROW LEVEL SECURITY").format(name).as_string(None))
     yield
-    for table in tables:
-        op.execute(f"ALTER TABLE pgrecall.{table} FORCE ROW LEVEL SECURITY")
+    for name in names:
+        op.execute(sql.SQL("ALTER TABLE {} FORCE ROW LEVEL SECURITY").format(name).as_string(None))
