@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,12 +25,13 @@ def parse_url(url: str | sa.URL) -> sa.URL:
     """
     if isinstance(url, str) and url.startswith("postgres://"):
         url = "postgresql://" + url.removeprefix("postgres://")
-    try:
+    parsed = None
+    with suppress(sa.exc.ArgumentError, ValueError):
         parsed = sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError):
+    if parsed is None:  # raised out here, because SQLAlchemy's error has the URL, and would be our error's context
         raise ConfigurationError(
             "the database URL can't be read; expected postgresql://user:password@host:port/database"
-        ) from None
+        )
     if parsed.get_backend_name() != "postgresql":
         raise ConfigurationError(f"the URL is for {parsed.get_backend_name()!r}; pgrecall needs postgresql://…")
     return parsed.set(drivername=DRIVER)

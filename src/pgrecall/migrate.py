@@ -48,7 +48,9 @@ def _config(stdout: io.StringIO | None = None) -> Config:
 @contextmanager
 def _connected(url: sa.URL, *, locked: bool) -> Iterator[tuple[sa.Connection, Config]]:
     engine = sa.create_engine(
-        url, poolclass=sa.NullPool, connect_args={"prepare_threshold": None, "client_encoding": "utf8"}
+        url.set(drivername="postgresql+psycopg"),  # a bare postgresql:// means psycopg2 to SQLAlchemy 2.0
+        poolclass=sa.NullPool,
+        connect_args={"prepare_threshold": None, "client_encoding": "utf8"},
     )
     try:
         with engine.connect() as connection:

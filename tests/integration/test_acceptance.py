@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import minilm
 import pytest
 
 import pgrecall
@@ -32,7 +31,10 @@ QUESTIONS = {
 
 @pytest.fixture(scope="module")
 def model():
+    """The real model; words hashed to vectors where its packages are not installed."""
     try:
+        import minilm
+
         minilm.model_folder()
     except ModuleNotFoundError:
         return hashed_words, EmbedSpace("test", "hashed-words", 384)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 
-import main
-import minilm
+import pytest
 from rich.console import Console
 
 import pgrecall
 from support.data import hashed_words
+
+pytest.importorskip("semantic_text_splitter", reason="the demo group is not installed")
+pytest.importorskip("tokenizers", reason="the demo group is not installed")
+pytest.importorskip("safetensors", reason="the demo group is not installed")
+pytest.importorskip("threadpoolctl", reason="the demo group is not installed")
+
+import main
+import minilm
 
 
 def test_the_demo_shows_what_it_promises_and_a_second_run_writes_nothing(reachable, monkeypatch, capsys):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pgvector.halfvec import HalfVector
+
+try:
+    from pgvector import HalfVector
+except ImportError:  # before pgvector-python 0.4
+    from pgvector.psycopg import HalfVector
 from psycopg.adapt import Transformer
 from psycopg.pq import Format
 
