@@ -8,7 +8,15 @@ import logging
 import numpy as np
 import pytest
 
-from pgrecall import Chunk, Document, EmbedSpaceMismatch, FingerprintMismatch, InvalidEmbedding, InvalidInput
+from pgrecall import (
+    Chunk,
+    Document,
+    EmbedSpace,
+    EmbedSpaceMismatch,
+    FingerprintMismatch,
+    InvalidEmbedding,
+    InvalidInput,
+)
 from support.data import chunks
 
 
@@ -100,6 +108,25 @@ def test_a_collection_made_without_a_model_takes_the_first_fingerprint(db, tenan
     db.tenant(tenant_id).vectors("handbook", space, embed=Model()).upsert(bare(1))
     with pytest.raises(FingerprintMismatch):
         db.tenant(tenant_id).vectors("handbook", space, embed=Model(turn=1)).query([1.0] * 8)
+
+
+def test_a_store_that_came_before_its_collection_is_checked_when_that_is_made(db, tenant_id, space):
+    """A reader that found nothing yet compares its model once another process has made the collection."""
+    early = db.tenant(tenant_id).vectors("handbook", space, embed=Model(turn=1))
+    assert early.query([1.0] * 8) == []
+    db.tenant(tenant_id).vectors("handbook", space, embed=Model()).upsert(bare(3))
+    with pytest.raises(FingerprintMismatch):
+        early.query([1.0] * 8)
+
+
+def test_another_models_store_is_refused_before_anything_is_embedded(db, tenant_id, space):
+    """The name of the space is compared first: a refused call costs no embedding."""
+    db.tenant(tenant_id).vectors("handbook", space).upsert(chunks(3))
+    model = Model()
+    other = db.tenant(tenant_id).vectors("handbook", EmbedSpace("test", "other", 8), embed=model)
+    with pytest.raises(EmbedSpaceMismatch, match="test/other"):
+        other.upsert(bare(3))
+    assert model.seen == []
 
 
 def test_the_fingerprint_is_checked_once_per_store(db, tenant_id, space):

@@ -91,14 +91,17 @@ class PostgresVectorStore:
 
     def _verify(self, gate: Gate, space: EmbedSpace, held: Collection | None) -> None:
         assert self._embed is not None
-        canary = np.asarray(call_embed(gate, self._embed, [guards.CANARY])[0], dtype=np.float32)
-        guards.to_stored([canary], space, ["the embedding function's canary"])
         if held is not None and held.space != space:
             registry.refuse_space(self.collection, held.space, space)
+        if self._canary is None:
+            canary = np.asarray(call_embed(gate, self._embed, [guards.CANARY])[0], dtype=np.float32)
+            guards.to_stored([canary], space, ["the embedding function's canary"])
+            self._canary = canary
         if held is not None and held.fingerprint is not None:
-            registry.check_fingerprint(self.collection, space, held.fingerprint, canary)
-        # A collection that has none yet gets it from a write: a reader with the wrong model must not stamp it.
-        self._canary, self._verified = canary, True
+            registry.check_fingerprint(self.collection, space, held.fingerprint, self._canary)
+        # A collection that has none yet gets it from a write: a reader with the wrong model must not stamp it. One that
+        # is yet to be made is looked at again by the next call.
+        self._verified = held is not None
 
     def _target(self, gate: Gate, on_nul: OnNul) -> Target:
         if on_nul not in ("error", "strip"):
