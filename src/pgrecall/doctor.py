@@ -10,9 +10,12 @@ from pgrecall import drift
 from pgrecall.advisories import OLDEST_PGVECTOR, Version, dotted, faults, version
 from pgrecall.engines import Engines
 from pgrecall.errors import PgRecallError
+from pgrecall.operations import graphs
 from pgrecall.schema import APP_ROLE, MAINTENANCE_ROLE, REVISION
 from pgrecall.statements import doctor as sql
+from pgrecall.statements import graphs as graph_sql
 from pgrecall.tenancy import Gate, Scope
+from pgrecall.types import EmbedSpace
 
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
@@ -22,6 +25,8 @@ Status: TypeAlias = Literal["ok", "warn", "fail"]
 OLDEST_SERVER = 16
 #: A table of more rows than this that was never analyzed is planned for by guesswork.
 UNANALYZED_ROWS = 10_000
+#: A share of a space's rows in large collections that wait beside its graph, above which searches get slow.
+UNPROMOTED_SHARE = 0.2
 
 _ROLES = {"app": APP_ROLE, "maintenance": MAINTENANCE_ROLE}
 _ATTRIBUTES = ("LOGIN", "SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION")
@@ -111,6 +116,7 @@ def _diagnose(database: Database) -> Iterator[Finding]:
     if database._maintenance._url != database._engines._url:
         yield _maintenance(database._maintenance, weak)
     yield _statistics(gate)
+    yield from _graphs(database)
 
 
 def _collation(server: _Server) -> Iterator[Finding]:
@@ -293,6 +299,35 @@ def _statistics(gate: Gate) -> Finding:
         fix = "ANALYZE " + ", ".join(f"pgrecall.{name}" for name in never) + "; and leave autovacuum on"
         return check.bad("warn", f"never analyzed: {', '.join(never)}", fix)
     return check.ok("the planner knows the large tables")
+
+
+def _graphs(database: Database) -> Iterator[Finding]:
+    """Whether large collections have their graph; only a login for maintenance sees them."""
+    check = _Check("graphs", "a valid graph for each space with a large collection, and few rows that wait for it")
+    try:
+        gate = database._maintenance_gate()
+        with gate.transaction(database._maintenance_scope(gate), "doctor graphs") as tx:
+            problems = []
+            for number, *identity, generation, _ in tx.rows(graph_sql.SPACES, {}):
+                space = EmbedSpace(*identity)
+                if space.dim > graphs.MAX_DIM:
+                    continue
+                held = tx.rows(graph_sql.COLLECTIONS, {"space": number, "generation": generation})
+                large = [(i, w) for _, _, i, w in held if i + w > graphs.exact_max(space.dim)]
+                inside, waiting = sum(i for i, _ in large), sum(w for _, w in large)
+                pattern = f"^chunk_vectors_graph_{number}_{generation}$"
+                if large and not any(valid for _, valid in tx.rows(graph_sql.INDEXES, {"pattern": pattern})):
+                    problems.append(f"space {number} has no graph for {len(large)} large collections")
+                elif waiting > UNPROMOTED_SHARE * (inside + waiting):
+                    problems.append(
+                        f"space {number}: {waiting / (inside + waiting):.0%} of its rows wait".replace("%", " %")
+                    )
+    except PgRecallError:
+        return
+    if problems:
+        yield check.bad("warn", "; ".join(problems) + ": they are searched exactly, row by row", "pgrecall maintain")
+    else:
+        yield check.ok("every large collection has its graph")
 
 
 def metrics(database: Database) -> dict[str, Any]:

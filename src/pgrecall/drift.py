@@ -54,12 +54,15 @@ FROM relation r JOIN pg_constraint k ON k.conrelid = r.oid
 WHERE r.declared AND k.contype IN ('p', 'u', 'f', 'c', 'x')
 
 UNION ALL SELECT pg_get_indexdef(i.indexrelid, 0, true)
-FROM relation r JOIN pg_index i ON i.indrelid = r.oid
+FROM relation r JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class x ON x.oid = i.indexrelid
 WHERE r.declared AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid AND conrelid = r.oid)
+  AND x.relname !~ '^chunk_vectors_graph_[0-9]+_[0-9]+$'
 
 UNION ALL SELECT format('index %s is INVALID', i.indexrelid::regclass)
-FROM relation r JOIN pg_index i ON i.indrelid = r.oid
+FROM relation r JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class x ON x.oid = i.indexrelid
 WHERE NOT (i.indisvalid AND i.indisready AND i.indislive)
+  -- A graph that is being built looks so; maintenance drops what a build that failed left.
+  AND x.relname !~ '^chunk_vectors_graph_[0-9]+_[0-9]+$'
 
 UNION ALL SELECT format('trigger %s on %s', g.tgname, r.relname)
 FROM relation r JOIN pg_trigger g ON g.tgrelid = r.oid WHERE NOT g.tgisinternal

@@ -15,9 +15,11 @@ MAINTENANCE_ROLE = "pgrecall_maintenance"
 TENANT_SETTING = "pgrecall.tenant_id"
 #: `chunk_vectors.graph` of a row that waits to enter a graph.
 WAITING = 32767
+#: A graph is an index that maintenance makes, one for each space and generation: no revision knows it.
+GRAPH_NAME = "chunk_vectors_graph_{space}_{generation}"
 
 #: The revision that this code reads and writes; the head of `migrations/versions`.
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = sa.MetaData(schema=SCHEMA)
 
@@ -53,6 +55,7 @@ embed_spaces = sa.Table(
     sa.Column("distance", sa.Text, nullable=False),
     sa.Column("graph_generation", sa.SmallInteger, nullable=False, server_default="0"),
     _created_at(),
+    sa.Column("graph_rows", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("provider", "model", "dim", "distance", name="embed_spaces_identity"),
     sa.UniqueConstraint("id", "dim", name="embed_spaces_id_dim"),
     _bytes_cap("provider", 200, "embed_spaces_provider_length"),

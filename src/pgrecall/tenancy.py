@@ -59,6 +59,20 @@ class Scope:
         """The role for work across tenants."""
         return cls(None, _opening(MAINTENANCE_ROLE, None, vector_schema))
 
+    @classmethod
+    def of_maintenance_for(cls, tenant: str, vector_schema: str) -> Scope:
+        """The role for work across tenants, at work on one: its statements bind that tenant."""
+        return cls(tenant, _opening(MAINTENANCE_ROLE, None, vector_schema))
+
+    def setting(self, settings: Mapping[str, str]) -> Scope:
+        """The same, with these of the server's settings for the length of the transaction."""
+        parts = [sql.SQL("SET LOCAL {} = {}").format(_name(name), sql.Literal(v)) for name, v in settings.items()]
+        return Scope(self.tenant, "; ".join([self.opening, *(part.as_string(None) for part in parts)]))
+
+
+def _name(setting: str) -> sql.Composed:
+    return sql.SQL(".").join(sql.Identifier(part) for part in setting.split("."))
+
 
 def _opening(role: str, tenant: str | None, vector_schema: str) -> str:
     # Read committed by name: the locking below relies on it, and a server's or a caller's default may differ.
@@ -71,8 +85,7 @@ def _opening(role: str, tenant: str | None, vector_schema: str) -> str:
         sql.SQL("SET LOCAL search_path = pg_catalog, {}, pg_temp").format(sql.Identifier(vector_schema)),
     ]
     if tenant is not None:
-        setting = sql.SQL(".").join(sql.Identifier(part) for part in TENANT_SETTING.split("."))
-        parts.append(sql.SQL("SET LOCAL {} = {}").format(setting, sql.Literal(tenant)))
+        parts.append(sql.SQL("SET LOCAL {} = {}").format(_name(TENANT_SETTING), sql.Literal(tenant)))
     return sql.SQL("; ").join(parts).as_string(None)
 
 

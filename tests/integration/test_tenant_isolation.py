@@ -86,7 +86,7 @@ DATABASE: dict[str, Callable] = {
 }
 #: No tenant's rows: handles, the global registry of spaces, lifetime; and what asks for the maintenance login.
 DATABASE_OTHERS = {
-    "tenant", "spaces", "aspaces", "add_space", "aadd_space", "close", "aclose", "tenants", "atenants",
+    "tenant", "spaces", "aspaces", "add_space", "aadd_space", "close", "aclose", "tenants", "atenants", "maintain",
 }  # fmt: skip
 NOT_TWINNED = {"vectors"}
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pgrecall.cli import collections, db, doctor, files, search, server, spaces, tenants
+from pgrecall.cli import collections, db, doctor, files, maintain, search, server, spaces, tenants
 from pgrecall.cli.session import DEFAULTS, MEANING, SHARED, signed
 
 EPILOG = "\n\n".join(
@@ -59,6 +59,7 @@ search.register(app, _DATA)
 files.register(app, _DATA)
 app.add_typer(db.app, rich_help_panel=_RUN)
 doctor.register(app, _RUN)
+maintain.register(app, _RUN)
 server.register(app, _RUN)
 
 

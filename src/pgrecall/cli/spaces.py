@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pgrecall.cli.maintain import run_maintenance
 from pgrecall.cli.session import RefusedError, Session, YesOption, command, table
 from pgrecall.errors import ConfigurationError, NotFound
 
@@ -71,6 +72,15 @@ def add(
     session.emit({"id": number} | asdict(space), f"{number}: {space}")
 
 
+@command(app, "index")
+def index(
+    session: Session,
+    number: Annotated[int, typer.Argument(metavar="ID", help="As `spaces list` says.", show_default=False)],
+) -> None:
+    """Build a space's graph (HNSW) anew, beside the one that serves. Needs the owner's login, and maintenance's."""
+    run_maintenance(session, number, rebuild=True)
+
+
 @command(app, "drop")
 def drop(
     session: Session,
@@ -80,6 +90,7 @@ def drop(
     """Take a space out of the registry. Needs the owner's login; refused while collections use it."""
     from pgrecall.engines import Engines
     from pgrecall.operations.registry import probe
+    from pgrecall.statements.graphs import NAMES as GRAPHS
     from pgrecall.statements.registry import DROP_SPACE, SPACE_BY_ID
     from pgrecall.tenancy import Scope
     from pgrecall.types import EmbedSpace
@@ -96,5 +107,7 @@ def drop(
             raise RefusedError(f"space {number}, {space}, is used by {use:,} collections; drop them first")
         session.confirm(f"This takes space {number}, {space}, out of the registry", yes=yes)
         with gate.transaction(as_owner, "space drop") as tx:
+            for (graph,) in tx.rows(GRAPHS, {"pattern": f"^chunk_vectors_graph_{number}_[0-9]+$"}):
+                tx.count(f"DROP INDEX {graph}", {})
             tx.count(DROP_SPACE, {"space": number})  # a foreign key stands behind: none came into use meanwhile
     session.emit({"id": number, "dropped": True}, f"{number}: dropped {space}")

@@ -1,4 +1,4 @@
-"""Search: the router, which chooses the shape that answers a query, and the shapes. So far there is one, exact."""
+"""Search: the router, which chooses the shape that answers a query, and the shapes, exact and graph."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from pgrecall import guards, wire
 from pgrecall.operations.chunks import whole_number
+from pgrecall.operations.graphs import EF_SEARCH, Route
 from pgrecall.operations.registry import Place, StaleSpace, find_collection, refuse_space, space_params
 from pgrecall.statements import reads
 from pgrecall.statements.reads import Where
@@ -26,6 +27,7 @@ class Query:
     top_k: int
     where: Where
     values: dict[str, Any]
+    route: Route
 
 
 #: A shape's rows: whether the collection answers in the query's space, then what a Hit is made of, best first.
@@ -33,23 +35,47 @@ class Query:
 Shape: TypeAlias = Callable[[Gate, Query], Rows]
 
 
-def route(_query: Query) -> Shape:
-    """The shape that answers a query best."""
+def route(query: Query) -> Shape:
+    """The shape that answers a query best: exact below some thousand rows or with a filter, else the graph."""
+    if not query.where and query.route.by_graph(query.space, query.top_k):
+        return graph
     return exact
 
 
-def exact(gate: Gate, query: Query) -> Rows:
-    """A scan of the collection, or of what matches: recall 1.0, about 1 µs a row at 384 dims."""
+def _params(query: Query) -> dict[str, Any]:
     stored = guards.to_stored([query.vector], query.space, ["the query"]).vectors[0]
-    params = query.place.at(
+    return query.place.at(
         space=query.space_id,
         k=whole_number(query.top_k, "top_k", 1),
         query=wire.halfvec(stored),
         **space_params(query.space),
         **query.values,
     )
+
+
+def exact(gate: Gate, query: Query) -> Rows:
+    """A scan of the collection, or of what matches: recall 1.0, about 1 µs a row at 384 dims."""
     with gate.transaction(query.place.scope, "search exact") as tx:
-        return tx.last(reads.nearest(query.space.distance, query.where), params)
+        return tx.last(reads.nearest(query.space.distance, query.where), _params(query))
+
+
+def graph(gate: Gate, query: Query) -> Rows:
+    """The graph, and an exact scan of what waits to enter it; all of it exactly where that gives fewer than k rows."""
+    fetch = max(EF_SEARCH, query.top_k * 2)
+    settings = {
+        "hnsw.ef_search": str(fetch),
+        # Goes on where other tenants' rows, or dead ones, were nearer, until enough are found.
+        "hnsw.iterative_scan": "relaxed_order",
+        # The router decided; the planner, who has no statistics of a new tenant, would sort the collection instead.
+        "enable_sort": "off",
+    }
+    statement = reads.nearest_by_graph(query.space.distance, query.space_id, query.space.dim, query.route.generation)
+    scope = query.place.scope.setting(settings)
+    with gate.transaction(scope, "search graph") as tx:
+        rows = tx.last(statement, _params(query) | {"fetch": fetch})
+    if rows and rows[0][0] and len(rows) < query.top_k:
+        return exact(gate, query)
+    return rows
 
 
 def search(gate: Gate, query: Query) -> list[Hit]:

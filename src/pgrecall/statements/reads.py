@@ -146,11 +146,47 @@ def nearest(distance: Distance, where: Where) -> str:
         .cte("near")
         .prefix_with("MATERIALIZED")
     )
-    near_id = near.c[chunk_id.name]
+    return _text(_hits(near, near.c[chunk_id.name]))
+
+
+@lru_cache(maxsize=512)
+def nearest_by_graph(distance: Distance, space_id: int, dim: int, generation: int) -> str:
+    """The k nearest of a whole collection: by the space's graph, and exactly over the rows that wait to enter it.
+
+    The numbers stand in the text, so that the planner can prove that a partial index serves. Any generation gives right
+    rows: a newer graph holds all that an older one does, and without one both halves are exact. `fetch` rows of the
+    graph are sorted again, because it gives them in nearly the right order.
+    """
+    operator = _OPERATORS[distance]
+    query, cast_query = sa.cast(_bound("query"), HALFVEC), sa.cast(_bound("query"), HALFVEC(dim))
+    space = chunk_vectors.c.space_id == sa.literal_column(str(space_id), sa.SmallInteger)
+    held = sa.literal_column(str(generation), sa.SmallInteger)
+    as_indexed = sa.cast(chunk_vectors.c.embedding, HALFVEC(dim)).op(operator, return_type=sa.Float())(cast_query)
+    as_stored = chunk_vectors.c.embedding.op(operator, return_type=sa.Float())(query)
+    legs = []
+    for apart, in_leg, order, limit in (
+        (as_indexed, chunk_vectors.c.graph <= held, (as_indexed,), "fetch"),
+        (as_stored, chunk_vectors.c.graph > held, (as_stored, _code_points(chunk_vectors.c.chunk_id)), "k"),
+    ):
+        leg = sa.select(chunk_vectors.c.chunk_id, apart.label("distance")).where(*_here(chunk_vectors), space, in_leg)
+        legs.append(sa.select(leg.order_by(*order).limit(_bound(limit)).subquery()))
+    both = sa.union_all(*legs).subquery()
+    near = (
+        sa.select(both.c.chunk_id, both.c.distance)
+        .order_by(both.c.distance, _code_points(both.c.chunk_id))
+        .limit(_bound("k"))
+        .cte("near")
+        .prefix_with("MATERIALIZED")
+    )
+    return _text(_hits(near, near.c.chunk_id))
+
+
+def _hits(near: sa.CTE, near_id: sa.ColumnElement[str]) -> sa.Select[Any]:
+    """What a Hit is made of, for the ids and distances of `near`; one row at least where the collection exists."""
     chunk = _one(sa.select(*_CHUNK), chunks, chunks.c.id == near_id)
     document = _one(sa.select(documents.c.source, documents.c.uri), documents, documents.c.id == chunk.c.doc_id)
     hits = near.join(chunk, sa.true()).outerjoin(document, sa.true())
-    statement = (
+    return (
         sa.select(_same_space().label("same"), near_id, near.c.distance, *chunk.c, *document.c)
         .select_from(
             collections.join(embed_spaces, embed_spaces.c.id == collections.c.space_id).outerjoin(hits, sa.true())
@@ -158,7 +194,6 @@ def nearest(distance: Distance, where: Where) -> str:
         .where(collections.c.tenant_id == _bound("tenant"), collections.c.name == _bound("collection"))
         .order_by(near.c.distance, _code_points(near_id))
     )
-    return _text(statement)
 
 
 _CHUNK = (

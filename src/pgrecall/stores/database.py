@@ -14,8 +14,10 @@ from sqlalchemy.util import greenlet_spawn
 from pgrecall import embedded
 from pgrecall.engines import Engines, parse_url
 from pgrecall.errors import ConfigurationError, MigrationRequired
+from pgrecall.maintenance import Maintained, Maintainer
 from pgrecall.operations import registry
 from pgrecall.operations.embedding import Embed
+from pgrecall.operations.graphs import Routes
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
 from pgrecall.tenancy import Gate, Scope
@@ -45,6 +47,7 @@ class Database:
         self._server: registry.Server | None = None
         self._scopes: dict[str, Scope] = {}
         self._space_ids: dict[EmbedSpace, int] = {}
+        self._routes = Routes({})
 
     def __repr__(self) -> str:
         return f"<pgrecall.Database {'embedded' if self._embedded else 'remote'}>"
@@ -147,6 +150,26 @@ class Database:
     async def atenants(self) -> list[TenantInfo]:
         """As `tenants`."""
         return await greenlet_spawn(self._all_tenants, self._maintenance.async_gate())
+
+    def maintain(self, space_id: int | None = None, *, rebuild: bool = False) -> list[Maintained]:
+        """Take waiting rows of large collections into their space's graph, or build a new one where that is cheaper.
+
+        Searches are right, and rows can be written, before, meanwhile and after; a graph makes searches of
+        large collections fast. `space_id` names one space; `rebuild` makes graphs anew. Needs the maintenance login
+        and the owner's (`admin_url`), on a direct connection. Returns what was done, one for each space.
+        Raises: ConfigurationError, Conflict where another process maintains, NotFound, Unavailable.
+        """
+        if self.admin_url is None:
+            raise ConfigurationError(
+                "indexes are made by the tables' owner, whose login is not known: connect(…, admin_url=…), or "
+                "PGRECALL_ADMIN_URL. Without a graph every search is exact"
+            )
+        gate = self._maintenance_gate()
+        self._maintenance_scope(gate)
+        assert self._server is not None
+        done = Maintainer(gate, self._server.vector_schema, self.admin_url).run(space_id, rebuild=rebuild)
+        self._routes.known.clear()
+        return done
 
     def close(self) -> None:
         """Close the connections that were made here, and let go of the embedded server; idempotent."""

@@ -15,6 +15,7 @@ from pgrecall.filters import Filter
 from pgrecall.operations import chunks as chunk_ops
 from pgrecall.operations import ingest, registry
 from pgrecall.operations.embedding import Embed, call_embed
+from pgrecall.operations.graphs import NOWHERE
 from pgrecall.operations.ingest import Chunks, Plan, Progress, Target
 from pgrecall.operations.packing import OnNul, several
 from pgrecall.operations.registry import Collection, Place
@@ -211,11 +212,16 @@ class PostgresVectorStore:
             if space is None:
                 return []
             number = partial(self._database._known_space_id, gate, place.scope, space)
-            query = Query(place, space, number(), vector, top_k, where, values)
-            try:
-                return search(gate, query)
-            except registry.StaleSpace:
-                return search(gate, replace(query, space_id=number(afresh=True)))
+            for afresh in (False, True):
+                space_id = number(afresh=afresh)
+                # With a condition the search is exact whatever the size.
+                route = NOWHERE if where else self._database._routes.find(gate, place, space, space_id)
+                try:
+                    return search(gate, Query(place, space, space_id, vector, top_k, where, values, route))
+                except registry.StaleSpace:
+                    if afresh:
+                        raise
+            raise AssertionError
 
         return work
 

@@ -1,0 +1,65 @@
+"""Graphs in numbers: which collections they pay for, and when rows enter one by one or by a new one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pgrecall.operations.registry import Place
+from pgrecall.statements import graphs as sql
+from pgrecall.tenancy import Gate
+from pgrecall.types import EmbedSpace
+
+#: pgvector indexes half-precision vectors up to this length; longer ones are always searched exactly.
+MAX_DIM = 4_000
+#: Rows of a collection up to which an exact scan is as fast as a graph, at 384 dims; fewer where vectors are longer.
+EXACT_ROWS = 2_000
+#: Candidates that a search of the graph keeps (hnsw.ef_search); pgvector allows 1,000.
+EF_SEARCH = 100
+MOST_EF_SEARCH = 1_000
+#: How long a process goes by what it learned of a collection. Whatever it knows, the rows found are the right ones.
+REMEMBERED_SECONDS = 10.0
+
+
+def exact_max(dim: int) -> int:
+    """Rows up to which a collection is searched exactly."""
+    return max(500, EXACT_ROWS * 384 // max(dim, 384))
+
+
+class Route(NamedTuple):
+    """What decides how a collection is searched. `rows` are counted up to one more than `exact_max`."""
+
+    generation: int
+    rows: int
+    built: bool
+
+    def by_graph(self, space: EmbedSpace, top_k: int) -> bool:
+        """Whether the graph pays."""
+        return self.built and self.rows > exact_max(space.dim) and top_k * 2 <= MOST_EF_SEARCH
+
+
+#: The route of what does not exist, or needs none.
+NOWHERE = Route(0, 0, built=False)
+
+
+@dataclass(slots=True)
+class Routes:
+    """What a process remembers of collections, for some seconds."""
+
+    known: dict[tuple[str | None, str, int], tuple[float, Route]]
+
+    def find(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int) -> Route:
+        """The collection's route; one that does not exist has no rows."""
+        key = (place.scope.tenant, place.collection, space_id)
+        held = self.known.get(key)
+        if held is not None and time.monotonic() - held[0] < REMEMBERED_SECONDS:
+            return held[1]
+        params = place.at(space=space_id, most=exact_max(space.dim) + 1)
+        with gate.transaction(place.scope, "route") as tx:
+            rows = tx.last(sql.ROUTE, params)
+        route = Route(*rows[0]) if rows else NOWHERE
+        if len(self.known) >= 10_000:
+            self.known.clear()
+        self.known[key] = (time.monotonic(), route)
+        return route
