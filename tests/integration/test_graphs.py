@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import psycopg
@@ -10,11 +11,12 @@ import pytest
 
 import pgrecall
 from conftest import as_dsn
-from pgrecall import Chunk, ConfigurationError, Conflict, EmbedSpace, NotFound, doctor, drift, migrate
+from pgrecall import Chunk, ConfigurationError, Conflict, EmbedSpace, F, NotFound, doctor, drift, migrate
 from pgrecall.operations import graphs, search
 from pgrecall.schema import WAITING
 from pgrecall.statements import graphs as statements
 from pgrecall.statements import reads
+from pgrecall.statements.reads import Where
 from support.cli import run as cli
 
 DIM = 16
@@ -100,7 +102,7 @@ def test_the_plan_of_a_graph_search_takes_the_graph_and_the_index_of_what_waits(
     database.maintain()
     gate = database._engines.sync_gate()
     scope = database._scope(gate, "acme").setting({"enable_sort": "off", "hnsw.iterative_scan": "relaxed_order"})
-    statement = "EXPLAIN " + reads.nearest_by_graph("cosine", 1, DIM, 1)
+    statement = "EXPLAIN " + reads.nearest_by_graph("cosine", Where.of(None), 1, DIM, 1)
     vector = str(vectors(1)[0].tolist())
     params = {"tenant": "acme", "collection": "large", "space": 1, "k": 10, "fetch": 100, "query": vector}
     params |= {"provider": "test", "model": "sixteen", "dim": DIM, "distance": "cosine"}
@@ -149,6 +151,26 @@ def test_nearer_rows_of_other_tenants_and_deleted_ones_hide_none(database, shape
     assert len(set(ids(mine.query(question, 10))) & set(truth(left, question))) >= 9
     assert len(mine.query(question, 10)) == 10
     assert set(shapes) == {"graph"}
+
+
+@pytest.mark.parametrize("every", [2, 40, 600, 100_000])
+def test_a_filter_finds_its_rows_in_the_graph_beside_it_and_outside(database, shapes, every):
+    """Half of the rows, some, a few, one: what matches is found, waiting rows too, and nothing else."""
+    store = database.tenant("acme").vectors("large", SPACE)
+    chunks = [replace(c, metadata={"n": n, "hit": n % every == 0}) for n, c in enumerate(made(LARGE))]
+    fresh = [replace(c, metadata={"hit": n % every == 0}) for n, c in enumerate(made(100, 6, "new"))]
+    store.upsert(chunks)
+    database.maintain()
+    store.upsert(fresh)
+    matching = [c for c in chunks + fresh if c.metadata["hit"]]
+    found = []
+    for question in vectors(10, 99):
+        hits = store.query(question, 10, F.hit == True)  # noqa: E712 -- builds a filter
+        assert len(hits) == min(10, len(matching)) and all(hit.metadata["hit"] for hit in hits)
+        found.append(len(set(ids(hits)) & set(truth(matching, question))) / len(hits))
+    assert np.mean(found) >= 0.99
+    assert set(shapes) == {"graph"}
+    assert store.query(vectors(1)[0], 10, F.hit == "no") == []
 
 
 def test_a_graph_that_lost_a_fifth_of_its_rows_is_built_anew(database):

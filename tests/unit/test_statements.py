@@ -14,7 +14,7 @@ import pytest
 
 from pgrecall import F
 from pgrecall.schema import TENANT_TABLES
-from pgrecall.statements import deletes, reads, registry, writes
+from pgrecall.statements import deletes, graphs, reads, registry, writes
 from pgrecall.statements.reads import Where
 
 TABLES = "|".join(sorted((table.name for table in TENANT_TABLES), key=len, reverse=True))
@@ -27,11 +27,11 @@ INSERT_OF_TENANT = re.compile(
     rf"INSERT INTO pgrecall\.(?:{TABLES})(?: AS \w+)?\s+\(tenant_id\b[^)]*\)\s+(?:SELECT|VALUES \()\s*%\(tenant\)s"
 )
 #: Of no tenant: what only the maintenance role runs.
-ACROSS_TENANTS = {"registry.TENANTS", "registry.SPACE_USE", "registry.DROP_SPACE"}
+ACROSS_TENANTS = {"registry.TENANTS", "registry.SPACE_USE", "registry.DROP_SPACE", "graphs.COLLECTIONS"}
 
 
 def texts():
-    for module in (deletes, registry, writes, reads):
+    for module in (deletes, graphs, registry, writes, reads):
         short = module.__name__.rpartition(".")[2]
         for name, value in vars(module).items():
             if name.isupper() and not name.startswith("_"):
@@ -46,6 +46,7 @@ def texts():
     ]
     for number, where in enumerate(wheres):
         yield from ((f"nearest {d} {number}", reads.nearest(d, where)) for d in ("cosine", "l2", "ip"))
+        yield f"graph {number}", reads.nearest_by_graph("cosine", where, 3, 8, 2)
         for one, two in product((False, True), repeat=2):
             yield f"listing {one} {two} {number}", reads.listing(where, with_vectors=one, page=two)
         yield f"count {number}", reads.count(where)

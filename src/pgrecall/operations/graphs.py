@@ -18,6 +18,8 @@ EXACT_ROWS = 2_000
 #: Candidates that a search of the graph keeps (hnsw.ef_search); pgvector allows 1,000.
 EF_SEARCH = 100
 MOST_EF_SEARCH = 1_000
+#: Chunks that match a filter up to which they are searched one by one; each is a lookup of some microseconds.
+CANDIDATES = 1_000
 #: How long a process goes by what it learned of a collection. Whatever it knows, the rows found are the right ones.
 REMEMBERED_SECONDS = 10.0
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from pgrecall import guards, wire
 from pgrecall.operations.chunks import whole_number
-from pgrecall.operations.graphs import EF_SEARCH, Route
+from pgrecall.operations.graphs import CANDIDATES, EF_SEARCH, Route
 from pgrecall.operations.registry import Place, StaleSpace, find_collection, refuse_space, space_params
 from pgrecall.statements import reads
 from pgrecall.statements.reads import Where
@@ -36,8 +36,8 @@ Shape: TypeAlias = Callable[[Gate, Query], Rows]
 
 
 def route(query: Query) -> Shape:
-    """The shape that answers a query best: exact below some thousand rows or with a filter, else the graph."""
-    if not query.where and query.route.by_graph(query.space, query.top_k):
+    """The shape that answers a query best: exact below some thousand rows, else the graph."""
+    if query.route.by_graph(query.space, query.top_k):
         return graph
     return exact
 
@@ -61,7 +61,7 @@ def exact(gate: Gate, query: Query) -> Rows:
 
 def graph(gate: Gate, query: Query) -> Rows:
     """The graph, and an exact scan of what waits to enter it; all of it exactly where that gives fewer than k rows."""
-    fetch = max(EF_SEARCH, query.top_k * 2)
+    fetch, most = max(EF_SEARCH, query.top_k * 2), max(CANDIDATES, query.top_k)
     settings = {
         "hnsw.ef_search": str(fetch),
         # Goes on where other tenants' rows, or dead ones, were nearer, until enough are found.
@@ -69,11 +69,16 @@ def graph(gate: Gate, query: Query) -> Rows:
         # The router decided; the planner, who has no statistics of a new tenant, would sort the collection instead.
         "enable_sort": "off",
     }
-    statement = reads.nearest_by_graph(query.space.distance, query.space_id, query.space.dim, query.route.generation)
+    space = query.space
+    statement = reads.nearest_by_graph(space.distance, query.where, query.space_id, space.dim, query.route.generation)
     scope = query.place.scope.setting(settings)
     with gate.transaction(scope, "search graph") as tx:
-        rows = tx.last(statement, _params(query) | {"fetch": fetch})
-    if rows and rows[0][0] and len(rows) < query.top_k:
+        rows = tx.last(statement, _params(query) | {"fetch": fetch, "most": most})
+    sure = False
+    if query.where:
+        sure = bool(rows) and rows[0][-1] < most
+        rows = [row[:-1] for row in rows]
+    if rows and rows[0][0] and len(rows) < query.top_k and not sure:
         return exact(gate, query)
     return rows
 

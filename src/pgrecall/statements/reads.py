@@ -150,27 +150,46 @@ def nearest(distance: Distance, where: Where) -> str:
 
 
 @lru_cache(maxsize=512)
-def nearest_by_graph(distance: Distance, space_id: int, dim: int, generation: int) -> str:
-    """The k nearest of a whole collection: by the space's graph, and exactly over the rows that wait to enter it.
+def nearest_by_graph(distance: Distance, where: Where, space_id: int, dim: int, generation: int) -> str:
+    """The k nearest of a large collection: by the space's graph, and exactly over the rows that wait to enter it.
 
     The numbers stand in the text, so that the planner can prove that a partial index serves. Any generation gives right
     rows: a newer graph holds all that an older one does, and without one both halves are exact. `fetch` rows of the
     graph are sorted again, because it gives them in nearly the right order.
+
+    With a condition, up to `most` of the chunks that match are collected first; where these are all, they are searched
+    exactly, else the graph is, checking each row that it gives. Each row ends with how many those were.
     """
     operator = _OPERATORS[distance]
-    query, cast_query = sa.cast(_bound("query"), HALFVEC), sa.cast(_bound("query"), HALFVEC(dim))
+    query = sa.cast(_bound("query"), HALFVEC)
     space = chunk_vectors.c.space_id == sa.literal_column(str(space_id), sa.SmallInteger)
     held = sa.literal_column(str(generation), sa.SmallInteger)
-    as_indexed = sa.cast(chunk_vectors.c.embedding, HALFVEC(dim)).op(operator, return_type=sa.Float())(cast_query)
+    as_indexed = sa.cast(chunk_vectors.c.embedding, HALFVEC(dim)).op(operator, return_type=sa.Float())(
+        sa.cast(_bound("query"), HALFVEC(dim))
+    )
     as_stored = chunk_vectors.c.embedding.op(operator, return_type=sa.Float())(query)
-    legs = []
+    conditions, legs, collected = [*_here(chunk_vectors), space], [], None
+    if where:
+        matching = sa.select(chunks.c.id).where(*_here(chunks), *_matching(where)).limit(_bound("most"))
+        candidates = matching.cte("candidates").prefix_with("MATERIALIZED")
+        collected = sa.select(sa.func.count()).select_from(candidates).scalar_subquery()
+        own = (chunk_vectors.c.chunk_id == candidates.c.id, _in_space())
+        vector = _one(sa.select(chunk_vectors.c.embedding), chunk_vectors, *own)
+        apart = vector.c.embedding.op(operator, return_type=sa.Float())(query)
+        few = sa.select(candidates.c.id.label("chunk_id"), apart.label("distance")).join(vector, sa.true())
+        few = few.where(collected < sa.cast(_bound("most"), sa.BigInteger))
+        legs.append(few.order_by(apart, _code_points(candidates.c.id)).limit(_bound("k")))
+        # A scalar subquery is asked row by row, in the graph's order; EXISTS could become a join that sorts all.
+        one = sa.select(sa.true()).where(*_here(chunks), chunks.c.id == chunk_vectors.c.chunk_id, *_matching(where))
+        matches = one.limit(sa.literal_column("1")).correlate(chunk_vectors).scalar_subquery()
+        conditions += [collected >= sa.cast(_bound("most"), sa.BigInteger), sa.func.coalesce(matches, sa.false())]
     for apart, in_leg, order, limit in (
         (as_indexed, chunk_vectors.c.graph <= held, (as_indexed,), "fetch"),
         (as_stored, chunk_vectors.c.graph > held, (as_stored, _code_points(chunk_vectors.c.chunk_id)), "k"),
     ):
-        leg = sa.select(chunk_vectors.c.chunk_id, apart.label("distance")).where(*_here(chunk_vectors), space, in_leg)
-        legs.append(sa.select(leg.order_by(*order).limit(_bound(limit)).subquery()))
-    both = sa.union_all(*legs).subquery()
+        leg = sa.select(chunk_vectors.c.chunk_id, apart.label("distance")).where(*conditions, in_leg)
+        legs.append(leg.order_by(*order).limit(_bound(limit)))
+    both = sa.union_all(*(sa.select(leg.subquery()) for leg in legs)).subquery()
     near = (
         sa.select(both.c.chunk_id, both.c.distance)
         .order_by(both.c.distance, _code_points(both.c.chunk_id))
@@ -178,7 +197,8 @@ def nearest_by_graph(distance: Distance, space_id: int, dim: int, generation: in
         .cte("near")
         .prefix_with("MATERIALIZED")
     )
-    return _text(_hits(near, near.c.chunk_id))
+    hits = _hits(near, near.c.chunk_id)
+    return _text(hits if collected is None else hits.add_columns(collected.label("candidates")))
 
 
 def _hits(near: sa.CTE, near_id: sa.ColumnElement[str]) -> sa.Select[Any]:

@@ -15,7 +15,6 @@ from pgrecall.filters import Filter
 from pgrecall.operations import chunks as chunk_ops
 from pgrecall.operations import ingest, registry
 from pgrecall.operations.embedding import Embed, call_embed
-from pgrecall.operations.graphs import NOWHERE
 from pgrecall.operations.ingest import Chunks, Plan, Progress, Target
 from pgrecall.operations.packing import OnNul, several
 from pgrecall.operations.registry import Collection, Place
@@ -214,8 +213,7 @@ class PostgresVectorStore:
             number = partial(self._database._known_space_id, gate, place.scope, space)
             for afresh in (False, True):
                 space_id = number(afresh=afresh)
-                # With a condition the search is exact whatever the size.
-                route = NOWHERE if where else self._database._routes.find(gate, place, space, space_id)
+                route = self._database._routes.find(gate, place, space, space_id)
                 try:
                     return search(gate, Query(place, space, space_id, vector, top_k, where, values, route))
                 except registry.StaleSpace:
