@@ -93,3 +93,19 @@ def test_an_unchanged_vector_is_not_touched(db, tenant_id, space, admin_connecti
         (tenant_id,),
     )
     assert rows.fetchone() == (20, 20)
+
+
+def test_mmr_gives_unlike_chunks_in_its_own_order(db, tenant_id, space):
+    """Of copies and one other chunk the other comes second, except where lambda asks for the nearest only."""
+    store = db.tenant(tenant_id).vectors("c", space)
+    near, far = np.eye(8)[0], np.eye(8)[0] + np.eye(8)[1]
+    store.upsert([Chunk(f"copy{n}", "copy", near) for n in range(5)] + [Chunk("other", "other", far)])
+    assert [h.chunk_id for h in store.query_mmr(near, 2, lambda_mult=0.3)] == ["copy0", "other"]
+    assert [h.chunk_id for h in store.query_mmr(near, 3, lambda_mult=1)] == ["copy0", "copy1", "copy2"]
+    assert [h.chunk_id for h in store.query_mmr(near, 2, fetch_k=2, lambda_mult=0)] == ["copy0", "copy1"]
+    assert store.query_mmr(near, 2, ids=["nope"]) == []
+    hit = store.query_mmr(near, 1)[0]
+    assert (hit.score, hit.text) == (1.0, "copy")
+    for wrong in (-0.1, 1.1, float("nan"), "half", True):
+        with pytest.raises(InvalidInput, match="lambda_mult"):
+            store.query_mmr(near, 2, lambda_mult=wrong)

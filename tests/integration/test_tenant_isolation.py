@@ -59,6 +59,7 @@ STORE: dict[str, Callable] = {
         s.query(ONES, 10, ids=[n.chunk]),
         s.query(ONES, 10, doc_ids=[n.doc]),
     ],
+    "query_mmr": lambda s, n: [s.query_mmr(ONES, 5), s.query_mmr(ONES, 5, ids=[n.chunk])],
     "get": lambda s, n: s.get([n.chunk, "own"], with_embeddings=True),
     "list": lambda s, n: [s.list(with_embeddings=True), s.list(ids=[n.chunk]), s.list(doc_ids=[n.doc])],
     "documents": lambda s, n: [s.documents(), s.documents([n.doc])],

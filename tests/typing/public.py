@@ -67,6 +67,7 @@ def verbs(store: PostgresVectorStore) -> None:
     store.query(np.ones(2), top_k=5, filters=Not(F.year > 2020))
     store.query("text")  # type: ignore[arg-type]
     store.query([0.1], tenant="other")  # type: ignore[call-arg]
+    assert_type(store.query_mmr([0.1], 5, F.lang == "de", fetch_k=50, lambda_mult=0.3), list[Hit])
     assert_type(store.get(["1"], with_embeddings=True), list[Chunk])
     assert_type(store.list(F.lang == "de", limit=10, offset=5), list[Chunk])
     assert_type(store.documents(["d"]), list[Document])

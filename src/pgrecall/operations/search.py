@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from pgrecall import guards, wire
+from pgrecall.operations import mmr
 from pgrecall.operations.chunks import whole_number
 from pgrecall.operations.graphs import CANDIDATES, EF_SEARCH, Route
 from pgrecall.operations.registry import Place, StaleSpace, find_collection, refuse_space, space_params
@@ -28,6 +31,7 @@ class Query:
     where: Where
     values: dict[str, Any]
     route: Route
+    with_vectors: bool = False
 
 
 #: A shape's rows: whether the collection answers in the query's space, then what a Hit is made of, best first.
@@ -56,7 +60,9 @@ def _params(query: Query) -> dict[str, Any]:
 def exact(gate: Gate, query: Query) -> Rows:
     """A scan of the collection, or of what matches: recall 1.0, about 1 µs a row at 384 dims."""
     with gate.transaction(query.place.scope, "search exact") as tx:
-        return tx.last(reads.nearest(query.space.distance, query.where), _params(query))
+        return tx.last(
+            reads.nearest(query.space.distance, query.where, with_vectors=query.with_vectors), _params(query)
+        )
 
 
 def graph(gate: Gate, query: Query) -> Rows:
@@ -70,7 +76,8 @@ def graph(gate: Gate, query: Query) -> Rows:
         "enable_sort": "off",
     }
     space = query.space
-    statement = reads.nearest_by_graph(space.distance, query.where, query.space_id, space.dim, query.route.generation)
+    built = (query.space_id, space.dim, query.route.generation)
+    statement = reads.nearest_by_graph(space.distance, query.where, *built, with_vectors=query.with_vectors)
     scope = query.place.scope.setting(settings)
     with gate.transaction(scope, "search graph") as tx:
         rows = tx.last(statement, _params(query) | {"fetch": fetch, "most": most})
@@ -85,25 +92,40 @@ def graph(gate: Gate, query: Query) -> Rows:
 
 def search(gate: Gate, query: Query) -> list[Hit]:
     """The chunks nearest to the query's vector. Raises as its shape does, EmbedSpaceMismatch and StaleSpace."""
+    return [_hit(row, query.space.distance) for row in _found(gate, query)]
+
+
+def diverse(gate: Gate, query: Query, k: int, lambda_mult: float) -> list[Hit]:
+    """Of the query's nearest chunks `k` that are unlike each other, in the order of MMR. Raises as `search` does."""
+    rows = _found(gate, replace(query, with_vectors=True))
+    if not rows:
+        return []
+    vectors = np.stack([wire.halfvec_values(row[-1]) for row in rows]).astype(np.float32)
+    taken = mmr.order(np.asarray(query.vector, dtype=np.float32), vectors, k, lambda_mult)
+    return [_hit(rows[i], query.space.distance) for i in taken]
+
+
+def _found(gate: Gate, query: Query) -> Rows:
     rows = route(query)(gate, query)
     if rows and not rows[0][0]:
         _explain(gate, query)
-    return [
-        Hit(
-            chunk_id=chunk_id,
-            score=similarity(distance, query.space.distance),
-            distance=distance,
-            text=text,
-            metadata=metadata,
-            doc_id=doc_id,
-            index=index,
-            source=source,
-            uri=uri,
-            payload=payload,
-        )
-        for _, chunk_id, distance, text, metadata, doc_id, index, payload, source, uri in rows
-        if chunk_id is not None
-    ]
+    return [row for row in rows if row[1] is not None]
+
+
+def _hit(row: tuple[Any, ...], distance_kind: Distance) -> Hit:
+    _, chunk_id, distance, text, metadata, doc_id, index, payload, source, uri = row[:10]
+    return Hit(
+        chunk_id=chunk_id,
+        score=similarity(distance, distance_kind),
+        distance=distance,
+        text=text,
+        metadata=metadata,
+        doc_id=doc_id,
+        index=index,
+        source=source,
+        uri=uri,
+        payload=payload,
+    )
 
 
 def similarity(distance: float, kind: Distance) -> float:

@@ -117,7 +117,7 @@ def _code_points(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
 
 
 @lru_cache(maxsize=512)
-def nearest(distance: Distance, where: Where) -> str:
+def nearest(distance: Distance, where: Where, *, with_vectors: bool = False) -> str:
     """Exact search: the k nearest first, then their text; one row at least where the collection exists.
 
     The raw column stands in ORDER BY, so that no graph's index can ever match this statement. Whether
@@ -146,11 +146,13 @@ def nearest(distance: Distance, where: Where) -> str:
         .cte("near")
         .prefix_with("MATERIALIZED")
     )
-    return _text(_hits(near, near.c[chunk_id.name]))
+    return _text(_hits(near, near.c[chunk_id.name], with_vectors=with_vectors))
 
 
 @lru_cache(maxsize=512)
-def nearest_by_graph(distance: Distance, where: Where, space_id: int, dim: int, generation: int) -> str:
+def nearest_by_graph(
+    distance: Distance, where: Where, space_id: int, dim: int, generation: int, *, with_vectors: bool = False
+) -> str:
     """The k nearest of a large collection: by the space's graph, and exactly over the rows that wait to enter it.
 
     The numbers stand in the text, so that the planner can prove that a partial index serves. Any generation gives right
@@ -197,17 +199,23 @@ def nearest_by_graph(distance: Distance, where: Where, space_id: int, dim: int, 
         .cte("near")
         .prefix_with("MATERIALIZED")
     )
-    hits = _hits(near, near.c.chunk_id)
+    hits = _hits(near, near.c.chunk_id, with_vectors=with_vectors)
     return _text(hits if collected is None else hits.add_columns(collected.label("candidates")))
 
 
-def _hits(near: sa.CTE, near_id: sa.ColumnElement[str]) -> sa.Select[Any]:
+def _hits(near: sa.CTE, near_id: sa.ColumnElement[str], *, with_vectors: bool) -> sa.Select[Any]:
     """What a Hit is made of, for the ids and distances of `near`; one row at least where the collection exists."""
     chunk = _one(sa.select(*_CHUNK), chunks, chunks.c.id == near_id)
     document = _one(sa.select(documents.c.source, documents.c.uri), documents, documents.c.id == chunk.c.doc_id)
     hits = near.join(chunk, sa.true()).outerjoin(document, sa.true())
+    columns = [_same_space().label("same"), near_id, near.c.distance, *chunk.c, *document.c]
+    if with_vectors:
+        sent = sa.select(sa.func.halfvec_send(chunk_vectors.c.embedding))
+        vector = _one(sent, chunk_vectors, chunk_vectors.c.chunk_id == near_id, _in_space())
+        hits = hits.outerjoin(vector, sa.true())
+        columns += vector.c
     return (
-        sa.select(_same_space().label("same"), near_id, near.c.distance, *chunk.c, *document.c)
+        sa.select(*columns)
         .select_from(
             collections.join(embed_spaces, embed_spaces.c.id == collections.c.space_id).outerjoin(hits, sa.true())
         )
