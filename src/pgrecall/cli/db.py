@@ -185,6 +185,25 @@ def check(session: Session) -> None:
         raise typer.Exit(Exit.NO)
 
 
+@command(app, "tune")
+def tune(
+    session: Session,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the marks back.")] = False,
+) -> None:
+    """Let filters and full text use their indexes under row-level security. Needs a superuser.
+
+    Marks two of Postgres' own functions, jsonb_contains and ts_match_vq, LEAKPROOF in this database. A dump does not
+    carry the marks: run it again after a restore. The embedded server is tuned when it is migrated.
+    """
+    from pgrecall import tuning
+
+    with session.owner() as owner:
+        changed = tuning.tune(owner.url, undo=undo)
+    state = "NOT LEAKPROOF" if undo else "LEAKPROOF"
+    text = "".join(f"{function}: {state} now\n" for function in changed).rstrip() or f"All are {state} already."
+    session.emit({"changed": changed, "leakproof": not undo}, text)
+
+
 @command(app, "mark")
 def mark(session: Session, environment: Environment) -> None:
     """Mark a database as development: `reset` works on it, and the doctor is milder; or as production again.

@@ -333,8 +333,9 @@ def _migrate(database: Database) -> None:
     try:
         database._run(database._probed)
     except MigrationRequired:
-        from pgrecall import migrate  # Alembic takes 0.2 s to import, and is needed on the first run only
+        from pgrecall import migrate, tuning  # Alembic takes 0.2 s to import, and is needed on the first run only
 
         assert database.admin_url is not None
         migrate.upgrade(database.admin_url)
+        tuning.tune(database.admin_url)
         database._run(database._probed)
