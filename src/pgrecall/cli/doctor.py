@@ -25,7 +25,7 @@ def doctor(session: Session) -> None:
     """Look the database over, as the login of --url: what is wrong, and what to do. Exit 1 on any failure.
 
     Checks the server and pgvector with its known CVEs, the revision, row-level security, roles, drift,
-    INVALID indexes, what the login could reach, and the planner's statistics. Changes nothing. --json adds
+    INVALID indexes, what the login could reach, the statistics, and graphs. Changes nothing. --json adds
     numbers to watch.
     """
     from pgrecall import doctor as doctors
