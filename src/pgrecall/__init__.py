@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     )
     from pgrecall.filters import And, Compare, F, Filter, Not, Or
     from pgrecall.protocols import MemoryStore, RunStore, VectorStore
-    from pgrecall.stores.database import Database, Tenant, connect
+    from pgrecall.stores.connect import connect
+    from pgrecall.stores.database import Database
+    from pgrecall.stores.tenant import Tenant
     from pgrecall.stores.vectors import PostgresVectorStore
     from pgrecall.types import (
         Chunk,
@@ -87,7 +89,16 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
-    _HOMES = ("errors", "types", "filters", "protocols", "stores.vectors", "stores.database")
+    _HOMES = (
+        "errors",
+        "types",
+        "filters",
+        "protocols",
+        "stores.vectors",
+        "stores.tenant",
+        "stores.database",
+        "stores.connect",
+    )
 
     def __getattr__(name: str) -> object:
         """Import a public name on its first use: all take 0.4 s, which `pgrecall --help` does without."""

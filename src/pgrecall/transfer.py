@@ -30,7 +30,7 @@ from pgrecall.tenancy import Gate
 from pgrecall.types import Document, EmbedSpace, StoredChunk, UpsertResult
 
 if TYPE_CHECKING:
-    from pgrecall.stores.database import Tenant
+    from pgrecall.stores.tenant import Tenant
     from pgrecall.stores.vectors import PostgresVectorStore
 
 #: The format of the lines; a reader refuses those of a newer one.

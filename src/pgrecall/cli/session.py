@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from rich.console import Console
 
-    from pgrecall.stores.database import Database, Tenant
+    from pgrecall.stores.database import Database
+    from pgrecall.stores.tenant import Tenant
 
 
 class Exit(IntEnum):
@@ -135,7 +136,7 @@ class Session:
     @contextmanager
     def database(self) -> Iterator[Database]:
         """Open the database as an application does. Raises: ConfigurationError, Unavailable."""
-        from pgrecall.stores.database import connect
+        from pgrecall.stores.connect import connect
 
         url, admin, maintenance = self.urls()
         with self.working("Starting the embedded Postgres…", when=url is None):

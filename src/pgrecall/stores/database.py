@@ -1,27 +1,23 @@
-"""`connect` and what it returns: a database, and handles on its tenants."""
+"""A connection to one database, and what is done across tenants."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from pgrecall import embedded
-from pgrecall.engines import Engines, parse_url
-from pgrecall.errors import ConfigurationError, MigrationRequired
+from pgrecall.engines import Engines
+from pgrecall.errors import ConfigurationError
 from pgrecall.maintenance import Maintained, Maintainer
 from pgrecall.operations import registry
-from pgrecall.operations.embedding import Embed
 from pgrecall.operations.graphs import Routes
+from pgrecall.stores.tenant import Tenant
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.stores.vectors import PostgresVectorStore
 from pgrecall.tenancy import Gate, Scope
-from pgrecall.types import MAX_NAME_BYTES, CollectionInfo, DeleteReport, EmbedSpace, SpaceInfo, TenantInfo, check_text
+from pgrecall.types import MAX_NAME_BYTES, DeleteReport, EmbedSpace, SpaceInfo, TenantInfo, check_text
 
 
 class Database:
@@ -197,145 +193,3 @@ class Database:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-class Tenant:
-    """One tenant of a database. What is made from it is bound to it: no argument of a call can choose another."""
-
-    def __init__(self, database: Database, tenant_id: str) -> None:
-        self._database = database
-        self._tenant_id = tenant_id
-
-    @property
-    def tenant_id(self) -> str:
-        """The tenant's name."""
-        return self._tenant_id
-
-    def __repr__(self) -> str:
-        return f"<pgrecall.Tenant {self.tenant_id!r}>"
-
-    def _run(self, work: Work[R]) -> R:
-        return self._database._run(work)
-
-    async def _arun(self, work: Work[R]) -> R:
-        return await self._database._arun(work)
-
-    def vectors(
-        self,
-        collection: str = "default",
-        space: EmbedSpace | None = None,
-        *,
-        embed: Embed | None = None,
-        text_config: str | None = None,
-    ) -> PostgresVectorStore:
-        """The vector store of one collection; made in the database by its first write.
-
-        `space` says what its vectors are made by; left out, it is the collection's own. `embed`, a function from a
-        list of texts to their vectors (sync or async), embeds chunks that come without one, and its fingerprint is
-        compared with the collection's on first use. `text_config`, a Postgres text search configuration such as
-        "english", makes a new collection keep full text too (it halves the speed of ingest).
-        """
-        check_text(collection, "collection", MAX_NAME_BYTES)
-        if space is not None and not isinstance(space, EmbedSpace):
-            raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace")
-        if text_config is not None:
-            check_text(text_config, "text_config", MAX_NAME_BYTES)
-        return PostgresVectorStore(
-            self._database, self.tenant_id, collection, space, embed=embed, text_config=text_config
-        )
-
-    def _collections(self) -> Work[list[CollectionInfo]]:
-        """The tenant's collections with their spaces and counts."""
-        return lambda gate: registry.collections(gate, self._database._scope(gate, self.tenant_id))
-
-    collections, acollections = twins(_collections)
-
-    def _collection(self, name: str) -> Work[CollectionInfo | None]:
-        """One collection, or None."""
-        check_text(name, "collection", MAX_NAME_BYTES)
-
-        def work(gate: Gate) -> CollectionInfo | None:
-            return next(iter(registry.collections(gate, self._database._scope(gate, self.tenant_id), name)), None)
-
-        return work
-
-    collection, acollection = twins(_collection)
-
-    def _drop_collection(self, name: str) -> Work[DeleteReport]:
-        """Delete a collection with everything in it. Raises NotFound."""
-        return self.vectors(name)._drop()
-
-    drop_collection, adrop_collection = twins(_drop_collection)
-
-
-def connect(
-    url: str | sa.URL | None = None,
-    *,
-    engine: sa.Engine | None = None,
-    async_engine: AsyncEngine | None = None,
-    admin_url: str | sa.URL | None = None,
-    maintenance_url: str | sa.URL | None = None,
-    home: str | Path | None = None,
-    require_known_tenants: bool = False,
-    pool_size: int = 5,
-    max_overflow: int = 10,
-    pool_timeout: float = 30.0,
-    connect_timeout: int = 10,
-) -> Database:
-    """Open a database: by URL, through a caller's own SQLAlchemy engine(s), or, with neither, the embedded Postgres.
-
-    Settings come from the arguments, then from `PGRECALL_URL`, `PGRECALL_ADMIN_URL` (what needs the owner) and
-    `PGRECALL_MAINTENANCE_URL` (work across tenants). With a URL nothing is connected before the first call, and the
-    schema must be there (`pgrecall db upgrade`); the embedded server is started and migrated here, its data kept
-    under `home` (or `PGRECALL_HOME`, or the user's data folder). Engines that a caller passes are never disposed of.
-
-    `pool_size` connections are kept and `max_overflow` more may open, for each event loop and for the sync side;
-    `pool_timeout` and `connect_timeout` are in seconds.
-
-    Raises: ConfigurationError, EmbeddedServerError, MigrationRequired.
-    """
-    sizes: dict[str, Any] = {
-        "pool_size": pool_size,
-        "max_overflow": max_overflow,
-        "pool_timeout": pool_timeout,
-        "connect_timeout": connect_timeout,
-    }
-    given = engine is not None or async_engine is not None
-    if given and url is not None:
-        raise ConfigurationError("both a URL and an engine were given; pass one of them")
-    if url is None and not given:
-        url = os.environ.get("PGRECALL_URL") or None
-    admin_url = admin_url or os.environ.get("PGRECALL_ADMIN_URL")
-    maintenance_url = maintenance_url or os.environ.get("PGRECALL_MAINTENANCE_URL")
-    admin = parse_url(admin_url) if admin_url else None
-    server = None
-    if not given and url is None:
-        server = embedded.start(home)
-        url = server.url
-        # The embedded server is its user's own: one login for everything, whatever the environment says of others.
-        admin, maintenance_url = parse_url(url), None
-    try:
-        engines = Engines(None if url is None else parse_url(url), engine=engine, async_engine=async_engine, **sizes)
-        maintenance = Engines(parse_url(maintenance_url), **sizes) if maintenance_url else None
-        database = Database(
-            engines, maintenance, admin_url=admin, require_known_tenants=require_known_tenants, server=server
-        )
-        if server is not None:
-            _migrate(database)
-    except BaseException:
-        if server is not None:
-            server.release()
-        raise
-    return database
-
-
-def _migrate(database: Database) -> None:
-    try:
-        database._run(database._probed)
-    except MigrationRequired:
-        from pgrecall import migrate, tuning  # Alembic takes 0.2 s to import, and is needed on the first run only
-
-        assert database.admin_url is not None
-        migrate.upgrade(database.admin_url)
-        tuning.tune(database.admin_url)
-        database._run(database._probed)

@@ -1,0 +1,88 @@
+"""`connect`: opens a database by URL, through a caller's engines, or the embedded one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from pgrecall import embedded
+from pgrecall.engines import Engines, parse_url
+from pgrecall.errors import ConfigurationError, MigrationRequired
+from pgrecall.stores.database import Database
+
+
+def connect(
+    url: str | sa.URL | None = None,
+    *,
+    engine: sa.Engine | None = None,
+    async_engine: AsyncEngine | None = None,
+    admin_url: str | sa.URL | None = None,
+    maintenance_url: str | sa.URL | None = None,
+    home: str | Path | None = None,
+    require_known_tenants: bool = False,
+    pool_size: int = 5,
+    max_overflow: int = 10,
+    pool_timeout: float = 30.0,
+    connect_timeout: int = 10,
+) -> Database:
+    """Open a database: by URL, through a caller's own SQLAlchemy engine(s), or, with neither, the embedded Postgres.
+
+    Settings come from the arguments, then from `PGRECALL_URL`, `PGRECALL_ADMIN_URL` (what needs the owner) and
+    `PGRECALL_MAINTENANCE_URL` (work across tenants). With a URL nothing is connected before the first call, and the
+    schema must be there (`pgrecall db upgrade`); the embedded server is started and migrated here, its data kept
+    under `home` (or `PGRECALL_HOME`, or the user's data folder). Engines that a caller passes are never disposed of.
+
+    `pool_size` connections are kept and `max_overflow` more may open, for each event loop and for the sync side;
+    `pool_timeout` and `connect_timeout` are in seconds.
+
+    Raises: ConfigurationError, EmbeddedServerError, MigrationRequired.
+    """
+    sizes: dict[str, Any] = {
+        "pool_size": pool_size,
+        "max_overflow": max_overflow,
+        "pool_timeout": pool_timeout,
+        "connect_timeout": connect_timeout,
+    }
+    given = engine is not None or async_engine is not None
+    if given and url is not None:
+        raise ConfigurationError("both a URL and an engine were given; pass one of them")
+    if url is None and not given:
+        url = os.environ.get("PGRECALL_URL") or None
+    admin_url = admin_url or os.environ.get("PGRECALL_ADMIN_URL")
+    maintenance_url = maintenance_url or os.environ.get("PGRECALL_MAINTENANCE_URL")
+    admin = parse_url(admin_url) if admin_url else None
+    server = None
+    if not given and url is None:
+        server = embedded.start(home)
+        url = server.url
+        # The embedded server is its user's own: one login for everything, whatever the environment says of others.
+        admin, maintenance_url = parse_url(url), None
+    try:
+        engines = Engines(None if url is None else parse_url(url), engine=engine, async_engine=async_engine, **sizes)
+        maintenance = Engines(parse_url(maintenance_url), **sizes) if maintenance_url else None
+        database = Database(
+            engines, maintenance, admin_url=admin, require_known_tenants=require_known_tenants, server=server
+        )
+        if server is not None:
+            _migrate(database)
+    except BaseException:
+        if server is not None:
+            server.release()
+        raise
+    return database
+
+
+def _migrate(database: Database) -> None:
+    try:
+        database._run(database._probed)
+    except MigrationRequired:
+        from pgrecall import migrate, tuning  # Alembic takes 0.2 s to import, and is needed on the first run only
+
+        assert database.admin_url is not None
+        migrate.upgrade(database.admin_url)
+        tuning.tune(database.admin_url)
+        database._run(database._probed)

@@ -1,0 +1,85 @@
+"""A handle on one tenant, from which its stores are made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgrecall.errors import ConfigurationError
+from pgrecall.operations import registry
+from pgrecall.operations.embedding import Embed
+from pgrecall.stores.twins import R, Work, twins
+from pgrecall.stores.vectors import PostgresVectorStore
+from pgrecall.tenancy import Gate
+from pgrecall.types import MAX_NAME_BYTES, CollectionInfo, DeleteReport, EmbedSpace, check_text
+
+if TYPE_CHECKING:
+    from pgrecall.stores.database import Database
+
+
+class Tenant:
+    """One tenant of a database. What is made from it is bound to it: no argument of a call can choose another."""
+
+    def __init__(self, database: Database, tenant_id: str) -> None:
+        self._database = database
+        self._tenant_id = tenant_id
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant's name."""
+        return self._tenant_id
+
+    def __repr__(self) -> str:
+        return f"<pgrecall.Tenant {self.tenant_id!r}>"
+
+    def _run(self, work: Work[R]) -> R:
+        return self._database._run(work)
+
+    async def _arun(self, work: Work[R]) -> R:
+        return await self._database._arun(work)
+
+    def vectors(
+        self,
+        collection: str = "default",
+        space: EmbedSpace | None = None,
+        *,
+        embed: Embed | None = None,
+        text_config: str | None = None,
+    ) -> PostgresVectorStore:
+        """The vector store of one collection; made in the database by its first write.
+
+        `space` says what its vectors are made by; left out, it is the collection's own. `embed`, a function from a
+        list of texts to their vectors (sync or async), embeds chunks that come without one, and its fingerprint is
+        compared with the collection's on first use. `text_config`, a Postgres text search configuration such as
+        "english", makes a new collection keep full text too (it halves the speed of ingest).
+        """
+        check_text(collection, "collection", MAX_NAME_BYTES)
+        if space is not None and not isinstance(space, EmbedSpace):
+            raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace")
+        if text_config is not None:
+            check_text(text_config, "text_config", MAX_NAME_BYTES)
+        return PostgresVectorStore(
+            self._database, self.tenant_id, collection, space, embed=embed, text_config=text_config
+        )
+
+    def _collections(self) -> Work[list[CollectionInfo]]:
+        """The tenant's collections with their spaces and counts."""
+        return lambda gate: registry.collections(gate, self._database._scope(gate, self.tenant_id))
+
+    collections, acollections = twins(_collections)
+
+    def _collection(self, name: str) -> Work[CollectionInfo | None]:
+        """One collection, or None."""
+        check_text(name, "collection", MAX_NAME_BYTES)
+
+        def work(gate: Gate) -> CollectionInfo | None:
+            return next(iter(registry.collections(gate, self._database._scope(gate, self.tenant_id), name)), None)
+
+        return work
+
+    collection, acollection = twins(_collection)
+
+    def _drop_collection(self, name: str) -> Work[DeleteReport]:
+        """Delete a collection with everything in it. Raises NotFound."""
+        return self.vectors(name)._drop()
+
+    drop_collection, adrop_collection = twins(_drop_collection)
