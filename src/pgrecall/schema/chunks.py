@@ -1,7 +1,4 @@
-"""Tables, policies and grants as data: what the revisions must produce, and what the drift check compares.
-
-Alembic alone creates them (`migrations/`); nothing here issues DDL.
-"""
+"""Tenants, spaces, collections, documents, chunks and their vectors."""
 
 from __future__ import annotations
 
@@ -9,40 +6,20 @@ import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TSVECTOR
 
-SCHEMA = "pgrecall"
-APP_ROLE = "pgrecall_app"
-MAINTENANCE_ROLE = "pgrecall_maintenance"
-TENANT_SETTING = "pgrecall.tenant_id"
+from pgrecall.schema.base import ID, bytes_cap, created_at, metadata
+
 #: `chunk_vectors.graph` of a row that waits to enter a graph.
 WAITING = 32767
 #: A graph is an index that maintenance makes, one for each space and generation: no revision knows it.
 GRAPH_NAME = "chunk_vectors_graph_{space}_{generation}"
 
-#: The revision that this code reads and writes; the head of `migrations/versions`.
-REVISION = "0002"
-
-metadata = sa.MetaData(schema=SCHEMA)
-
-#: Sorted by code point, so that pages and locks follow the primary key: else each page sorts its whole collection.
-_ID = sa.Text(collation="C")
-
-
-def _created_at() -> sa.Column[object]:
-    return sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()"))
-
-
-def _bytes_cap(column: str, cap: int, name: str) -> sa.CheckConstraint:
-    # Conditions stand here as Postgres prints them, so that the drift check can compare them.
-    return sa.CheckConstraint(f"octet_length({column}) >= 1 AND octet_length({column}) <= {cap}", name=name)
-
-
 tenants = sa.Table(
     "tenants",
     metadata,
     sa.Column("tenant_id", sa.Text, primary_key=True),
-    _created_at(),
+    created_at(),
     sa.Column("erased_at", sa.TIMESTAMP(timezone=True)),
-    _bytes_cap("tenant_id", 200, "tenants_id_length"),
+    bytes_cap("tenant_id", 200, "tenants_id_length"),
 )
 
 embed_spaces = sa.Table(
@@ -54,12 +31,12 @@ embed_spaces = sa.Table(
     sa.Column("dim", sa.Integer, nullable=False),
     sa.Column("distance", sa.Text, nullable=False),
     sa.Column("graph_generation", sa.SmallInteger, nullable=False, server_default="0"),
-    _created_at(),
+    created_at(),
     sa.Column("graph_rows", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("provider", "model", "dim", "distance", name="embed_spaces_identity"),
     sa.UniqueConstraint("id", "dim", name="embed_spaces_id_dim"),
-    _bytes_cap("provider", 200, "embed_spaces_provider_length"),
-    _bytes_cap("model", 200, "embed_spaces_model_length"),
+    bytes_cap("provider", 200, "embed_spaces_provider_length"),
+    bytes_cap("model", 200, "embed_spaces_model_length"),
     sa.CheckConstraint("distance = ANY (ARRAY['cosine'::text, 'l2'::text, 'ip'::text])", name="embed_spaces_distance"),
     sa.CheckConstraint("dim >= 1 AND dim <= 16000", name="embed_spaces_dim"),
 )
@@ -73,10 +50,10 @@ collections = sa.Table(
     sa.Column("fingerprint", ARRAY(REAL)),
     sa.Column("text_config", sa.Text),
     sa.Column("settings", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
-    _created_at(),
+    created_at(),
     sa.ForeignKeyConstraint(["tenant_id"], ["pgrecall.tenants.tenant_id"], name="collections_tenant_fkey"),
     sa.ForeignKeyConstraint(["space_id"], ["pgrecall.embed_spaces.id"], name="collections_space_fkey"),
-    _bytes_cap("name", 200, "collections_name_length"),
+    bytes_cap("name", 200, "collections_name_length"),
 )
 
 documents = sa.Table(
@@ -84,19 +61,19 @@ documents = sa.Table(
     metadata,
     sa.Column("tenant_id", sa.Text, primary_key=True),
     sa.Column("collection", sa.Text, primary_key=True),
-    sa.Column("id", _ID, primary_key=True),
+    sa.Column("id", ID, primary_key=True),
     sa.Column("source", sa.Text),
     sa.Column("uri", sa.Text),
     sa.Column("content_hash", sa.Text),
     sa.Column("metadata", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
-    _created_at(),
+    created_at(),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
     sa.ForeignKeyConstraint(
         ["tenant_id", "collection"],
         ["pgrecall.collections.tenant_id", "pgrecall.collections.name"],
         name="documents_collection_fkey",
     ),
-    _bytes_cap("id", 1000, "documents_id_length"),
+    bytes_cap("id", 1000, "documents_id_length"),
 )
 
 chunks = sa.Table(
@@ -104,22 +81,22 @@ chunks = sa.Table(
     metadata,
     sa.Column("tenant_id", sa.Text, primary_key=True),
     sa.Column("collection", sa.Text, primary_key=True),
-    sa.Column("id", _ID, primary_key=True),
-    sa.Column("doc_id", _ID),
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("doc_id", ID),
     sa.Column("chunk_index", sa.Integer),
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("content_hash", sa.LargeBinary, nullable=False),
     sa.Column("metadata", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
     sa.Column("payload", JSONB),
     sa.Column("text_search", TSVECTOR),
-    _created_at(),
+    created_at(),
     sa.ForeignKeyConstraint(
         ["tenant_id", "collection", "doc_id"],
         ["pgrecall.documents.tenant_id", "pgrecall.documents.collection", "pgrecall.documents.id"],
         name="chunks_document_fkey",
         ondelete="CASCADE",
     ),
-    _bytes_cap("id", 1000, "chunks_id_length"),
+    bytes_cap("id", 1000, "chunks_id_length"),
     # Partial, so that a foreign key's check, which names no doc_id, can't take it: without statistics it costs as
     # little as the primary key, and the cached plan then walks all of the tenant's rows (671 rows/s, not 5,741).
     sa.Index(
@@ -148,13 +125,13 @@ chunk_vectors = sa.Table(
     metadata,
     sa.Column("tenant_id", sa.Text, primary_key=True),
     sa.Column("collection", sa.Text, primary_key=True),
-    sa.Column("chunk_id", _ID, primary_key=True),
+    sa.Column("chunk_id", ID, primary_key=True),
     sa.Column("space_id", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("embed_dim", sa.Integer, sa.Computed("vector_dims(embedding)", persisted=True), nullable=False),
     sa.Column("embed_norm", sa.REAL, nullable=False),
     sa.Column("embedding", HALFVEC(), nullable=False),
     sa.Column("graph", sa.SmallInteger, nullable=False, server_default=str(WAITING)),
-    _created_at(),
+    created_at(),
     sa.ForeignKeyConstraint(
         ["tenant_id", "collection", "chunk_id"],
         ["pgrecall.chunks.tenant_id", "pgrecall.chunks.collection", "pgrecall.chunks.id"],
@@ -177,38 +154,3 @@ chunk_vectors = sa.Table(
         postgresql_where=sa.text("graph >= 0"),
     ),
 )
-
-#: Leaf first: the order in which rows are deleted, so that counts are exact and cascades find nothing.
-TENANT_TABLES: tuple[sa.Table, ...] = (chunk_vectors, chunks, documents, collections, tenants)
-
-#: Policy -> its role, and its condition for reading and writing alike, as Postgres prints it.
-POLICIES = {
-    "tenant_isolation": (
-        APP_ROLE,
-        f"tenant_id = NULLIF(current_setting('{TENANT_SETTING}'::text, true), ''::text)",
-    ),
-    "maintenance": (MAINTENANCE_ROLE, "true"),
-}
-
-#: Kept in line where it fits, uncompressed: an exact scan of 4,000 rows of 1,536 dims takes 3.2 ms, and 18
-#: out of line.
-STORAGE = {("chunk_vectors", "embedding"): "MAIN"}
-
-#: View -> its query, as Postgres prints it. Each acts with the rights of who reads it (security_invoker).
-VIEWS = {
-    "chunk_embeddings": "SELECT v.tenant_id, v.collection, v.chunk_id, s.provider AS embed_provider, "
-    "s.model AS embed_model, v.embed_dim, s.distance AS embed_distance, v.embed_norm, v.embedding, "
-    "v.created_at FROM pgrecall.chunk_vectors v JOIN pgrecall.embed_spaces s ON s.id = v.space_id;"
-}
-
-_READ = frozenset({"SELECT"})
-_READ_WRITE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
-
-#: Relation, or the schema itself -> role -> privileges; nobody else but the owner has any.
-GRANTS: dict[str, dict[str, frozenset[str]]] = {
-    SCHEMA: {APP_ROLE: frozenset({"USAGE"}), MAINTENANCE_ROLE: frozenset({"USAGE"})},
-    **{table.name: {APP_ROLE: _READ_WRITE, MAINTENANCE_ROLE: _READ_WRITE} for table in TENANT_TABLES},
-    "embed_spaces": {APP_ROLE: frozenset({"SELECT", "INSERT"}), MAINTENANCE_ROLE: _READ_WRITE},
-    "alembic_version": {APP_ROLE: _READ, MAINTENANCE_ROLE: _READ},
-    "chunk_embeddings": {APP_ROLE: _READ, MAINTENANCE_ROLE: _READ},
-}
