@@ -14,7 +14,7 @@ import pytest
 
 from pgrecall import F
 from pgrecall.schema import TENANT_TABLES
-from pgrecall.statements import deletes, graphs, reads, registry, writes
+from pgrecall.statements import deletes, graphs, reads, registry, search, writes
 from pgrecall.statements.reads import Where
 
 TABLES = "|".join(sorted((table.name for table in TENANT_TABLES), key=len, reverse=True))
@@ -45,8 +45,8 @@ def texts():
         for tree, ids, documents, but in product(filters, *[(False, True)] * 3)
     ]
     for number, where in enumerate(wheres):
-        yield from ((f"nearest {d} {number}", reads.nearest(d, where)) for d in ("cosine", "l2", "ip"))
-        yield f"graph {number}", reads.nearest_by_graph("cosine", where, 3, 8, 2)
+        yield from ((f"nearest {d} {number}", search.nearest(d, where)) for d in ("cosine", "l2", "ip"))
+        yield f"graph {number}", search.nearest_by_graph("cosine", where, 3, 8, 2)
         for one, two in product((False, True), repeat=2):
             yield f"listing {one} {two} {number}", reads.listing(where, with_vectors=one, page=two)
         yield f"count {number}", reads.count(where)

@@ -13,7 +13,7 @@ from pgrecall.operations import mmr
 from pgrecall.operations.chunks import whole_number
 from pgrecall.operations.graphs import CANDIDATES, EF_SEARCH, Route
 from pgrecall.operations.registry import Place, StaleSpace, find_collection, refuse_space, space_params
-from pgrecall.statements import reads
+from pgrecall.statements import search as statements
 from pgrecall.statements.reads import Where
 from pgrecall.tenancy import Gate, Rows
 from pgrecall.types import Distance, EmbedSpace, Hit, Vector
@@ -61,7 +61,7 @@ def exact(gate: Gate, query: Query) -> Rows:
     """A scan of the collection, or of what matches: recall 1.0, about 1 µs a row at 384 dims."""
     with gate.transaction(query.place.scope, "search exact") as tx:
         return tx.last(
-            reads.nearest(query.space.distance, query.where, with_vectors=query.with_vectors), _params(query)
+            statements.nearest(query.space.distance, query.where, with_vectors=query.with_vectors), _params(query)
         )
 
 
@@ -77,7 +77,7 @@ def graph(gate: Gate, query: Query) -> Rows:
     }
     space = query.space
     built = (query.space_id, space.dim, query.route.generation)
-    statement = reads.nearest_by_graph(space.distance, query.where, *built, with_vectors=query.with_vectors)
+    statement = statements.nearest_by_graph(space.distance, query.where, *built, with_vectors=query.with_vectors)
     scope = query.place.scope.setting(settings)
     with gate.transaction(scope, "search graph") as tx:
         rows = tx.last(statement, _params(query) | {"fetch": fetch, "most": most})

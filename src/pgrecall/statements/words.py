@@ -1,0 +1,81 @@
+"""A user's words as a full-text query: words and "phrases" are alternatives, -word and -"a phrase" exclude.
+
+Nothing that is typed is an error: all else is punctuation, which the text search configuration leaves out.
+Postgres' own `websearch_to_tsquery` asks for every word at once, so that one unknown word finds nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypedDict
+
+import sqlalchemy as sa
+
+from pgrecall.errors import InvalidInput
+from pgrecall.statements.compose import compiled
+
+#: Characters of a text that are looked at, some 700 words: the time of a search grows with its words.
+MOST_CHARACTERS = 4_000
+
+_TOKEN = re.compile(
+    r"""(?P<minus>(?<!\S)-)?"(?P<phrase>[^"]*)"   # "a phrase", -"a phrase"
+    |(?<!\S)-(?P<without>[^\s"-][^\s"]*)          # -word; a minus within a word, or before another, is punctuation
+    |(?P<word>[^\s"]+)
+    |"                                            # one that nothing closes""",
+    re.VERBOSE,
+)
+_QUOTES = str.maketrans(dict.fromkeys("“”„‟″＂", '"'))
+
+
+class Words(TypedDict):
+    """The parameters that `PARTS` and `TSQUERY` bind beside `text_config`."""
+
+    words: str
+    phrases: list[str]
+    without: list[str]
+
+
+def words(text: str) -> Words:
+    """Take a user's text apart; of a long one the first `MOST_CHARACTERS` count. Raises InvalidInput: not a string."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"the text to search for is {type(text).__name__}; expected a string")
+    # What Postgres can't store, NUL and lone surrogates, is nothing that anyone could be looking for.
+    storable = text[:MOST_CHARACTERS].replace("\0", " ").encode(errors="ignore").decode()
+    found = Words(words="", phrases=[], without=[])
+    alone = []
+    for token in _TOKEN.finditer(storable.translate(_QUOTES)):
+        if token["phrase"]:
+            found["without" if token["minus"] else "phrases"].append(token["phrase"])
+        elif token["without"]:
+            found["without"].append(token["without"])
+        elif token["word"]:
+            alone.append(token["word"])
+    found["words"] = " ".join(alone)
+    return found
+
+
+#: Each alternative as a query of its own, one a row: the lexemes of the words, then the phrases.
+PARTS = sa.text(r"""
+SELECT CAST(concat('''', replace(replace(lexeme, '\', '\\'), '''', ''''''), '''') AS tsquery) AS part
+FROM unnest(tsvector_to_array(to_tsvector(CAST(CAST(:text_config AS text) AS regconfig), CAST(:words AS text))))
+  AS alone (lexeme)
+UNION ALL
+SELECT part FROM unnest(CAST(:phrases AS text[])) AS typed (phrase)
+CROSS JOIN LATERAL phraseto_tsquery(CAST(CAST(:text_config AS text) AS regconfig), phrase) AS part
+WHERE numnode(part) > 0
+""")
+
+#: One query of the rows of `parts`: any of them, and none of what is excluded. NULL, which matches nothing, where
+#: there are none: the text had only stop words, or only exclusions.
+WHOLE = sa.text("""
+SELECT CASE WHEN unwanted.query IS NULL THEN wanted.query ELSE wanted.query && !! unwanted.query END AS query
+FROM (SELECT CAST(string_agg(concat('(', part, ')'), ' | ') AS tsquery) AS query FROM parts) AS wanted,
+(SELECT CAST(string_agg(concat('(', part, ')'), ' | ') AS tsquery) AS query
+  FROM unnest(CAST(:without AS text[])) AS typed (words)
+  CROSS JOIN LATERAL phraseto_tsquery(CAST(CAST(:text_config AS text) AS regconfig), words) AS part
+  WHERE numnode(part) > 0) AS unwanted
+""")
+
+#: Both as one subquery for statements in plain SQL: `text_search @@ (` + TSQUERY + `)`. It binds what `words` gives,
+#: and `text_config`. In its own parentheses it is evaluated once, not once a row, and an index may serve.
+TSQUERY = "WITH parts AS MATERIALIZED (" + compiled(PARTS) + ")" + compiled(WHOLE)
