@@ -1,0 +1,78 @@
+"""Looks a database over: what is wrong with it, what was expected, what to do about it. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pgrecall.doctor.findings import Check, Finding, Status
+from pgrecall.doctor.graphs import check_graphs
+from pgrecall.doctor.logins import check_login, check_maintenance_login, check_roles, read_login
+from pgrecall.doctor.server import OLDEST_SERVER, Server, check_collation, check_pgvector
+from pgrecall.doctor.tables import check_drift, check_indexes, check_revision, check_row_security, check_statistics
+from pgrecall.statements import doctor as sql
+
+if TYPE_CHECKING:
+    from pgrecall.stores.database import Database
+
+__all__ = ["Finding", "Status", "check_pgvector", "diagnose", "metrics"]
+
+
+def diagnose(database: Database) -> list[Finding]:
+    """Check what can be checked from here, the most basic first; what rests on something missing is left out.
+
+    What weakens isolation fails in production and warns in development: on the embedded server, or where the
+    database is marked by `pgrecall db mark development`. Raises: Unavailable.
+    """
+    return list(_diagnose(database))
+
+
+def _diagnose(database: Database) -> Iterator[Finding]:
+    gate = database._engines.sync_gate()
+    with gate.bare() as tx:
+        server = Server(*tx.rows(sql.SERVER, {})[0])
+        [(marked,)] = tx.rows(sql.DEVELOPMENT, {})
+        [(migrated,)] = tx.rows(sql.MIGRATED, {})
+    check = Check("server", f"Postgres {OLDEST_SERVER} or later")
+    if server.number < OLDEST_SERVER * 10_000:
+        yield check.fail(f"Postgres {server.version}", "upgrade the server")
+        return
+    yield check.ok(f"Postgres {server.version}, database {server.database!r}")
+    yield from check_collation(server)
+    yield from check_pgvector(server.pgvector, server.pgvector_available, bits_64=server.bits_64)
+    login = read_login(gate)
+    yield check_revision(gate, server, login, migrated=migrated)
+    if not migrated:
+        return
+    yield check_roles(gate)
+    yield check_row_security(gate)
+    yield check_drift(gate)
+    yield check_indexes(gate)
+    weak: Status = "warn" if marked or database._embedded is not None else "fail"
+    yield from check_login(login, weak)
+    if database._maintenance._url != database._engines._url:
+        yield check_maintenance_login(database._maintenance, weak)
+    yield check_statistics(gate)
+    yield from check_graphs(database)
+
+
+def metrics(database: Database) -> dict[str, Any]:
+    """Numbers to watch: connections of the whole server, ages in seconds, sizes in bytes, estimates of rows.
+
+    `dead_share` is of a table's rows, 0 to 1. An age is None where there is nothing to measure, or where the
+    login sees only its own sessions (GRANT pg_monitor shows all). Raises: Unavailable.
+    """
+    with database._engines.sync_gate().bare() as tx:
+        used, most, size, longest, prepared = tx.rows(sql.METRICS, {})[0]
+        tables = tx.rows(sql.TABLES, {})
+    return {
+        "connections_used": used,
+        "connections_max": most,
+        "longest_transaction_seconds": longest,
+        "oldest_prepared_transaction_seconds": prepared,
+        "database_bytes": size,
+        "tables": {
+            name: {"rows": max(rows, live), "bytes": total, "dead_share": dead / ((live + dead) or 1)}
+            for name, rows, live, dead, total, _ in tables
+        },
+    }

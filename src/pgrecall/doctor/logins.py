@@ -1,0 +1,109 @@
+"""Roles and logins: whether they may do what they are for, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pgrecall.doctor.findings import Check, Finding, Status, quoted
+from pgrecall.engines import Engines
+from pgrecall.errors import PgRecallError
+from pgrecall.schema import APP_ROLE, MAINTENANCE_ROLE
+from pgrecall.statements import doctor as sql
+from pgrecall.tenancy import Gate
+
+ROLES = {"app": APP_ROLE, "maintenance": MAINTENANCE_ROLE}
+_ATTRIBUTES = ("LOGIN", "SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION")
+
+
+class Login(NamedTuple):
+    """What a login may do, and become."""
+
+    name: str
+    superuser: bool
+    bypasses: bool
+    replicates: bool
+    may_app: bool
+    may_maintenance: bool
+    reaches_maintenance: bool
+    owners: list[str]
+    server_roles: list[str]
+
+
+def read_login(gate: Gate) -> Login:
+    """The gate's own login."""
+    with gate.bare() as tx:
+        return Login(*tx.rows(sql.LOGIN, ROLES)[0])
+
+
+def check_roles(gate: Gate) -> Finding:
+    """The two roles: there, and without rights of their own."""
+    check = Check("roles", "two roles without login, privileges and memberships of their own")
+    with gate.bare() as tx:
+        rows = tx.rows(sql.ROLES, {"roles": list(ROLES.values())})
+    found = {name: (attributes, above, closed) for name, *attributes, above, closed in rows}
+    problems, fixes = [], []
+    for role in ROLES.values():
+        if role not in found:
+            problems.append(f"{role} is missing")
+            fixes.append(f"CREATE ROLE {role} NOLOGIN NOBYPASSRLS; (`pgrecall db check` tells its grants)")
+            continue
+        attributes, above, closed = found[role]
+        if too_much := [name for name, has in zip(_ATTRIBUTES, attributes, strict=True) if has]:
+            problems.append(f"{role} has {', '.join(too_much)}")
+            fixes.append(f"ALTER ROLE {role} {' '.join('NO' + name for name in too_much)};")
+        if above:
+            problems.append(f"{role} is a member of {', '.join(above)}")
+            fixes.append(f"REVOKE {', '.join(map(quoted, above))} FROM {role};")
+        if closed:
+            problems.append(f"{role} may not use schema {closed}, where pgvector is")
+            fixes.append(f"GRANT USAGE ON SCHEMA {quoted(closed)} TO {role};")
+    if problems:
+        return check.fail("; ".join(problems), " ".join(fixes))
+    return check.ok(f"{APP_ROLE} and {MAINTENANCE_ROLE} are as they should be")
+
+
+def check_login(login: Login, weak: Status) -> Iterator[Finding]:
+    """The application's login; `weak` is how bad too many rights are."""
+    check = Check("login", f"a login that may act as {APP_ROLE}, and as nobody with more rights")
+    if not login.may_app:
+        yield check.fail(f"{login.name!r} may not SET ROLE {APP_ROLE}", _grant(APP_ROLE, login.name))
+    powers = _powers(login)
+    if login.reaches_maintenance and not login.superuser:
+        powers.append(f"may act as {MAINTENANCE_ROLE}")
+    if powers:
+        usual = ", as is usual in development"
+        so = usual if weak == "warn" else ": an SQL injection would reach every tenant"
+        fix = f"in production, a login for PGRECALL_URL alone: CREATE ROLE app LOGIN; {_grant(APP_ROLE, 'app')}"
+        yield check.bad(weak, f"{login.name!r} {' and '.join(powers)}{so}", fix)
+    elif login.may_app:
+        yield check.ok(f"{login.name!r} may act as {APP_ROLE} only")
+
+
+def _grant(role: str, login: str) -> str:
+    return f"GRANT {role} TO {quoted(login)} WITH INHERIT FALSE, SET TRUE;"
+
+
+def _powers(login: Login) -> list[str]:
+    if login.superuser:
+        return ["is a superuser"]
+    powers = ["bypasses row-level security"] if login.bypasses else []
+    if login.replicates:
+        powers.append("may copy the whole server (REPLICATION)")
+    if login.owners:
+        powers.append(f"may act as the tables' owner ({', '.join(login.owners)})")
+    return powers + [f"may act as {role}" for role in login.server_roles]
+
+
+def check_maintenance_login(engines: Engines, weak: Status) -> Finding:
+    """Maintenance's login, where it has one."""
+    check = Check("maintenance login", f"a login that may act as {MAINTENANCE_ROLE}, and owns nothing")
+    try:
+        login = read_login(engines.sync_gate())
+    except PgRecallError as exc:
+        return check.fail(str(exc), "correct PGRECALL_MAINTENANCE_URL")
+    if not login.may_maintenance:
+        return check.fail(f"{login.name!r} may not SET ROLE {MAINTENANCE_ROLE}", _grant(MAINTENANCE_ROLE, login.name))
+    if powers := _powers(login):
+        return check.bad(weak, f"{login.name!r} {' and '.join(powers)}", "give maintenance a login of its own")
+    return check.ok(f"{login.name!r} may act as {MAINTENANCE_ROLE}")

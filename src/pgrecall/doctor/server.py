@@ -1,0 +1,64 @@
+"""The server: its version, its collation, and pgvector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pgrecall.advisories import OLDEST_PGVECTOR, Version, dotted, faults, version
+from pgrecall.doctor.findings import Check, Finding, quoted
+
+OLDEST_SERVER = 16
+
+
+class Server(NamedTuple):
+    """What is asked of the server once."""
+
+    version: str
+    number: int
+    bits_64: bool
+    pgvector: str | None
+    pgvector_available: str | None
+    vector_schema: str | None
+    database: str
+    collation: str | None
+    collation_now: str | None
+
+
+def check_collation(server: Server) -> Iterator[Finding]:
+    """Whether indexes are sorted as the system sorts today; silent where they are."""
+    if server.collation != server.collation_now:
+        check = Check("collation", "indexes built by the system's own version: else they may miss rows")
+        name = quoted(server.database)
+        yield check.bad(
+            "warn",
+            f"the system sorts text by version {server.collation_now}, indexes by {server.collation}",
+            f"REINDEX DATABASE {name}; ALTER DATABASE {name} REFRESH COLLATION VERSION;",
+        )
+
+
+def check_pgvector(installed: str | None, available: str | None, *, bits_64: bool = True) -> list[Finding]:
+    """What there is to say of pgvector's version; `available` is the one that the server's files install."""
+    check = Check("pgvector", f"pgvector {dotted(OLDEST_PGVECTOR)} or later, without known faults")
+    create = "CREATE EXTENSION vector;"
+    if installed is None:
+        fix = create if available else f"install pgvector on the server, then {create}"
+        return [check.fail("extension vector is not installed in this database", fix)]
+    if version(installed) < OLDEST_PGVECTOR:
+        return [check.fail(f"pgvector {installed}, without halfvec", _update(OLDEST_PGVECTOR, available))]
+    found = [
+        Check("pgvector", f"pgvector {dotted(fault.fixed)} or later").bad(
+            fault.status,
+            f"pgvector {installed} has {fault.name}: {fault.what}",
+            _update(fault.fixed, available),
+        )
+        for fault in faults(installed, bits_64=bits_64)
+    ]
+    return found or [check.ok(f"pgvector {installed}")]
+
+
+def _update(to: Version, available: str | None) -> str:
+    update = "ALTER EXTENSION vector UPDATE;"
+    if available is not None and version(available) >= to:
+        return update
+    return f"install pgvector {dotted(to)} or later on the server, restart it, then {update}"
