@@ -29,8 +29,9 @@ if TYPE_CHECKING:
         UnknownTenant,
     )
     from pgrecall.filters import And, Compare, F, Filter, Not, Or
+    from pgrecall.operations.embedding import Embedder
     from pgrecall.protocols import MemoryStore, RunStore, VectorStore
-    from pgrecall.stores.connect import connect
+    from pgrecall.stores.connect import as_database, connect
     from pgrecall.stores.database import Database
     from pgrecall.stores.tenant import Tenant
     from pgrecall.stores.vectors import PostgresVectorStore
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         CollectionInfo,
         DeleteReport,
         Document,
+        EmbedModel,
         EmbedSpace,
         Hit,
         SpaceInfo,
@@ -59,9 +61,11 @@ __all__ = [
     "DatabaseError",
     "DeleteReport",
     "Document",
+    "EmbedModel",
     "EmbedSpace",
     "EmbedSpaceMismatch",
     "EmbeddedServerError",
+    "Embedder",
     "F",
     "Filter",
     "FilterError",
@@ -85,6 +89,7 @@ __all__ = [
     "UnknownTenant",
     "UpsertResult",
     "VectorStore",
+    "as_database",
     "connect",
 ]
 
@@ -94,6 +99,7 @@ if not TYPE_CHECKING:
         "types",
         "filters",
         "protocols",
+        "operations.embedding",
         "stores.vectors",
         "stores.tenant",
         "stores.database",

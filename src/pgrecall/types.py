@@ -48,6 +48,25 @@ class EmbedSpace:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbedModel:
+    """A model whose vectors' length is not known before its first vector: a space but for `dim`."""
+
+    provider: str
+    model: str
+    distance: Distance = "cosine"
+
+    def __post_init__(self) -> None:
+        self.space(1)
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model} ({self.distance})"
+
+    def space(self, dim: int) -> EmbedSpace:
+        """The space of its vectors of this length."""
+        return EmbedSpace(self.provider, self.model, dim, self.distance)
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A source and its provenance. `content_hash` is the caller's, for example of the file's bytes."""
 

@@ -305,3 +305,18 @@ def test_the_embedded_server_is_started_and_migrated_by_connect(reachable, monke
         assert [t.tenant_id for t in db.tenants()] == ["acme"]
     with pgrecall.connect(home=home) as db:
         assert db.tenant("acme").vectors("handbook").count() == 10
+
+
+def test_a_connection_may_be_a_database_a_url_or_engines(app_url, db):
+    """as_database gives a Database back as it is, and opens the rest; what it can't take it says."""
+    assert pgrecall.as_database(db) is db
+    engine, asynchronous = sa.create_engine(app_url), create_async_engine(app_url)
+    for given in (app_url, app_url.render_as_string(hide_password=False), engine, (asynchronous, engine)):
+        with pgrecall.as_database(given) as opened:
+            assert opened.tenant("nobody").collections() == []
+    engine.dispose()
+    with pgrecall.as_database(asynchronous) as opened, pytest.raises(pgrecall.ConfigurationError, match="engine="):
+        opened.tenant("nobody").collections()
+    for wrong in (7, (engine, engine), (engine, "url")):
+        with pytest.raises(pgrecall.ConfigurationError, match=r"expected a pgrecall\.Database, a URL"):
+            pgrecall.as_database(wrong)

@@ -11,6 +11,8 @@ import pytest
 from pgrecall import (
     Chunk,
     Document,
+    Embedder,
+    EmbedModel,
     EmbedSpace,
     EmbedSpaceMismatch,
     FingerprintMismatch,
@@ -191,3 +193,61 @@ def test_progress_follows_what_takes_the_time(db, tenant_id, space):
     seen.clear()
     store.upsert(bare(120), commit_every=50, progress=lambda *report: seen.append(report))
     assert seen == [(50, 120), (100, 120), (120, 120)]
+
+
+class Both:
+    """A model with a function for each mode, and how often each was called."""
+
+    def __init__(self, turn: int = 0) -> None:
+        self.model = Model(turn)
+        self.calls: list[str] = []
+
+    def embedder(self) -> Embedder:
+        return Embedder(self.sync, self.later)
+
+    def sync(self, texts: list[str]) -> list[np.ndarray]:
+        self.calls.append("sync")
+        return self.model(texts)
+
+    async def later(self, texts: list[str]) -> list[np.ndarray]:
+        self.calls.append("async")
+        return await self.model.later(texts)
+
+
+def test_an_embedder_is_called_in_the_callers_mode(db, tenant_id, space):
+    """The a… methods await the asynchronous function, the others call the synchronous one; so does the canary."""
+    both = Both()
+    embedder = both.embedder()
+    store = db.tenant(tenant_id).vectors("handbook", space, embed=embedder)
+    asyncio.run(store.aupsert(bare(3)))
+    assert both.calls == ["async", "async"]
+    store.upsert(bare(3, "other"))
+    assert both.calls == ["async", "async", "sync"]
+    db.tenant(tenant_id).vectors("handbook", space, embed=embedder).query([1.0] * 8)
+    assert len(both.calls) == 3  # a store that shares the embedder needs no canary of its own
+
+
+def test_a_model_tells_its_dimensions_at_the_first_use_and_not_before(db, tenant_id):
+    """Nothing is embedded when the store is made; the collection then has the vectors' length."""
+    both, model = Both(), EmbedModel("test", "both", "ip")
+    store = db.tenant(tenant_id).vectors("handbook", model, embed=both.embedder())
+    assert both.calls == []
+    assert asyncio.run(store.aquery([1.0] * 8)) == [] and both.calls == ["async"]
+    store.upsert(bare(2))
+    assert db.tenant(tenant_id).collection("handbook").space == EmbedSpace("test", "both", 8, "ip")
+    assert len(db.tenant(tenant_id).vectors("handbook", model, embed=Both().embedder()).query([1.0] * 8)) == 2
+
+
+def test_a_model_of_another_name_is_refused_before_it_is_called(db, tenant_id, space):
+    """By provider, model or distance; and by its fingerprint where only the vectors differ."""
+    db.tenant(tenant_id).vectors("handbook", space, embed=Model()).upsert(bare(1))
+    others = [EmbedModel("other", "eight"), EmbedModel("test", "nine"), EmbedModel("test", "eight", "l2")]
+    for other in others:
+        both = Both()
+        with pytest.raises(EmbedSpaceMismatch, match="holds vectors of test/eight"):
+            db.tenant(tenant_id).vectors("handbook", other, embed=both.embedder()).query([1.0] * 8)
+        assert both.calls == []
+    with pytest.raises(FingerprintMismatch):
+        db.tenant(tenant_id).vectors("handbook", EmbedModel("test", "eight"), embed=Both(1).embedder()).query([1.0] * 8)
+    with pytest.raises(InvalidInput, match="no embedding function to ask"):
+        db.tenant(tenant_id).vectors("handbook", EmbedModel("test", "eight"))

@@ -16,6 +16,8 @@ from pgrecall import (
     Database,
     DeleteReport,
     Document,
+    Embedder,
+    EmbedModel,
     EmbedSpace,
     F,
     Filter,
@@ -50,6 +52,8 @@ def handles() -> VectorStore:
         assert_type(tenant.collection("handbook"), CollectionInfo | None)
         store = tenant.vectors("handbook", SPACE, embed=lambda texts: [[0.0] for _ in texts])
         assert_type(store, PostgresVectorStore)
+        tenant.vectors("handbook", EmbedModel("openai", "small"), embed=Embedder(lambda texts: [[0.0] for _ in texts]))
+        assert_type(pgrecall.as_database(db), Database)
         store.space = SPACE  # type: ignore[attr-defined]
         store.tenant_id = "other"  # type: ignore[misc]
         return store

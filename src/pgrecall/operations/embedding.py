@@ -1,4 +1,4 @@
-"""Calling a user's embedding function, synchronous or asynchronous, in the caller's mode."""
+"""A user's embedding model: called in the caller's mode, and known again by its fingerprint."""
 
 from __future__ import annotations
 
@@ -6,15 +6,104 @@ import inspect
 from collections.abc import Callable, Sized
 from typing import Any, TypeAlias
 
-from pgrecall.errors import InvalidEmbedding, InvalidInput
-from pgrecall.tenancy import Gate
+import numpy as np
 
-#: From a list of texts to their vectors, or to an awaitable of them.
+from pgrecall import guards
+from pgrecall.errors import InvalidEmbedding, InvalidInput
+from pgrecall.operations import registry
+from pgrecall.operations.registry import Collection, Place
+from pgrecall.tenancy import Gate
+from pgrecall.types import EmbedModel, EmbedSpace, Vector
+
+
+class Embedder:
+    """An embedding model with a function for each mode, as frameworks' objects have them; callable as the first.
+
+    Stores that share one embed the fingerprint's text once between them.
+    """
+
+    def __init__(self, embed: Callable[[list[str]], Any], aembed: Callable[[list[str]], Any] | None = None) -> None:
+        self.embed = embed
+        self.aembed = aembed or embed
+        self._canary: Vector | None = None
+
+    def __call__(self, texts: list[str]) -> Any:
+        """The texts' vectors, by the synchronous function."""
+        return self.embed(texts)
+
+    def canary(self, gate: Gate) -> Vector:
+        """The vector of the fingerprint's text; embedded at the first call."""
+        if self._canary is None:
+            self._canary = np.asarray(call_embed(gate, self, [guards.CANARY])[0], dtype=np.float32)
+        return self._canary
+
+
+#: From a list of texts to their vectors, or to an awaitable of them; or an Embedder.
 Embed: TypeAlias = Callable[[list[str]], Any]
+
+
+class ModelInUse:
+    """What makes a store's vectors: the space, as far as it is known, and the embedding function.
+
+    A model whose dimensions are unknown, and one that could have changed under its name, embeds the fingerprint's
+    text before its first use.
+    """
+
+    def __init__(self, space: EmbedSpace | EmbedModel | None, embed: Embed | None) -> None:
+        self.given = space
+        self.embedder = embed if isinstance(embed, Embedder) or embed is None else Embedder(embed)
+        self.canary: Vector | None = None
+        self._space = space if isinstance(space, EmbedSpace) else None
+        self._verified = embed is None
+        if isinstance(space, EmbedModel) and embed is None:
+            raise InvalidInput(
+                f"the dimensions of {space} are not known, and there is no embedding function to ask; "
+                "pass embed=, or an EmbedSpace"
+            )
+
+    def known_space(self, gate: Gate, place: Place) -> EmbedSpace | None:
+        """The store's space; where none was given, the collection's own. The model's fingerprint is checked once.
+
+        Raises: EmbedSpaceMismatch, FingerprintMismatch, InvalidEmbedding.
+        """
+        if self._space is not None and self._verified:
+            return self._space
+        held = registry.find_collection(gate, place)
+        space = self._named(gate, place, held)
+        if space is not None and not self._verified:
+            self._verify(gate, place, space, held)
+        self._space = space
+        return space
+
+    def _named(self, gate: Gate, place: Place, held: Collection | None) -> EmbedSpace | None:
+        if self._space is not None:
+            return self._space
+        if not isinstance(self.given, EmbedModel):
+            return None if held is None else held.space
+        # Compared by name first: a model that is refused anyway need not be called.
+        if held is not None and self.given.space(held.space.dim) != held.space:
+            registry.refuse_space(place.collection, held.space, self.given)
+        assert self.embedder is not None
+        return self.given.space(len(self.embedder.canary(gate)))
+
+    def _verify(self, gate: Gate, place: Place, space: EmbedSpace, held: Collection | None) -> None:
+        assert self.embedder is not None
+        if held is not None and held.space != space:
+            registry.refuse_space(place.collection, held.space, space)
+        canary = self.embedder.canary(gate)
+        guards.to_stored([canary], space, ["the embedding function's canary"])
+        self.canary = canary
+        if held is not None and held.fingerprint is not None:
+            registry.check_fingerprint(place.collection, space, held.fingerprint, canary)
+        # A collection that has none yet gets it from a write: a reader with the wrong model must not stamp it. One that
+        # is yet to be made is looked at again by the next call.
+        self._verified = held is not None
 
 
 def call_embed(gate: Gate, embed: Embed, texts: list[str]) -> Any:
     """Call a sync or async embedding function in the caller's mode; one vector a text, or InvalidEmbedding."""
+    if isinstance(embed, Embedder):
+        embed = embed.aembed if gate.is_async else embed.embed
     if not callable(embed):
         raise InvalidInput(
             f"embed is {type(embed).__name__}; expected a function from a list of texts to their vectors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from pgrecall.schema import REVISION
 from pgrecall.statements import deletes
 from pgrecall.statements import registry as sql
 from pgrecall.tenancy import Gate, Scope, Transaction
-from pgrecall.types import CollectionInfo, DeleteReport, EmbedSpace, SpaceInfo, TenantInfo, Vector
+from pgrecall.types import CollectionInfo, DeleteReport, EmbedModel, EmbedSpace, SpaceInfo, TenantInfo, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ def _known_text_config(tx: Transaction, text_config: str) -> str:
     return str(found[0][0])
 
 
-def refuse_space(collection: str, holds: EmbedSpace, given: EmbedSpace) -> None:
+def refuse_space(collection: str, holds: EmbedSpace, given: EmbedSpace | EmbedModel) -> NoReturn:
     """Raise EmbedSpaceMismatch: what the collection holds, what came, what to do."""
     raise EmbedSpaceMismatch(
         f"collection {collection!r} holds vectors of {holds}, but these are of {given}. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -74,6 +74,33 @@ def connect(
             server.release()
         raise
     return database
+
+
+#: What may stand for a database where one is asked for.
+Connection: TypeAlias = (
+    Database | str | sa.URL | sa.Engine | AsyncEngine | tuple[sa.Engine | AsyncEngine, sa.Engine | AsyncEngine] | None
+)
+
+
+def as_database(connection: Connection = None) -> Database:
+    """The database itself where one is given; else one opened by URL, through one or two engines, or the embedded one.
+
+    One that is opened here is the caller's to close. Raises as `connect` does.
+    """
+    if isinstance(connection, Database):
+        return connection
+    if connection is None or isinstance(connection, str | sa.URL):
+        return connect(connection)
+    engines = connection if isinstance(connection, tuple) else (connection,)
+    sync = [e for e in engines if isinstance(e, sa.Engine)]
+    asynchronous = [e for e in engines if isinstance(e, AsyncEngine)]
+    if len(sync) > 1 or len(asynchronous) > 1 or len(sync) + len(asynchronous) < len(engines):
+        kinds = ", ".join(type(e).__name__ for e in engines)
+        raise ConfigurationError(
+            f"connection is {kinds}; expected a pgrecall.Database, a URL, a SQLAlchemy Engine or AsyncEngine, a pair "
+            "of the two, or None for the embedded Postgres"
+        )
+    return connect(engine=next(iter(sync), None), async_engine=next(iter(asynchronous), None))
 
 
 def _migrate(database: Database) -> None:

@@ -10,7 +10,7 @@ from pgrecall.operations.embedding import Embed
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
 from pgrecall.tenancy import Gate
-from pgrecall.types import MAX_NAME_BYTES, CollectionInfo, DeleteReport, EmbedSpace, check_text
+from pgrecall.types import MAX_NAME_BYTES, CollectionInfo, DeleteReport, EmbedModel, EmbedSpace, check_text
 
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
@@ -40,21 +40,22 @@ class Tenant:
     def vectors(
         self,
         collection: str = "default",
-        space: EmbedSpace | None = None,
+        space: EmbedSpace | EmbedModel | None = None,
         *,
         embed: Embed | None = None,
         text_config: str | None = None,
     ) -> PostgresVectorStore:
         """The vector store of one collection; made in the database by its first write.
 
-        `space` says what its vectors are made by; left out, it is the collection's own. `embed`, a function from a
-        list of texts to their vectors (sync or async), embeds chunks that come without one, and its fingerprint is
-        compared with the collection's on first use. `text_config`, a Postgres text search configuration such as
+        `space` says what its vectors are made by; left out, it is the collection's own; an EmbedModel learns its
+        dimensions from `embed`. `embed`, a function from a list of texts to their vectors (sync or async, or an
+        Embedder with both), embeds chunks that come without one, and its fingerprint is compared with the collection's
+        on first use. `text_config`, a Postgres text search configuration such as
         "english", makes a new collection keep full text too (it halves the speed of ingest).
         """
         check_text(collection, "collection", MAX_NAME_BYTES)
-        if space is not None and not isinstance(space, EmbedSpace):
-            raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace")
+        if space is not None and not isinstance(space, EmbedSpace | EmbedModel):
+            raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace or EmbedModel")
         if text_config is not None:
             check_text(text_config, "text_config", MAX_NAME_BYTES)
         return PostgresVectorStore(

@@ -8,22 +8,19 @@ from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from pgrecall import guards
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.filters import Filter
 from pgrecall.operations import chunks as chunk_ops
 from pgrecall.operations import ingest, registry
-from pgrecall.operations.embedding import Embed, call_embed
+from pgrecall.operations.embedding import Embed, ModelInUse
 from pgrecall.operations.ingest import Chunks, Plan, Progress, Target
 from pgrecall.operations.packing import OnNul, several
-from pgrecall.operations.registry import Collection, Place
+from pgrecall.operations.registry import Place
 from pgrecall.operations.search import Query, diverse, search
 from pgrecall.statements.reads import Where
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.tenancy import Gate
-from pgrecall.types import Chunk, DeleteReport, Document, EmbedSpace, Hit, Metadata, UpsertResult, Vector
+from pgrecall.types import Chunk, DeleteReport, Document, EmbedModel, EmbedSpace, Hit, Metadata, UpsertResult, Vector
 
 if TYPE_CHECKING:
     from pgrecall.protocols import VectorStore
@@ -42,7 +39,7 @@ class PostgresVectorStore:
         database: Database,
         tenant: str,
         collection: str,
-        space: EmbedSpace | None,
+        space: EmbedSpace | EmbedModel | None,
         *,
         embed: Embed | None = None,
         text_config: str | None = None,
@@ -50,11 +47,8 @@ class PostgresVectorStore:
         self._database = database
         self._tenant = tenant
         self._collection = collection
-        self._space = space
-        self._embed = embed
+        self._model = ModelInUse(space, embed)
         self._text_config = text_config
-        self._canary: Vector | None = None
-        self._verified = embed is None
 
     @property
     def tenant_id(self) -> str:
@@ -67,7 +61,9 @@ class PostgresVectorStore:
         return self._collection
 
     def __repr__(self) -> str:
-        return f"<PostgresVectorStore tenant={self.tenant_id!r} collection={self.collection!r} space={self._space}>"
+        return (
+            f"<PostgresVectorStore tenant={self.tenant_id!r} collection={self.collection!r} space={self._model.given}>"
+        )
 
     def _run(self, work: Work[R]) -> R:
         return self._database._run(work)
@@ -79,31 +75,7 @@ class PostgresVectorStore:
         return Place(self._database._scope(gate, self.tenant_id), self.collection)
 
     def _known_space(self, gate: Gate, place: Place) -> EmbedSpace | None:
-        """The store's space; where none was given, the collection's own. The model's fingerprint is checked once."""
-        if self._space is not None and self._verified:
-            return self._space
-        held = registry.find_collection(gate, place)
-        space = self._space if self._space is not None or held is None else held.space
-        if space is None:
-            return None
-        if not self._verified:
-            self._verify(gate, space, held)
-        self._space = space
-        return space
-
-    def _verify(self, gate: Gate, space: EmbedSpace, held: Collection | None) -> None:
-        assert self._embed is not None
-        if held is not None and held.space != space:
-            registry.refuse_space(self.collection, held.space, space)
-        if self._canary is None:
-            canary = np.asarray(call_embed(gate, self._embed, [guards.CANARY])[0], dtype=np.float32)
-            guards.to_stored([canary], space, ["the embedding function's canary"])
-            self._canary = canary
-        if held is not None and held.fingerprint is not None:
-            registry.check_fingerprint(self.collection, space, held.fingerprint, self._canary)
-        # A collection that has none yet gets it from a write: a reader with the wrong model must not stamp it. One that
-        # is yet to be made is looked at again by the next call.
-        self._verified = held is not None
+        return self._model.known_space(gate, place)
 
     def _target(self, gate: Gate, on_nul: OnNul) -> Target:
         if on_nul not in ("error", "strip"):
@@ -123,7 +95,7 @@ class PostgresVectorStore:
             database._probed(gate).halfvec_oid,
             create_tenants=not database.require_known_tenants,
             text_config=self._text_config,
-            canary=self._canary,
+            canary=self._model.canary,
             on_nul=on_nul,
         )
 
@@ -154,7 +126,7 @@ class PostgresVectorStore:
         several(documents, "Document")
         if commit_every is not None:
             commit_every = chunk_ops.whole_number(commit_every, "commit_every", 1)
-        plan = Plan(tuple(documents), embed or self._embed, commit_every, progress)
+        plan = Plan(tuple(documents), embed or self._model.embedder, commit_every, progress)
         return lambda gate: ingest.upsert(gate, self._target(gate, on_nul), chunks, plan)
 
     upsert, aupsert = twins(_upsert)
@@ -185,7 +157,7 @@ class PostgresVectorStore:
                     f"chunk {chunk.id!r:.80} names document {chunk.doc_id!r:.80}, not {document.id!r:.80}"
                 )
             owned.append(replace(chunk, doc_id=document.id))
-        plan = Plan((document,), embed or self._embed, None, progress, replaces=document.id)
+        plan = Plan((document,), embed or self._model.embedder, None, progress, replaces=document.id)
         return lambda gate: ingest.upsert(gate, self._target(gate, on_nul), owned, plan)
 
     replace_document, areplace_document = twins(_replace_document)
