@@ -36,13 +36,17 @@ POOLS = {
     ],
 }  # fmt: skip
 POOLS["mixed"] = [value for pool in list(POOLS.values()) for value in pool]
+#: Lists that arrays are ordered by; rows have others beside them.
+POOLS["ordered"] = [[], [1], [1.0], [1, 2], [1, 3], [2], ["a"], ["a", "b"], ["Z"], ["é", 1], [0, "0"], [10**23]]
 SCALARS = ("str", "int", "float", "bool", "null")
 
 OPERATOR_KINDS = [
     *((op, kind) for op in ("eq", "ne", "in", "nin") for kind in POOLS if op in ("in", "nin") or kind != "mixed"),
     *((op, kind) for op in ("gt", "gte", "lt", "lte", "between") for kind in ("str", "int", "float")),
-    *((op, kind) for op in ("contains", "any", "all") for kind in SCALARS),
-    *((op, "str") for op in ("text_match", "text_match_i", "like", "ilike")),
+    *((op, "ordered") for op in ("gt", "gte", "lt", "lte")),
+    *((op, kind) for op in ("contains", "any", "all", "has_any", "has_all") for kind in SCALARS),
+    ("has_any", "list"),
+    *((op, "str") for op in ("text_match", "text_match_i", "part_of", "like", "ilike")),
     *((op, kind) for op in ("exists", "is_empty") for kind in POOLS if kind != "mixed"),
 ]
 
@@ -52,9 +56,9 @@ def random_operand(rng, op, kind):
     match op:
         case "between":
             return sorted([*rng.sample(pool, 2)])
-        case "in" | "nin" | "any":
+        case "in" | "nin" | "any" | "has_any":
             return rng.choices(pool, k=rng.choice([1, 2, 3, 30]))
-        case "all":
+        case "all" | "has_all":
             return rng.choices(pool, k=rng.choice([1, 2, 3]))
         case "exists" | "is_empty":
             return rng.random() < 0.5
@@ -86,6 +90,9 @@ def related_values(rng, operand, kind):
         *([part] for part in parts),
         [*parts, rng.choice(POOLS["mixed"])],
         {"a": operand},
+        dict.fromkeys(texts, 0),
+        "|".join(texts),
+        *(text[1:] for text in texts),
         *texts,
         *folded,
         *(f"x{text}😀" for text in texts + folded),

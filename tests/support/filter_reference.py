@@ -50,6 +50,16 @@ def _leaf(leaf: Compare, found: object) -> bool:
             held = {_typed(item) for item in found}
             sought = {_typed(wanted)} if leaf.op == "contains" else {_typed(item) for item in wanted}
             return bool(held & sought) if leaf.op == "any" else held >= sought
+        case "has_any" | "has_all":
+            kinds = {str: str, dict: str, list: object}
+            if type(found) not in kinds:
+                return False
+            in_it = [
+                isinstance(item, kinds[type(found)])
+                and (_typed(item) in map(_typed, found) if isinstance(found, list) else item in found)
+                for item in wanted
+            ]
+            return any(in_it) if leaf.op == "has_any" else all(in_it)
         case "exists":
             return (found is not _MISSING) == wanted
         case "is_empty":
@@ -60,6 +70,8 @@ def _leaf(leaf: Compare, found: object) -> bool:
         found, wanted = lower(found), lower(wanted)
     if leaf.op in ("text_match", "text_match_i"):
         return wanted in found
+    if leaf.op == "part_of":
+        return found in wanted
     return re.fullmatch(_like(wanted), found, re.DOTALL) is not None
 
 
@@ -85,6 +97,13 @@ def _typed(value: object) -> tuple[object, ...]:
 
 
 def _order(op: str, found: object, wanted: object) -> bool:
+    if isinstance(wanted, tuple):
+        if not isinstance(found, list):
+            return False
+        for ours, theirs in zip(found, wanted, strict=False):
+            if _typed(ours) != _typed(theirs):
+                return _order(op, ours, theirs)
+        found, wanted = len(found), len(wanted)
     (kind, *left), (wanted_kind, *right) = _typed(found), _typed(wanted)
     if kind != wanted_kind:
         return False

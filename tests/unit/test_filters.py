@@ -69,7 +69,7 @@ def test_filters_are_told_apart_by_the_type_of_their_values():
 def test_every_operator_is_in_the_reference_and_the_compiler():
     """An operator that is added to the tree alone fails here."""
     operands = {"between": [1, 2], "exists": True, "is_empty": True}
-    operands |= {op: ["x"] for op in ("in", "nin", "any", "all")}
+    operands |= {op: ["x"] for op in ("in", "nin", "any", "all", "has_any", "has_all")}
     for op in OPERATORS:
         tree = Compare(("a",), op, operands.get(op, "x"))
         assert isinstance(matches(tree, {"a": "x"}), bool)
@@ -139,7 +139,12 @@ for _ in range(100_000):
         ("gt", NESTED, "expected a number or a string"),
         ("gt", True, "found bool True, expected a number or a string"),
         ("gte", None, "found None, expected a number or a string"),
-        ("lt", [1], "found list [1]"),
+        ("lt", [[1]], "found list [1]"),
+        ("gte", [1, None], "found None, expected a number or a string"),
+        ("gt", [0] * 101, "elements in a list: found 101, at most 100"),
+        ("has_any", "abc", "found str 'abc', expected a list"),
+        ("has_all", [[1]], "found list [1] as an element"),
+        ("part_of", ["a"], "found list ['a'], expected a string"),
         ("lte", {}, "found dict {}"),
         ("gt", math.nan, "found the float nan"),
         ("between", [1, "x"], "found a number and a string"),

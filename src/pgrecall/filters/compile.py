@@ -108,8 +108,20 @@ def _leaf(leaf: Compare) -> tuple[Shape, tuple[object, ...]]:
             form, values = ("in", keys), (*path, list(json))
         case "exists" | "is_empty":
             form, values = (leaf.op, keys), path
-        case "text_match" | "text_match_i" | "like" | "ilike":
+        case "has_any" | "has_all":
+            texts = [item for item in _items(value) if isinstance(item, str)]
+            # Strings and objects hold texts only: one that shall have a number too has not all.
+            held = leaf.op == "has_any" or len(texts) == len(json)
+            form = (leaf.op, keys, "texts" if held else "others")
+            values = (*path, list(json) if leaf.op == "has_any" else f"[{','.join(json)}]", *([texts] if held else ()))
+        case "text_match" | "text_match_i" | "part_of" | "like" | "ilike":
             form, values = (leaf.op, keys), (*path, value)
+        case "gt" | "gte" | "lt" | "lte" if isinstance(value, tuple):
+            kinds = tuple("string" if isinstance(item, str) else "number" for item in value)
+            form = (leaf.op, keys, "list", *kinds)
+            values = path
+            for item, encoded in zip(value, json, strict=True):  # one to compare by, one to order by
+                values += (encoded, item if isinstance(item, str) else encoded)
         case "gt" | "gte" | "lt" | "lte" | "between":
             operands = value if isinstance(value, tuple) else (value,)
             text = isinstance(operands[0], str)
@@ -118,6 +130,10 @@ def _leaf(leaf: Compare) -> tuple[Shape, tuple[object, ...]]:
     if leaf.op in ("ne", "nin") or (value is False and leaf.op in ("exists", "is_empty")):
         form = (Not.__name__, form)
     return form, values
+
+
+def _items(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else ()
 
 
 def _nested(path: tuple[str, ...], json: str) -> str:
@@ -167,26 +183,82 @@ def _comparison(name: str, kind: Sequence[object], field: ColumnElement[Any], bi
         case "any of few":
             return _surely(field.bool_op("@>")(any_(_array(binds))))
         case "any of many":
-            array = case((type_is(literal_column("'array'")), field), else_=literal_column("'[]'::jsonb"))
-            element = func.jsonb_array_elements(array).column_valued("element")
-            return select(literal_column("1")).where(element == any_(_array(binds))).exists()
+            return _element_of(field, _array(binds))
+        case "has_any" | "has_all":
+            return _surely(_has(name, field, binds, texts=kind == ["texts"]))
+        case _ if kind[:1] == ["list"]:
+            array = type_is(literal_column("'array'"))
+            return _surely(and_(array, _by_elements(name, field, 0, kind[1:], binds)))
         case _ if kind == ["number"]:
-            # jsonb compares two numbers as numeric; comparing other types would follow jsonb's own order.
-            return _surely(and_(type_is(literal_column("'number'")), _ordered(name, field, binds, _jsonb)))
-    text = field.op("#>>", return_type=Text())(literal_column("'{}'::text[]", ARRAY(Text)))
-    by_code_point = collate(text, "C")
+            return _typed(name, "number", field, binds)
+    text, by_code_point = _as_text(field)
     match name:
         case "text_match":
             test = func.strpos(by_code_point, _text(binds)) > _ZERO
         case "text_match_i":
             test = func.strpos(func.lower(text), func.lower(_text(binds))) > _ZERO
+        case "part_of":
+            test = func.strpos(collate(_text(binds), "C"), text) > _ZERO
         case "like":
             test = by_code_point.like(_text(binds))
         case "ilike":
             test = text.ilike(_text(binds))
         case _:
-            test = _ordered(name, by_code_point, binds, _text)
+            return _typed(name, "string", field, binds)
     return _surely(and_(type_is(literal_column("'string'")), test))
+
+
+def _as_text(field: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    """A string's text, and the same as it orders by code point."""
+    text = field.op("#>>", return_type=Text())(literal_column("'{}'::text[]", ARRAY(Text)))
+    return text, collate(text, "C")
+
+
+def _typed(name: str, kind: str, field: ColumnElement[Any], binds: _Binds) -> ColumnElement[bool]:
+    """An order within one type."""
+    # jsonb compares two numbers as numeric; comparing other types would follow jsonb's own order.
+    test = (
+        _ordered(name, field, binds, _jsonb) if kind == "number" else _ordered(name, _as_text(field)[1], binds, _text)
+    )
+    return _surely(and_(func.jsonb_typeof(field) == literal_column(f"'{kind}'"), test))
+
+
+def _by_elements(
+    name: str, field: ColumnElement[Any], at: int, kinds: Sequence[object], binds: _Binds
+) -> ColumnElement[bool]:
+    """An array against a list, from its element `at` on: the first two that differ decide, else the length does."""
+    element = field.op("->", return_type=JSONB())(literal_column(str(at)))
+    if not kinds:
+        return {"gt": element.is_not(None), "gte": _TRUE, "lt": _FALSE, "lte": element.is_(None)}[name]
+    same = _surely(element == _jsonb(binds))
+    decided = or_(_typed(name, str(kinds[0]), element, binds), *([element.is_(None)] if name in ("lt", "lte") else []))
+    rest = _by_elements(name, field, at + 1, kinds[1:], binds)
+    return case((not_(same), decided), else_=rest)
+
+
+def _has(name: str, field: ColumnElement[Any], binds: _Binds, *, texts: bool) -> ColumnElement[bool]:
+    """Python's `in` for one, or all, of a list: in an array and, where there are texts, in a string and an object."""
+    every = name == "has_all"
+    kind = func.jsonb_typeof(field)
+    in_array = field.bool_op("@>")(_jsonb(binds)) if every else _element_of(field, _array(binds))
+    whens = [(kind == literal_column("'array'"), in_array)]
+    if texts:
+        sought = cast(next(binds), ARRAY(Text))
+        at = func.strpos(_as_text(field)[1], func.unnest(sought).column_valued("sought"))
+        in_string = select(literal_column("1")).where(at == _ZERO if every else at > _ZERO).exists()
+        whens.append((kind == literal_column("'string'"), not_(in_string) if every else in_string))
+        whens.append((kind == literal_column("'object'"), field.bool_op("?&" if every else "?|")(sought)))
+    return case(*whens, else_=_FALSE)
+
+
+def _element_of(field: ColumnElement[Any], values: ColumnElement[Any]) -> ColumnElement[bool]:
+    """An array one of whose elements equals one of the values."""
+    array = case(
+        (func.jsonb_typeof(field) == literal_column("'array'"), field),
+        else_=literal_column("'[]'::jsonb"),
+    )
+    element = func.jsonb_array_elements(array).column_valued("element")
+    return select(literal_column("1")).where(element == any_(values)).exists()
 
 
 def _ordered(

@@ -14,13 +14,14 @@ from pgrecall.jsonable import dumps
 
 Operator: TypeAlias = Literal[
     "eq", "ne", "gt", "gte", "lt", "lte", "between", "in", "nin", "contains", "any", "all",
-    "text_match", "text_match_i", "like", "ilike", "exists", "is_empty",
+    "has_any", "has_all", "text_match", "text_match_i", "part_of", "like", "ilike", "exists", "is_empty",
 ]  # fmt: skip
 OPERATORS: Final[tuple[Operator, ...]] = get_args(Operator)
 
 MAX_DEPTH = 32
 MAX_NODES = 1_000
 MAX_LIST = 10_000
+MAX_ORDERED = 100
 MAX_PATH = 32
 MAX_KEY_BYTES = 1_000
 MAX_VALUE_BYTES = 1_000_000
@@ -57,16 +58,19 @@ class Compare(_Node):
       objects are compared whole. ne is its complement, so a missing key matches ne (and nin, and Not).
     - gt, gte, lt, lte, between (a pair, inclusive): numbers with numbers, strings with strings by code
       point. A value of another type does not match. Numbers compare as the decimals they print as.
+      gt, gte, lt and lte take a list of numbers and strings too, which orders arrays by their first difference.
     - in: equals one of a list (none of an empty one); nin is its complement.
     - contains: an array that holds the scalar; any, all: an array that holds one, or all, of the scalars
       (`any []` matches no array, `all []` every array).
+    - has_any, has_all: as Python's `in` for one, or all, of a list: the elements of an array, the texts in a string,
+      the keys of an object.
     - text_match: a string that holds the operand; text_match_i: whatever the case, where letters beyond
-      ASCII follow the database's `lower()`. like, ilike: SQL patterns (`%`, `_`, escape `\\`).
+      ASCII follow the database's `lower()`. part_of: a string that the operand holds. like, ilike: SQL patterns (`%`, `_`, escape `\\`).
     - exists: the key is there, with null too. is_empty: missing, null, "" or []. Both take True or False.
 
     Raises FilterError, naming the key, for an unknown operator, a value that the operator can't take or
     JSON can't hold, and for more than 32 keys in a path, 1,000 bytes in a key, 10,000 elements in a
-    list, or 1,000,000 bytes of JSON in a value.
+    list (100 in one that is ordered by), or 1,000,000 bytes of JSON in a value.
     """
 
     path: tuple[str, ...]
@@ -156,6 +160,11 @@ def _encoded(op: Operator, value: object, where: str) -> tuple[str, ...]:
     match op:
         case "eq" | "ne":
             values: Sequence[object] = (value,)
+        case "gt" | "gte" | "lt" | "lte" if isinstance(value, list | tuple):
+            values = value
+            _check_size(f"{where}: elements in a list", len(value), MAX_ORDERED)
+            for element in value:
+                _check_ordered((element,), where)
         case "gt" | "gte" | "lt" | "lte":
             values = (value,)
             _check_ordered(values, where)
@@ -164,15 +173,15 @@ def _encoded(op: Operator, value: object, where: str) -> tuple[str, ...]:
             if len(values) != 2:
                 raise FilterError(f"{where}: found {len(values)} elements, expected the lowest and the highest")
             _check_ordered(values, where)
-        case "in" | "nin":
+        case "in" | "nin" | "has_any":
             values = _list(value, where)
         case "contains":
             values = (value,)
             _check_scalars(values, where)
-        case "any" | "all":
+        case "any" | "all" | "has_all":
             values = _list(value, where)
             _check_scalars(values, where)
-        case "text_match" | "text_match_i" | "like" | "ilike":
+        case "text_match" | "text_match_i" | "part_of" | "like" | "ilike":
             values = (value,)
             if not isinstance(value, str):
                 raise FilterError(f"{where}: found {_describe(value)}, expected a string")
