@@ -1,0 +1,200 @@
+"""LlamaIndex's metadata filters to the core's tree, with the meaning of `build_metadata_filter_fn` in llama_index.core.
+
+That function raises where a row's value can't be compared as asked (`"abc" > 5`); such a row does not match here,
+whatever stands beside the comparison, so each part is translated twice: the rows that it matches, and those it refuses.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+
+from pgrecall import And, Compare, Filter, FilterError, Not, Or
+
+Parts = tuple[Filter, Filter]
+Path = tuple[str]
+
+_EVERY, _NONE = And(), Or()
+_ORDER = {
+    FilterOperator.GT: "gt",
+    FilterOperator.GTE: "gte",
+    FilterOperator.LT: "lt",
+    FilterOperator.LTE: "lte",
+}
+# What no stored text has: NUL, which Postgres can't keep, and lone surrogates, which are not Unicode.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def to_filter(filters: MetadataFilters | None) -> Filter | None:
+    """The core's filter for LlamaIndex's; None where it has none. Raises FilterError for an unknown operator."""
+    if filters is None or not filters.filters:
+        return None
+    return _translate(filters)[0]
+
+
+def storable(text: str) -> bool:
+    """Whether a text can be in the database at all: nothing that is there equals or holds one that can't."""
+    return _UNSTORABLE.search(text) is None
+
+
+def _translate(node: MetadataFilter | MetadataFilters) -> Parts:
+    if isinstance(node, MetadataFilter):
+        return _leaf(node)
+    if not node.filters:
+        return _EVERY, _NONE
+    parts = [_translate(child) for child in node.filters]
+    matched = [part[0] for part in parts]
+    refused = Or(*dict.fromkeys(part[1] for part in parts if part[1] != _NONE))
+    if node.condition in (None, FilterCondition.AND):
+        return And(*matched), refused  # no part matches what it refuses
+    if node.condition not in (FilterCondition.OR, FilterCondition.NOT):
+        raise FilterError(f"unknown filter condition {node.condition!r}; expected and, or, not, or None for and")
+    any_of = Or(*matched)
+    combined = any_of if node.condition == FilterCondition.OR else Not(any_of)
+    return (And(combined, Not(refused)) if refused.filters else combined), refused
+
+
+def _leaf(leaf: MetadataFilter) -> Parts:
+    operator, value = leaf.operator, leaf.value
+    translate = _LEAVES.get(operator)
+    if translate is None:
+        raise FilterError(f"filter on {leaf.key!r:.80}: unknown operator {operator!r}")
+    if not storable(leaf.key):  # no row has the key
+        missing = operator in (FilterOperator.NE, FilterOperator.NIN, FilterOperator.IS_EMPTY)
+        return (_EVERY if missing else _NONE), _NONE
+    return translate((leaf.key,), operator, value)
+
+
+# --- what is at the key
+
+
+def _is_none(path: Path) -> Filter:
+    return Or(Compare(path, "exists", False), Compare(path, "eq", None))
+
+
+def _is_number(path: Path) -> Filter:
+    return Or(Compare(path, "lte", 0), Compare(path, "gt", 0))
+
+
+def _is_bool(path: Path) -> Filter:
+    return Compare(path, "in", [True, False])
+
+
+def _is_string(path: Path) -> Filter:
+    return Compare(path, "text_match", "")
+
+
+def _is_array(path: Path) -> Filter:
+    return Compare(path, "all", [])
+
+
+def _neither_none_nor(path: Path, *kinds: Callable[[Path], Filter]) -> Filter:
+    return Not(Or(*(kind(path) for kind in (_is_none, *kinds))))
+
+
+def _holds_nothing(path: Path, *kinds: Callable[[Path], Filter]) -> Filter:
+    """What Python's `in` can't look into: numbers, and those other kinds that can't hold such a value."""
+    return Or(_is_number(path), _is_bool(path), *(kind(path) for kind in kinds))
+
+
+def _can_equal(value: object) -> bool:
+    """Whether a stored value can equal this one: it is finite, and text in it is storable."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, list):
+        return all(map(_can_equal, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+# --- operator by operator
+
+
+def _equal(path: Path, operator: FilterOperator, value: Any) -> Parts:
+    equals = Compare(path, "eq", value) if value is not None and _can_equal(value) else _NONE
+    return (Not(equals) if operator == FilterOperator.NE else equals), _NONE
+
+
+def _ordered(path: Path, operator: FilterOperator, value: Any) -> Parts:
+    op = _ORDER[operator]
+    if value is None:
+        return _NONE, _neither_none_nor(path)
+    if isinstance(value, list):
+        comparable = Or(Compare(path, "gt", value), Compare(path, "lte", value))
+        return Compare(path, op, value), Not(Or(_is_none(path), comparable))
+    if isinstance(value, str):
+        refused = _neither_none_nor(path, _is_string)
+        if found := _UNSTORABLE.search(value):
+            # No stored text equals it, so < is as good as <=: each is before or after its place in the order.
+            before, is_nul = value[: found.start()], found[0] == "\0"
+            if is_nul:
+                return Compare(path, "gt" if op in ("gt", "gte") else "lte", before), refused
+            return Compare(path, "gte" if op in ("gt", "gte") else "lt", before + "\ue000"), refused
+        return Compare(path, op, value), refused
+    refused = _neither_none_nor(path, _is_number)
+    if math.isfinite(value):
+        return Compare(path, op, value), refused
+    below = not math.isnan(value) and (value > 0) == (op in ("lt", "lte"))
+    return (_is_number(path) if below else _NONE), refused
+
+
+def _one_of(path: Path, operator: FilterOperator, value: Any) -> Parts:
+    negated = operator == FilterOperator.NIN
+    if isinstance(value, list):
+        within: Filter = Compare(path, "in", [item for item in value if _can_equal(item)])
+        return (Not(within) if negated else within), _NONE
+    if isinstance(value, str):  # in Python a text is in another that it is a part of
+        within = Or(*(Compare(path, "part_of", piece) for piece in _UNSTORABLE.split(value)))
+        refused = _neither_none_nor(path, _is_string)
+        return (And(Not(within), Not(refused)) if negated else within), refused
+    return (_is_none(path) if negated else _NONE), _neither_none_nor(path)
+
+
+def _contains(path: Path, _operator: FilterOperator, value: Any) -> Parts:
+    held = Compare(path, "has_any", [value]) if _can_equal(value) else _NONE
+    if isinstance(value, list):  # which is no key of an object, nor part of a text
+        return held, _neither_none_nor(path, _is_array)
+    return held, _holds_nothing(path, *([] if isinstance(value, str) else [_is_string]))
+
+
+def _contains_several(path: Path, operator: FilterOperator, value: Any) -> Parts:
+    if not isinstance(value, list | str):
+        return _NONE, _neither_none_nor(path)
+    every = operator == FilterOperator.ALL
+    wanted: Sequence[Any] = list(value)  # a text is its characters
+    if not wanted:
+        return (Not(_is_none(path)) if every else _NONE), _NONE
+    refused = _holds_nothing(path, *([] if isinstance(wanted[0], str) else [_is_string]))
+    possible = [item for item in wanted if _can_equal(item)]
+    if every and len(possible) < len(wanted):
+        return _NONE, refused
+    return Compare(path, "has_all" if every else "has_any", possible), refused
+
+
+def _text_match(path: Path, operator: FilterOperator, value: Any) -> Parts:
+    if not isinstance(value, str):
+        return _NONE, _neither_none_nor(path)
+    op = "text_match" if operator == FilterOperator.TEXT_MATCH else "text_match_i"
+    return (Compare(path, op, value) if storable(value) else _NONE), _neither_none_nor(path, _is_string)  # type: ignore[arg-type]
+
+
+def _is_empty(path: Path, _operator: FilterOperator, _value: Any) -> Parts:
+    return Compare(path, "is_empty", True), _NONE
+
+
+_LEAVES: dict[FilterOperator, Callable[[Path, FilterOperator, Any], Parts]] = {
+    FilterOperator.EQ: _equal,
+    FilterOperator.NE: _equal,
+    **dict.fromkeys(_ORDER, _ordered),
+    FilterOperator.IN: _one_of,
+    FilterOperator.NIN: _one_of,
+    FilterOperator.CONTAINS: _contains,
+    FilterOperator.ANY: _contains_several,
+    FilterOperator.ALL: _contains_several,
+    FilterOperator.TEXT_MATCH: _text_match,
+    FilterOperator.TEXT_MATCH_INSENSITIVE: _text_match,
+    FilterOperator.IS_EMPTY: _is_empty,
+}
