@@ -65,5 +65,9 @@ class Unavailable(DatabaseError):
     """
 
 
+class RolledBack(PgRecallError):
+    """An operation of an atomic block failed, so that nothing of the block is kept: run the whole block again."""
+
+
 class Conflict(DatabaseError):
     """Concurrent transactions collided and retries ran out; nothing of the call was kept: call again."""

@@ -43,10 +43,15 @@ ATTEMPTS = 6
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Who a transaction acts as: `opening` sets the role, and the tenant it is bound to (None for maintenance)."""
+    """Who a transaction acts as: `opening` sets the role, and the tenant it is bound to (None for maintenance).
+
+    `local` sets further settings of the server, and `undo` puts them back where the transaction goes on.
+    """
 
     tenant: str | None
     opening: str
+    local: str = ""
+    undo: str = ""
 
     @classmethod
     def of_tenant(cls, tenant: str, vector_schema: str) -> Scope:
@@ -66,8 +71,10 @@ class Scope:
 
     def setting(self, settings: Mapping[str, str]) -> Scope:
         """The same, with these of the server's settings for the length of the transaction."""
-        parts = [sql.SQL("SET LOCAL {} = {}").format(_name(name), sql.Literal(v)) for name, v in settings.items()]
-        return Scope(self.tenant, "; ".join([self.opening, *(part.as_string(None) for part in parts)]))
+        local = [sql.SQL("SET LOCAL {} = {}").format(_name(name), sql.Literal(v)) for name, v in settings.items()]
+        undo = [sql.SQL("SET LOCAL {} = DEFAULT").format(_name(name)) for name in settings]
+        both = ("; ".join(part.as_string(None) for part in parts) for parts in (local, undo))
+        return Scope(self.tenant, self.opening, *both)
 
 
 def _name(setting: str) -> sql.Composed:
@@ -101,6 +108,11 @@ class Transaction:
         self.is_async = is_async
         self.open = True
         self.rows_seen = 0
+
+    def script(self, statements: str) -> None:
+        """Run statements that take no parameters, in one round trip; none where there are none."""
+        if statements:
+            self._wait(self._raw.execute(statements, prepare=False))
 
     def rows(self, statement: str, params: Params) -> Rows:
         """Run one statement and return its rows."""
@@ -185,6 +197,11 @@ class Gate:
         self.wait: Callable[[Any], Any] = await_only if is_async else _same
         self.sleep: Callable[[float], None] = self._asleep if is_async else time.sleep
 
+    @property
+    def outside(self) -> Gate:
+        """A gate whose transactions are their own, whatever is open here."""
+        return self
+
     @staticmethod
     def _asleep(seconds: float) -> None:
         await_only(asyncio.sleep(seconds))
@@ -196,12 +213,12 @@ class Gate:
         Raises: Unavailable, Conflict, ConfigurationError, MigrationRequired, DatabaseError.
         """
         started = time.perf_counter()
-        with _driver_errors():
-            pooled, was_autocommit = self._begin(scope.opening)
+        with driver_errors():
+            pooled, was_autocommit = self._begin("; ".join(filter(None, (scope.opening, scope.local))))
         raw = pooled.driver_connection
         tx = Transaction(raw, self.wait, scope.tenant, is_async=self.is_async)
         try:
-            with _driver_errors():
+            with driver_errors():
                 yield tx
                 if tx.open:
                     tx.commit()
@@ -291,7 +308,8 @@ class Gate:
 
 
 @contextmanager
-def _driver_errors() -> Iterator[None]:
+def driver_errors() -> Iterator[None]:
+    """Turn the driver's errors into ours."""
     try:
         yield
     except psycopg.Error as exc:

@@ -65,7 +65,8 @@ class Compare(_Node):
     - has_any, has_all: as Python's `in` for one, or all, of a list: the elements of an array, the texts in a string,
       the keys of an object.
     - text_match: a string that holds the operand; text_match_i: whatever the case, where letters beyond
-      ASCII follow the database's `lower()`. part_of: a string that the operand holds. like, ilike: SQL patterns (`%`, `_`, escape `\\`).
+      ASCII follow the database's `lower()`. part_of: a string that the operand holds. like, ilike: SQL
+      patterns (`%`, `_`, escape `\\`).
     - exists: the key is there, with null too. is_empty: missing, null, "" or []. Both take True or False.
 
     Raises FilterError, naming the key, for an unknown operator, a value that the operator can't take or

@@ -120,7 +120,8 @@ def ensure_space(gate: Gate, scope: Scope, space: EmbedSpace) -> int:
     found = find_space(gate, scope, space)
     if found is not None:
         return found
-    with gate.transaction(scope, "space add") as tx:
+    # Of its own where an atomic block is open: others wait for the registry until the transaction ends.
+    with gate.outside.transaction(scope, "space add") as tx:
         return add_space(tx, space)
 
 

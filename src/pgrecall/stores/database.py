@@ -14,6 +14,7 @@ from pgrecall.errors import ConfigurationError
 from pgrecall.maintenance import Maintained, Maintainer
 from pgrecall.operations import registry
 from pgrecall.operations.graphs import Routes
+from pgrecall.stores.atomic import joined
 from pgrecall.stores.tenant import Tenant
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.tenancy import Gate, Scope
@@ -49,10 +50,10 @@ class Database:
         return f"<pgrecall.Database {'embedded' if self._embedded else 'remote'}>"
 
     def _run(self, work: Work[R]) -> R:
-        return work(self._engines.sync_gate())
+        return work(joined(self._engines, is_async=False) or self._engines.sync_gate())
 
     async def _arun(self, work: Work[R]) -> R:
-        return await greenlet_spawn(work, self._engines.async_gate())
+        return await greenlet_spawn(work, joined(self._engines, is_async=True) or self._engines.async_gate())
 
     def _probed(self, gate: Gate) -> registry.Server:
         """What was asked of the database once. Raises MigrationRequired."""
@@ -114,7 +115,7 @@ class Database:
 
     def _spaces(self) -> Work[list[SpaceInfo]]:
         """The registry of spaces."""
-        return lambda gate: registry.spaces(gate, self._scope(gate, "-"))
+        return lambda gate: registry.spaces(gate.outside, self._scope(gate, "-"))
 
     spaces, aspaces = twins(_spaces)
 
@@ -122,7 +123,7 @@ class Database:
         """Register a space ahead of its first use; returns its number."""
         if not isinstance(space, EmbedSpace):
             raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace")
-        return lambda gate: self._space_id(gate, self._scope(gate, "-"), space)
+        return lambda gate: self._space_id(gate.outside, self._scope(gate, "-"), space)
 
     add_space, aadd_space = twins(_add_space)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pgrecall.errors import ConfigurationError
 from pgrecall.operations import registry
 from pgrecall.operations.embedding import Embed
+from pgrecall.stores.atomic import Atomic
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
 from pgrecall.tenancy import Gate
@@ -61,6 +62,18 @@ class Tenant:
         return PostgresVectorStore(
             self._database, self.tenant_id, collection, space, embed=embed, text_config=text_config
         )
+
+    def atomic(self) -> Atomic:
+        """A `with` (or `async with`) block in which the tenant's operations are one transaction: all of them, or none.
+
+        It is the calling code's own: tasks and context copies made inside take part, one operation at a time; other
+        threads and tasks don't. An error inside rolls all of it back, also where it is caught within the block
+        (RolledBack then). Nothing is retried inside: a Conflict says to run the block again. Until the end the block
+        holds one connection and the locks of what it wrote, so leave slow work out. In it call the methods of its mode.
+
+        Raises: as operations do; ConfigurationError for another tenant's operation inside, or the other mode's.
+        """
+        return Atomic(self._database._engines, lambda gate: self._database._scope(gate, self.tenant_id))
 
     def _collections(self) -> Work[list[CollectionInfo]]:
         """The tenant's collections with their spaces and counts."""

@@ -1,0 +1,219 @@
+"""Several operations of one tenant in one transaction: what `tenant.atomic()` opens, and operations inside it join.
+
+Which transaction is open is kept in a context variable, so that it is seen by the code inside the block, and by tasks
+and `contextvars` copies that this code makes, and by nobody else. One operation runs in it at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy.util import greenlet_spawn
+
+from pgrecall.engines import Engines
+from pgrecall.errors import ConfigurationError, RolledBack
+from pgrecall.tenancy import Gate, Params, R, Rows, Scope, Transaction, driver_errors
+
+_BLOCKS: ContextVar[tuple[_Block, ...]] = ContextVar("pgrecall_atomic", default=())
+
+
+class _Joined(Transaction):
+    """An operation's view of the block's transaction, which the block alone ends."""
+
+    __slots__ = ()
+
+    def many(self, work: Sequence[tuple[str, Params]], *, commit: bool = False) -> list[Rows]:
+        """As in a transaction of its own, without the COMMIT."""
+        return super().many(work)
+
+    def commit(self) -> None:
+        """Left to the block."""
+
+
+class _JoinedGate(Gate):
+    """A gate whose transactions are all the block's."""
+
+    def __init__(self, block: _Block) -> None:
+        super().__init__(block.gate._engine, is_async=block.gate.is_async)
+        self.block = block
+
+    @property
+    def outside(self) -> Gate:
+        """The gate that the block was opened through: its transactions are their own."""
+        return self.block.gate
+
+    @contextmanager
+    def bare(self) -> Iterator[Transaction]:
+        """Of its own: it looks at catalogs as the login."""
+        with self.outside.bare() as tx:
+            yield tx
+
+    @contextmanager
+    def transaction(self, scope: Scope, what: str = "") -> Iterator[Transaction]:
+        """The block's transaction; an error that leaves it rolls the whole block back."""
+        block = self.block
+        with block.turn():
+            block.check(scope)
+            raw = block.transaction._raw
+            tx = _Joined(raw, self.wait, scope.tenant, is_async=self.is_async)
+            try:
+                with driver_errors():
+                    tx.script(scope.local)
+                    yield tx
+                    tx.script(scope.undo)
+            except BaseException as exc:
+                block.failure = block.failure or exc
+                raise
+
+    def retrying(self, body: Callable[[], R]) -> R:
+        """Once: after a collision nothing of the block is left that could be tried again."""
+        return body()
+
+
+class _Block:
+    """One open transaction of a tenant, and who may run in it."""
+
+    def __init__(self, engines: Engines, gate: Gate, scope: Scope) -> None:
+        self.engines = engines
+        self.gate = gate
+        self.scope = scope
+        self.failure: BaseException | None = None
+        self.open = True
+        self._pid = os.getpid()
+        self._lock: Any = asyncio.Lock() if gate.is_async else threading.Lock()
+        self._runs: object = None
+        self._manager: AbstractContextManager[Transaction] = gate.transaction(scope, "atomic")
+        self.transaction = self._manager.__enter__()
+
+    def serves(self, engines: Engines) -> bool:
+        """Whether operations on these engines join it: a forked child's do not."""
+        return self.open and self.engines is engines and self._pid == os.getpid()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until no other task or thread of the block runs an operation; an operation may hold another."""
+        me: object = asyncio.current_task() if self.gate.is_async else threading.get_ident()
+        if self._runs == me:
+            yield
+            return
+        self.gate.wait(self._lock.acquire())
+        self._runs = me
+        try:
+            yield
+        finally:
+            self._runs = None
+            self._lock.release()
+
+    def check(self, scope: Scope) -> None:
+        """Refuse what can't be part of the block."""
+        if not self.open:
+            raise ConfigurationError(
+                "the atomic block ended while this operation waited for its turn in it; nothing of the operation was "
+                "kept: await it inside the block"
+            )
+        if scope.opening != self.scope.opening:
+            raise ConfigurationError(
+                f"inside the atomic block of tenant {self.scope.tenant!r} an operation of another tenant, or across "
+                "tenants, was called; do it before or after the block"
+            )
+        if self.failure is not None:
+            raise RolledBack(
+                f"an earlier operation of this atomic block failed ({type(self.failure).__name__}: {self.failure}); "
+                "nothing of the block is kept: let the error leave it, and run the whole block again"
+            ) from self.failure
+
+    def end(self, exc: BaseException | None) -> None:
+        """Commit, or roll back where the body or an operation in it failed."""
+        interrupted = None
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.turn())
+            except (asyncio.CancelledError, KeyboardInterrupt) as waiting:  # a task of the block loses its connection
+                interrupted = self.failure = waiting
+            self.open = False
+            # What broke an operation decides what becomes of the connection, not what the caller's code made of it.
+            cause = self.failure or exc
+            self._manager.__exit__(type(cause) if cause is not None else None, cause, None)
+        if interrupted is not None:
+            raise interrupted
+        if exc is None and cause is not None:
+            raise RolledBack(
+                f"an operation of this atomic block failed ({type(cause).__name__}: {cause}), and its error did not "
+                "leave the block: nothing of it was kept"
+            ) from cause
+
+
+def joined(engines: Engines, *, is_async: bool) -> _JoinedGate | None:
+    """The gate of the atomic block that the caller is in, or None. Raises ConfigurationError in the other mode."""
+    for block in reversed(_BLOCKS.get()):
+        if block.serves(engines):
+            if block.gate.is_async != is_async:
+                here, there = ("async with", "a…") if block.gate.is_async else ("with", "synchronous")
+                raise ConfigurationError(
+                    f"inside `{here} tenant.atomic()` call the {there} methods: others would wait for the rows that "
+                    "the block holds, for ever"
+                )
+            return _JoinedGate(block)
+    return None
+
+
+class Atomic:
+    """What `tenant.atomic()` returns: a `with` or `async with` block; within another of its tenant, a part of that."""
+
+    def __init__(self, engines: Engines, scope_of: Callable[[Gate], Scope]) -> None:
+        self._engines = engines
+        self._scope_of = scope_of
+        self._entered: list[tuple[_Block, Token[tuple[_Block, ...]] | None]] = []
+
+    def _outer(self, *, is_async: bool) -> _Block | None:
+        """The block of the same tenant that this one is inside of."""
+        gate = joined(self._engines, is_async=is_async)
+        if gate is None:
+            return None
+        gate.block.check(self._scope_of(gate.outside))
+        return gate.block
+
+    def _open(self, gate: Gate) -> _Block:
+        return _Block(self._engines, gate, self._scope_of(gate))
+
+    def _enter(self, block: _Block, *, outer: bool) -> Self:
+        self._entered.append((block, None if outer else _BLOCKS.set((*_BLOCKS.get(), block))))
+        return self
+
+    def _leave(self, exc: BaseException | None) -> _Block | None:
+        """The block, where it ends here."""
+        block, token = self._entered.pop()
+        if token is None:
+            block.failure = block.failure or exc
+            return None
+        _BLOCKS.reset(token)
+        return block
+
+    def __enter__(self) -> Self:
+        if outer := self._outer(is_async=False):
+            return self._enter(outer, outer=True)
+        return self._enter(self._open(self._engines.sync_gate()), outer=False)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if block := self._leave(exc):
+            block.end(exc)
+
+    async def __aenter__(self) -> Self:
+        if outer := self._outer(is_async=True):
+            return self._enter(outer, outer=True)
+        return self._enter(await greenlet_spawn(self._open, self._engines.async_gate()), outer=False)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if block := self._leave(exc):
+            await greenlet_spawn(block.end, exc)
