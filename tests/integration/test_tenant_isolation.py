@@ -50,6 +50,12 @@ class Names:
 
 OURS, NOBODYS = Names("aaa"), Names("xxx")
 
+
+def in_a_block(tenant, names):
+    with tenant.atomic():
+        return [tenant.vectors(names.collection, SPACE).upsert([Chunk(names.chunk, "B's", ONES)]), tenant.collections()]
+
+
 STORE: dict[str, Callable] = {
     "upsert": lambda s, n: s.upsert([Chunk(n.chunk, "B's", ONES, n.doc), Chunk("new", "B's", ONES)]),
     "replace_document": lambda s, n: s.replace_document(Document(n.doc), [Chunk(n.chunk, "B's", ONES)]),
@@ -78,6 +84,7 @@ TENANT: dict[str, Callable] = {
     "collections": lambda t, n: [c.name for c in t.collections()],
     "collection": lambda t, n: getattr(t.collection(n.collection), "chunks", None),
     "drop_collection": lambda t, n: t.drop_collection(n.collection),
+    "atomic": lambda t, n: in_a_block(t, n),
 }
 # Of the database's methods these take a tenant's name, and so are called with B's own.
 DATABASE: dict[str, Callable] = {
@@ -89,7 +96,7 @@ DATABASE: dict[str, Callable] = {
 DATABASE_OTHERS = {
     "tenant", "spaces", "aspaces", "add_space", "aadd_space", "close", "aclose", "tenants", "atenants", "maintain",
 }  # fmt: skip
-NOT_TWINNED = {"vectors"}
+NOT_TWINNED = {"vectors", "atomic"}
 
 
 @pytest.mark.parametrize(

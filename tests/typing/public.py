@@ -49,6 +49,8 @@ def handles() -> VectorStore:
         assert_type(db.add_space(SPACE), int)
         tenant = db.tenant("acme")
         assert_type(tenant.collections(), list[CollectionInfo])
+        with tenant.atomic():
+            pass
         assert_type(tenant.collection("handbook"), CollectionInfo | None)
         store = tenant.vectors("handbook", SPACE, embed=lambda texts: [[0.0] for _ in texts])
         assert_type(store, PostgresVectorStore)
