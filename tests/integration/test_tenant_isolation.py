@@ -53,7 +53,8 @@ OURS, NOBODYS = Names("aaa"), Names("xxx")
 
 def in_a_block(tenant, names):
     with tenant.atomic():
-        return [tenant.vectors(names.collection, SPACE).upsert([Chunk(names.chunk, "B's", ONES)]), tenant.collections()]
+        done = tenant.vectors(names.collection, SPACE).upsert([Chunk(names.chunk, "B's", ONES)])
+        return [done, [(c.name, c.chunks) for c in tenant.collections()]]
 
 
 STORE: dict[str, Callable] = {
