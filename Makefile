@@ -1,6 +1,7 @@
-# Each target is one line of a reader's time. PYTHON chooses the interpreter, VENV the environment's place.
+# Each target is one line of a reader's time. PYTHON chooses the interpreter, VENV and PEERS the environments' places.
 PYTHON ?= python3
 VENV ?= .venv
+PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -16,8 +17,8 @@ test: $(VENV)/.dev ## set everything up and run the whole suite
 lint: $(VENV)/.dev ## style, import direction, types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## print the figures that docs/benchmarks.md quotes
-	$(BIN)/python -m tests.benchmarks $(ARGS)
+bench: $(VENV)/.bench $(PEERS)/.ready ## measure, peers too, and write docs/benchmarks
+	$(BIN)/python -m tests.benchmarks --peers $(PEERS)/bin/python $(ARGS)
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
@@ -34,5 +35,15 @@ $(VENV)/.dev: $(VENV)/.demo
 	$(INSTALL) --group dev
 	touch $@
 
+$(VENV)/.bench: $(VENV)/.dev
+	$(INSTALL) --group bench
+	touch $@
+
+# They pin older libraries than ours, so they have an environment of their own.
+$(PEERS)/.ready: tests/benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(PEERS)

@@ -1,36 +1,38 @@
-"""Runs the benchmarks that were named, or all of them."""
+"""Runs the benchmarks that were named, or all of them; a whole run writes the page in docs/benchmarks."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 from pathlib import Path
 
 from rich.console import Console
-from tests.benchmarks import harness
+from tests.benchmarks import harness, page
 
-NAMES = ("ingest", "query", "network", "memory")
+NAMES = ("search", "graphs", "network", "ingest", "query", "memory")
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print, and write."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(NAMES)}; all of them by default")
     parser.add_argument("--quick", action="store_true", help="fewer rows and repeats: a look, not a figure to quote")
     parser.add_argument("--major", type=int, choices=(18, 16), default=18, help="the Postgres version")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--peers", type=Path, metavar="PYTHON", help="the interpreter of the peers' environment")
+    parser.add_argument("--page", action="store_true", help="put what was named on the page, beside what stands there")
+    parser.add_argument("--render", action="store_true", help="measure nothing; write the page of results.json anew")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", default=page.FOLDER, help="the page's place")
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    results: dict[str, list[harness.Figure]] = {}
-    with harness.started(quick=options.quick, major=options.major) as bench:
-        machine = bench.machine()
-        for name in options.names or NAMES:
-            harness.say(f"{name} …")
-            results[name] = importlib.import_module(f"{__package__}.{name}").run(bench)
-    harness.report(results, machine, Console())
-    if options.json is not None:
-        harness.write_json(options.json, results, machine)
+    sections = {}
+    if not options.render:
+        with harness.started(quick=options.quick, major=options.major, python=options.peers) as bench:
+            for name in options.names or NAMES:
+                sections[name] = bench.measure(name, page.module(name).run)
+                page.show({name: sections[name]}, Console())
+    if options.render or options.page or (not options.names and not options.quick):
+        held = page.load(options.out) | sections
+        page.write({name: held[name] for name in NAMES if name in held}, options.out)
 
 
 main()

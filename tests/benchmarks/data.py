@@ -42,12 +42,12 @@ def text(rng: np.random.Generator) -> str:
     return " ".join(parts)
 
 
-def vectors(count: int, seed: int) -> Matrix:
+def vectors(count: int, seed: int, dim: int = DIM) -> Matrix:
     """Unit vectors around forty topics."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(40, DIM))
+    centres = rng.normal(size=(40, dim))
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    made = centres[rng.integers(40, size=count)] + rng.normal(scale=0.7 / np.sqrt(DIM), size=(count, DIM))
+    made = centres[rng.integers(40, size=count)] + rng.normal(scale=0.7 / np.sqrt(dim), size=(count, dim))
     return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
 
 

@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgrecall import Chunk
+from pgrecall.schema import WAITING
 
 COLLECTION = "bench"
 
@@ -37,8 +38,8 @@ FROM unnest(%b::text[], %b::text[], %b::int4[], %b::text[], %b::bytea[], %b::jso
 
 
 VECTOR_UNNEST = """
-INSERT INTO pgrecall.chunk_vectors (tenant_id, collection, space_id, chunk_id, embed_norm, embedding)
-SELECT %s, %s, %s, i.* FROM unnest(%b::text[], %b::float4[], %b::halfvec[]) AS i"""
+INSERT INTO pgrecall.chunk_vectors (tenant_id, collection, space_id, graph, chunk_id, embed_norm, embedding)
+SELECT %s, %s, %s, %s, i.* FROM unnest(%b::text[], %b::float4[], %b::halfvec[]) AS i"""
 
 
 def _chunk_values(text_config: str | None) -> str:
@@ -60,13 +61,18 @@ def opening(tenant: str) -> str:
 
 
 class Writer:
-    """One connection that fills one collection, each batch a transaction; `way` is a method's name."""
+    """One connection that fills one collection, each batch a transaction; `way` is a method's name.
 
-    def __init__(self, dsn: str, tenant: str, space_id: int, way: str, text_config: str | None) -> None:
+    `unnest` may put the rows into the graph of a generation at once, `graph`.
+    """
+
+    def __init__(
+        self, dsn: str, tenant: str, space_id: int, way: str, text_config: str | None, *, graph: int = WAITING
+    ) -> None:
         self.connection = psycopg.connect(dsn, autocommit=True)
         register_vector(self.connection)
         self._tenant, self._space, self._opening = tenant, space_id, opening(tenant)
-        self._text_config = text_config
+        self._text_config, self._graph = text_config, graph
         self._way: Callable[[Sequence[Chunk]], None] = getattr(self, way)
 
     def write(self, chunks: Sequence[Chunk]) -> None:
@@ -92,7 +98,7 @@ class Writer:
         self.connection.execute(_chunk_unnest(self._text_config), (*here, *columns))
         norms = [_norm(c) for c in chunks]
         halves = [HalfVector(c.embedding) for c in chunks]
-        self.connection.execute(VECTOR_UNNEST, (*here, self._space, columns[0], norms, halves))
+        self.connection.execute(VECTOR_UNNEST, (*here, self._space, self._graph, columns[0], norms, halves))
 
     def executemany(self, chunks: Sequence[Chunk]) -> None:
         """A row at a time, pipelined by psycopg and prepared by the server."""
@@ -148,15 +154,18 @@ def _norm(chunk: Chunk) -> float:
     return float(np.linalg.norm(np.asarray(chunk.embedding)))
 
 
-NEAREST = """
-WITH near AS MATERIALIZED (
-  SELECT chunk_id, embedding <=> %b AS distance FROM pgrecall.chunk_vectors
-  WHERE tenant_id = %s AND collection = %s AND space_id = %s AND graph >= 0 ORDER BY distance, chunk_id LIMIT %s)
+_JOINED = """
 SELECT n.chunk_id, n.distance, c.text, c.metadata, c.doc_id, c.chunk_index, d.source, d.uri
 FROM near n
 JOIN pgrecall.chunks c ON c.tenant_id = %s AND c.collection = %s AND c.id = n.chunk_id
 LEFT JOIN pgrecall.documents d ON d.tenant_id = %s AND d.collection = %s AND d.id = c.doc_id
 ORDER BY n.distance, n.chunk_id"""
+
+NEAREST = f"""
+WITH near AS MATERIALIZED (
+  SELECT chunk_id, embedding <=> %b AS distance FROM pgrecall.chunk_vectors
+  WHERE tenant_id = %s AND collection = %s AND space_id = %s AND graph >= 0 ORDER BY distance, chunk_id LIMIT %s)
+{_JOINED}"""
 
 
 def nearest_params(tenant: str, space_id: int, vector: Any, k: int) -> tuple[Any, ...]:
@@ -199,3 +208,33 @@ class AsyncReader:
         rows = await cursor.fetchall()
         await run("COMMIT")
         return rows
+
+
+class TenantsReader:
+    """The same for any tenant, by the exact scan or by the graph of the space's generation."""
+
+    def __init__(self, dsn: str, space_id: int, dim: int, generation: int) -> None:
+        self.connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+        register_vector(self.connection)
+        self._space = space_id
+        # The numbers stand in the text, so that the planner can prove that the partial index serves.
+        self._by_graph = f"""
+            WITH near AS MATERIALIZED (
+              SELECT chunk_id, embedding::halfvec({dim}) <=> %b::halfvec({dim}) AS distance
+              FROM pgrecall.chunk_vectors
+              WHERE tenant_id = %s AND collection = %s AND space_id = {space_id} AND graph <= {generation}
+              ORDER BY distance LIMIT %s)
+            {_JOINED}"""
+
+    def query(self, tenant: str, vector: Any, *, by_graph: bool, k: int = 10) -> list[str]:
+        """The ids of the k nearest chunks."""
+        run, here = self.connection.execute, (tenant, COLLECTION)
+        run("BEGIN")
+        if by_graph:
+            run(f"{opening(tenant)}; SET LOCAL hnsw.ef_search = 100; SET LOCAL hnsw.iterative_scan = relaxed_order")
+            rows = run(self._by_graph, (HalfVector(vector), *here, k, *here, *here)).fetchall()
+        else:
+            run(opening(tenant))
+            rows = run(NEAREST, nearest_params(tenant, self._space, vector, k)).fetchall()
+        run("COMMIT")
+        return [row[0] for row in rows]

@@ -1,4 +1,4 @@
-"""What every benchmark needs: a real server, fresh databases, systems that take turns, and a report.
+"""What every benchmark needs: a real server, fresh databases, the peers, and systems that take turns.
 
 The machine is shared and noisy, so figures are medians, and what is compared runs in one process by turns
 (A B C, B C A, …): a slow second slows all of them, and the ratio stays.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
 import os
 import platform
 import shutil
@@ -17,8 +16,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,60 +26,83 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 from psycopg import sql
-from rich.console import Console
-from rich.table import Table
+from tests.benchmarks import corpora, peers
+from tests.benchmarks.figures import Figure, Section
 
+import pgrecall
 from pgrecall import embedded, migrate
+from pgrecall.maintenance import Maintained
 
 #: Autovacuum off, so that every ingest runs on a database that was never analyzed; all else as embedded sizes it.
 SETTINGS = {"autovacuum": "off"}
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured number; `at_least` or `at_most` is its target."""
-
-    name: str
-    value: float
-    unit: str
-    at_least: float | None = None
-    at_most: float | None = None
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
-        if self.at_least is not None:
-            return self.value >= self.at_least
-        return None if self.at_most is None else self.value <= self.at_most
-
-    @property
-    def target(self) -> str:
-        """The target as text."""
-        if self.at_least is not None:
-            return f"≥ {_number(self.at_least)}"
-        return "" if self.at_most is None else f"≤ {_number(self.at_most)}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.2f}"
-
-
 class Bench:
-    """A server of its own, fsync on, and databases on it."""
+    """A server of its own, fsync on, databases on it, and the peers, filled when they are first asked for."""
 
-    def __init__(self, server: embedded.EmbeddedServer, *, quick: bool) -> None:
+    def __init__(self, server: embedded.EmbeddedServer, stack: ExitStack, *, quick: bool, python: Path | None) -> None:
         self.quick = quick
         self._url = sa.make_url(server.url)
+        self._stack = stack
+        self._python = python
         self._numbers = itertools.count()
+        self._plans: dict[str, str] = {}
+
+    @cached_property
+    def corpus(self) -> corpora.Corpus:
+        """Chunks of many tenants and questions about them: what all systems are compared on."""
+        return corpora.corpus(*((10_000, 100, 40) if self.quick else (50_000, 200, 200)))
+
+    @cached_property
+    def promoted(self) -> tuple[sa.URL, Maintained]:
+        """A database of pgrecall's that holds the corpus, its large collections in a graph; it stays until the end."""
+        say("  pgrecall takes the rows in")
+        url = self._stack.enter_context(self.database())
+        with pgrecall.connect(url, admin_url=url) as db:
+            corpora.fill(db, self.corpus)
+            [built] = db.maintain()
+        analyze(url)
+        return url, built
+
+    @cached_property
+    def peers(self) -> dict[str, peers.Peer]:
+        """Each peer, holding the corpus in a database of its own; they stay until the end."""
+        if self._python is None:
+            raise SystemExit("this benchmark compares with the peers, whose environment `make bench` makes (--peers)")
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pgrecall-peers-")))
+        self.corpus.save(folder)
+        found = {}
+        for name, label in peers.NAMES.items():  # one after the other: two at once would slow each other
+            say(f"  {label} takes {len(self.corpus.owners):,} rows in")
+            url = self._stack.enter_context(self.database(migrated=False))
+            found[label] = peers.fill(name, self._python, url, folder, self._stack)
+            analyze(url)
+        return found
+
+    def attach(self, title: str, plan: str) -> None:
+        """Put a plan on the page."""
+        self._plans[title] = plan
+
+    def measure(self, name: str, run: Callable[[Bench], list[Figure]]) -> Section:
+        """What a benchmark finds."""
+        say(f"{name} …")
+        started_at, self._plans = time.perf_counter(), {}
+        found = run(self)
+        took = round(time.perf_counter() - started_at, 1)
+        return Section(date.today().isoformat(), took, self.machine, found, self._plans)
 
     @contextmanager
-    def database(self) -> Iterator[sa.URL]:
-        """A fresh, migrated database; dropped after."""
+    def database(self, *, migrated: bool = True) -> Iterator[sa.URL]:
+        """A fresh database, migrated or with pgvector only; dropped after."""
         name = sql.Identifier(f"bench_{next(self._numbers)}")
         url = self._url.set(database=name.as_string(None).strip('"'))
         self._execute(sql.SQL("CREATE DATABASE {}").format(name))
         try:
-            migrate.upgrade(url)
+            if migrated:
+                migrate.upgrade(url)
+            else:
+                with psycopg.connect(dsn(url), autocommit=True) as connection:
+                    connection.execute("CREATE EXTENSION vector")
             yield url
         finally:
             self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
@@ -88,38 +111,50 @@ class Bench:
         with psycopg.connect(dsn(self._url), autocommit=True) as connection:
             connection.execute(statement)
 
+    @cached_property
     def machine(self) -> dict[str, Any]:
         """Where the figures come from."""
+        settings = ("server_version", "shared_buffers", "maintenance_work_mem", "fsync", "autovacuum")
         with self.database() as url, psycopg.connect(dsn(url)) as connection:
-            [postgres] = connection.execute("SHOW server_version").fetchone() or ["?"]
-            [pgvector] = connection.execute(
-                "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
-            ).fetchone() or ["?"]
+            shown = {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in settings}
+            [pgvector] = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        packages = {name: version(name) for name in ("pgrecall", "psycopg", "sqlalchemy", "numpy", "pgvector")}
         return {
+            "cpu": _processor(),
             "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "memory_gib": round(memory / 2**30, 1),
-            "load": round(os.getloadavg()[0], 1),
+            "memory": f"{memory / 2**30:.1f} GiB",
             "system": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(),
-            "postgres": postgres,
-            "pgvector_extension": pgvector,
-            **packages,
-            "quick": self.quick,
+            "Postgres": shown.pop("server_version"),
+            "settings": shown,
+            "pgvector": pgvector,
+            "Python": platform.python_version(),
+            "packages": {name: version(name) for name in ("pgrecall", "psycopg", "SQLAlchemy", "numpy", "pgvector")},
+            "peers": {} if self._python is None else peers.versions(self._python),
         }
 
 
+def _processor() -> str:
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
 @contextmanager
-def started(*, quick: bool, major: int = 18) -> Iterator[Bench]:
-    """An embedded server for the benchmarks, its data in a temporary folder."""
+def started(*, quick: bool, major: int = 18, python: Path | None = None) -> Iterator[Bench]:
+    """An embedded server for the benchmarks, its data in a temporary folder; `python` is the peers' interpreter."""
     folder = Path(tempfile.mkdtemp(prefix="pgrecall-bench-"))
     folder.chmod(0o755)  # as root, the server runs as another user
     try:
-        with embedded.start(folder / "home", version=major, settings=SETTINGS) as server:
-            yield Bench(server, quick=quick)
+        with embedded.start(folder / "home", version=major, settings=SETTINGS) as server, ExitStack() as stack:
+            yield Bench(server, stack, quick=quick, python=python)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def analyze(url: sa.URL) -> None:
+    """What autovacuum would have done by now."""
+    with psycopg.connect(dsn(url), autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")
 
 
 def dsn(url: sa.URL) -> str:
@@ -133,16 +168,17 @@ Seconds = dict[str, list[float]]
 def by_turns(systems: Mapping[str, Callable[[int], Any]], rounds: int, *, warm: int = 0) -> Seconds:
     """Call each system once a round, in turn, with the round's number; returns the seconds of every call.
 
-    The first `warm` rounds are run, not counted.
+    The first `warm` rounds are run, not counted. A system that returns `peers.Timed` has measured itself.
     """
     took: Seconds = {name: [] for name in systems}
     with _steady():
         for turn in range(rounds + warm):
             for name in _rotated(systems, turn):
                 started_at = time.perf_counter()
-                systems[name](turn)
+                given = systems[name](turn)
+                seconds = given.seconds if isinstance(given, peers.Timed) else time.perf_counter() - started_at
                 if turn >= warm:
-                    took[name].append(time.perf_counter() - started_at)
+                    took[name].append(seconds)
     return took
 
 
@@ -179,24 +215,6 @@ def _steady() -> Iterator[None]:
 def ratio(ours: list[float], theirs: list[float]) -> float:
     """How many times as long ours took, call by call (median)."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-
-
-def report(results: Mapping[str, list[Figure]], machine: Mapping[str, Any], console: Console) -> None:
-    """Print what was measured, each figure beside its target."""
-    for benchmark, figures in results.items():
-        table = Table("figure", "value", "", "target", "", title=benchmark, title_justify="left")
-        for f in figures:
-            verdict = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[f.met]
-            table.add_row(f.name, _number(f.value), f.unit, f.target, verdict)
-        table.columns[1].justify = table.columns[3].justify = "right"
-        console.print(table)
-    console.print(" · ".join(f"{key} {value}" for key, value in machine.items()), style="dim")
-
-
-def write_json(path: Path, results: Mapping[str, list[Figure]], machine: Mapping[str, Any]) -> None:
-    """The same as JSON."""
-    figures = {name: [asdict(f) | {"met": f.met} for f in found] for name, found in results.items()}
-    path.write_text(json.dumps({"machine": dict(machine), "figures": figures}, indent=1) + "\n")
 
 
 def say(text: str) -> None:

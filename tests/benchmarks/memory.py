@@ -31,9 +31,9 @@ def run(bench: Bench) -> list[Figure]:
             done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         found = json.loads(done.stdout)
         figures += [
-            Figure(f"{count:,} chunks, {label}: peak resident", found["peak_mb"], "MB", at_most=LIMIT_MB),
-            Figure(f"{count:,} chunks, {label}: before the first chunk", found["start_mb"], "MB"),
-            Figure(f"{count:,} chunks, {label}: with making them", found["rows_s"], "rows/s"),
+            Figure(label, found["peak_mb"], "MB", at_most=LIMIT_MB, series="peak resident"),
+            Figure(label, found["start_mb"], "MB", series="before the first chunk"),
+            Figure(f"{label}, making the chunks too", found["rows_s"], "rows/s"),
         ]
     return figures
 

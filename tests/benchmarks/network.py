@@ -1,22 +1,28 @@
-"""Network round trips of warm calls, counted by the proxy, and their p50 where each takes 5 ms."""
+"""Network round trips of warm calls, counted by a proxy between client and server, and times where each takes 5 ms.
+
+One round trip is what the client sends before it waits. The counts are of tables that were never analyzed; the tests
+assert them too (`tests/integration/test_round_trips.py`). The times are of the questions and systems of
+[search](#search), each through a proxy of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import statistics
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
-from tests.benchmarks import data
+import sqlalchemy as sa
+from tests.benchmarks import corpora, data
 from tests.benchmarks.handwritten import COLLECTION
-from tests.benchmarks.harness import Bench, Figure
+from tests.benchmarks.harness import Bench, Figure, by_turns, say
 from tests.benchmarks.proxy import Proxy
 
 import pgrecall
 from pgrecall import F
 
-TENANT = "acme"
+OURS, TENANT = "pgrecall", "acme"
 ROUND_TRIP = 0.005
 #: In each direction while counting: longer than a starved client may pause between two messages that it pipelines.
 COUNTING_DELAY = 0.025
@@ -24,7 +30,10 @@ COUNTING_DELAY = 0.025
 
 def run(bench: Bench) -> list[Figure]:
     """Counts first, then times."""
-    repeats = 20 if bench.quick else 100
+    return _counts(bench) + _times(bench)
+
+
+def _counts(bench: Bench) -> list[Figure]:
     chunks = list(data.chunks(1_400))
     question = chunks[7].embedding
     fresh, changed = chunks[:400], chunks[400:]
@@ -48,18 +57,46 @@ def run(bench: Bench) -> list[Figure]:
             for name, call in calls.items():
                 with proxy.counting() as count:
                     call()
-                figures.append(Figure(f"{name}: round trips", count.trips, "", at_most=3))
+                figures.append(Figure(f"round trips, {name}", count.trips, at_most=2))
             with proxy.counting() as count:
                 store.upsert(changed)
-            figures.append(Figure("upsert of 1,000 chunks: round trips", count.trips, "", at_most=8))
-            proxy.delay = ROUND_TRIP / 2
-            for name, call in calls.items():
-                took = [_seconds(call) for _ in range(repeats)]
-                figures.append(Figure(f"{name}: p50 at 5 ms a round trip", statistics.median(took) * 1e3, "ms"))
+            figures.append(Figure("round trips, upsert of 1,000 chunks", count.trips, at_most=8))
     return figures
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+def _times(bench: Bench) -> list[Figure]:
+    figures: list[Figure] = []
+    ratios: list[Figure] = []
+    corpus, (url, _) = bench.corpus, bench.promoted
+    with ExitStack() as stack:
+
+        def through(url: sa.URL) -> Proxy:
+            return stack.enter_context(Proxy(url, ROUND_TRIP / 2))
+
+        proxy = through(url)
+        db = stack.enter_context(pgrecall.connect(proxy.url))
+        systems = {OURS: lambda q: corpora.store(db, q.tenant, corpus.space).query(q.vector, corpora.K)}
+        for name, peer in bench.peers.items():
+            away = stack.enter_context(peer.through(through(peer.url).url))
+            systems[name] = lambda q, away=away: away.query(q.number)
+        big = next(q for q in corpus.questions if q.tenant == corpus.large()[0])
+        systems[OURS](big)  # learns how large the collection is, and that a graph serves
+        proxy.delay = COUNTING_DELAY
+        with proxy.counting() as count:
+            systems[OURS](big)
+        figures.append(Figure("round trips, query of a collection with a graph", count.trips, at_most=2))
+        proxy.delay = ROUND_TRIP / 2
+        for kind in corpora.CLASSES:
+            say(f"  {kind} tenants, 5 ms a round trip")
+            questions = corpus.of_class(kind)[:60]
+            turns = {
+                name: lambda turn, system=system, questions=questions: system(questions[turn])
+                for name, system in systems.items()
+            }
+            took = by_turns(turns, len(questions) - 6, warm=6)
+            p50 = {name: statistics.median(seconds) * 1e3 for name, seconds in took.items()}
+            label = f"p50, {kind}, 5 ms a round trip"
+            figures += [Figure(label, value, "ms", series=name) for name, value in p50.items()]
+            faster = min(bench.peers, key=lambda name: p50[name])
+            ratios.append(Figure(f"{label}: {OURS} / {faster}, the faster peer", p50[OURS] / p50[faster], at_most=0.6))
+    return figures + ratios

@@ -21,9 +21,9 @@ from tests.benchmarks.harness import Bench, Figure, Seconds, aby_turns, by_turns
 
 import pgrecall
 
-SIZES = {"small": 380, "5,000 rows": 5_000}
+SIZES = {"380 rows": 380, "5,000 rows": 5_000}
 #: (sync, async) bounds of pgrecall / by hand.
-TARGETS = {"small": (1.6, 2.0), "5,000 rows": (1.25, None)}
+TARGETS = {"380 rows": (1.6, 2.0), "5,000 rows": (1.25, None)}
 OURS, HAND = "pgrecall", "by hand"
 
 
@@ -40,9 +40,9 @@ def run(bench: Bench) -> list[Figure]:
             say(f"  {tenant}")
             vectors = questions(tenant, rounds)
             _same_answers(db, url, tenant, vectors[0])
-            figures += _figures(f"{tenant}: query", _sync(db, url, tenant, vectors), sync_target)
+            figures += _figures(f"{tenant}, query", _sync(db, url, tenant, vectors), sync_target)
             seconds = asyncio.run(_async(db, url, tenant, vectors))
-            figures += _figures(f"{tenant}: aquery", seconds, async_target)
+            figures += _figures(f"{tenant}, aquery", seconds, async_target)
     return figures
 
 
@@ -105,6 +105,6 @@ async def _async(db: pgrecall.Database, url: sa.URL, tenant: str, vectors: data.
 
 def _figures(label: str, took: Seconds, target: float | None) -> list[Figure]:
     return [
-        *(Figure(f"{label}, {name}, p50", statistics.median(took[name]) * 1e3, "ms") for name in (OURS, HAND)),
-        Figure(f"{label}, pgrecall / by hand", ratio(took[OURS], took[HAND]), "", at_most=target),
+        *(Figure(f"p50, {label}", statistics.median(took[name]) * 1e3, "ms", series=name) for name in (OURS, HAND)),
+        Figure(f"{label}: pgrecall / by hand", ratio(took[OURS], took[HAND]), "", at_most=target),
     ]

@@ -1,0 +1,145 @@
+"""The page in docs/benchmarks: made of results.json and of what each benchmark's module says about itself."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from tests.benchmarks.figures import Grid, Section, grids
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
+_VERDICT = {True: "met", False: "**missed**", None: ""}
+
+HEAD = """# Benchmarks
+
+`make bench` measures all of this and writes this page, its plots and [results.json](results.json), in about a quarter
+of an hour; it makes two environments, ours and one for the peers. `make bench ARGS="--quick query"` looks at one
+benchmark and writes nothing; `--page` puts the benchmarks that are named on this page; `--major 16` takes Postgres 16.
+The code is `tests/benchmarks`.
+
+What is compared runs by turns (A B C, B C A, …) on one embedded server with fsync on; figures are medians, or say what
+they are. Machines are noisy: trust the ratios before the figures. What was measured once is in [notes](notes.md).
+"""
+
+
+def module(name: str) -> ModuleType:
+    """A benchmark: its docstring says what is measured; `WHY`, if any, why a figure misses its target, by its name."""
+    return importlib.import_module(f"{__package__}.{name}")
+
+
+def load(folder: Path = FOLDER) -> dict[str, Section]:
+    """What the page shows now."""
+    path = folder / "results.json"
+    held = json.loads(path.read_text()) if path.exists() else {}
+    return {name: Section.of_json(section) for name, section in held.items()}
+
+
+def write(sections: Mapping[str, Section], folder: Path = FOLDER) -> None:
+    """results.json, a plot for each benchmark, and the page."""
+    from tests.benchmarks import charts  # matplotlib is needed here only
+
+    folder.mkdir(parents=True, exist_ok=True)
+    results = {name: section.as_json() for name, section in sections.items()}
+    (folder / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    for name, section in sections.items():
+        charts.draw(section.figures, folder / f"{name}.svg")
+    (folder / "README.md").write_text(text(sections))
+
+
+def text(sections: Mapping[str, Section]) -> str:
+    """The page as Markdown."""
+    parts = [HEAD, _summary(sections), _machines(sections)]
+    parts += [_section(name, section) for name, section in sections.items()]
+    return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def _summary(sections: Mapping[str, Section]) -> str:
+    rows = []
+    for name, section in sections.items():
+        judged = [f.met for f in section.figures if f.met is not None]
+        if judged:
+            rows.append([f"[{name}](#{name})", len(judged), judged.count(True), judged.count(False) or ""])
+    return "\n".join(["## Targets", "", *_table(["benchmark", "targets", "met", "missed"], rows)])
+
+
+def _machines(sections: Mapping[str, Section]) -> str:
+    """Where the figures come from; more than one machine, where sections were measured on several."""
+    lines = ["## Machine", ""]
+    for machine in {json.dumps(s.machine, sort_keys=True): s.machine for s in sections.values()}.values():
+        on = [name for name, s in sections.items() if s.machine == machine]
+        days = sorted({sections[name].measured for name in on})
+        only = "" if len(on) == len(sections) else f" ({', '.join(on)})"
+        lines.append(f"Measured {' and '.join(days)}{only}:")
+        lines += ["", *(f"- {key}: {_shown(value)}" for key, value in machine.items() if value), ""]
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
+
+
+def _section(name: str, section: Section) -> str:
+    about = module(name)
+    parts = [f"## {name}", f"{inspect.getdoc(about)}\n\n`make bench ARGS={name}`, {section.seconds:.0f} s."]
+    parts += ["\n".join(_grid(grid)) for grid in grids(section.figures)]
+    parts += _explained(section, getattr(about, "WHY", {}))
+    parts.append(f"![{name}: its figures as bars, targets as lines]({name}.svg)")
+    for title, plan in section.plans.items():
+        parts.append(f"<details><summary>{title}</summary>\n\n```\n{plan.rstrip()}\n```\n\n</details>")
+    return "\n\n".join(parts)
+
+
+def _grid(grid: Grid) -> list[str]:
+    """A row for each name; the target and verdict of a row beside it."""
+    heads = [f"figure, {grid.unit}" if grid.unit else "figure", *_columns(grid)]
+    goals = {name: grid.goal(name) for name in grid.rows}
+    judged = any(goals.values())
+    rows = []
+    for name, cells in grid.rows.items():
+        rows.append([name, *(cells[s].text if s in cells else "" for s in grid.series)])
+        if judged:
+            goal = goals[name]
+            rows[-1] += [goal.target, _VERDICT[goal.met]] if goal else ["", ""]
+    return _table([*heads, *(["target", ""] if judged else [])], rows)
+
+
+def _columns(grid: Grid) -> list[str]:
+    return [series or "value" for series in grid.series]
+
+
+def _table(heads: list[str], rows: Iterable[Iterable[Any]]) -> list[str]:
+    lines = [heads, ["---", *("---:" if head else "---" for head in heads[1:])], *rows]
+    return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]
+
+
+def unexplained(name: str, section: Section) -> list[str]:
+    """Figures that miss their targets, and nobody says why."""
+    why = getattr(module(name), "WHY", {})
+    return [f.name for f in section.figures if f.met is False and f.name not in why]
+
+
+def _explained(section: Section, why: Mapping[str, str]) -> list[str]:
+    missed = [f for f in section.figures if f.met is False]
+    return [f"**Missed: {f.name}.** {why.get(f.name, 'Nobody has said why yet.')}" for f in missed]
+
+
+def show(sections: Mapping[str, Section], console: Console) -> None:
+    """Print what was measured, each figure beside its target."""
+    for name, section in sections.items():
+        for grid in grids(section.figures):
+            table = Table(f"{name}{', ' if grid.unit else ''}{grid.unit}", *_columns(grid), "target", "")
+            for figure, cells in grid.rows.items():
+                goal = grid.goal(figure)
+                verdict = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[goal.met if goal else None]
+                values = [cells[s].text if s in cells else "" for s in grid.series]
+                table.add_row(figure, *values, goal.target if goal else "", verdict)
+            for column in table.columns[1:-1]:
+                column.justify = "right"
+            console.print(table)

@@ -1,0 +1,92 @@
+"""Top 10 of one tenant among 200, 50,000 chunks of 384 dims in all, tenants of very unlike sizes.
+
+Large tenants own more than 5 % of all rows, medium ones more than 0.5 %. All systems hold the same rows, each in a
+fresh database of one server, analyzed; they answer the same questions by turns, each timing itself in its own process.
+pgrecall's large collections were promoted by `db.maintain()`.
+
+By hand is psycopg in pgrecall's transaction shape: BEGIN, SET LOCAL, the query, COMMIT. *Its own table* is the best
+without this schema: tenant, text, metadata and vector in one row, one HNSW index over all, `relaxed_order`.
+*Our tables* is the query that an expert would write for pgrecall's tables, role and policies: for small and medium
+tenants an exact scan, for large ones the graph with pgrecall's `ef_search`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from tests.benchmarks import corpora, handwritten, onetable
+from tests.benchmarks.corpora import CLASSES, Corpus
+from tests.benchmarks.harness import Bench, Figure, Seconds, by_turns, dsn, say
+from tests.benchmarks.peers import Timed
+
+import pgrecall
+from pgrecall.operations.graphs import exact_max
+
+OURS, TABLE, TABLES = "pgrecall", "by hand, its own table", "by hand, our tables"
+#: p50 of pgrecall / by hand.
+BY_HAND = {"large": 1.25, "medium": 1.25, "small": 1.5}
+
+
+def run(bench: Bench) -> list[Figure]:
+    """Recall and time, class by class."""
+    corpus, peers = bench.corpus, bench.peers
+    url, built = bench.promoted
+    with ExitStack() as stack:
+        db = stack.enter_context(pgrecall.connect(url))
+        say("  by hand takes the rows in")
+        own = stack.enter_context(bench.database(migrated=False))
+        onetable.fill(own, corpus)
+        table = onetable.Reader(own)
+        stack.callback(table.connection.close)
+        tables = handwritten.TenantsReader(dsn(url), built.space_id, corpus.space.dim, built.generation)
+        stack.callback(tables.connection.close)
+        sizes, most = corpus.sizes(), exact_max(corpus.space.dim)
+        systems = {
+            OURS: lambda q: [h.chunk_id for h in corpora.store(db, q.tenant, corpus.space).query(q.vector, corpora.K)],
+            TABLE: lambda q: table.query(q.tenant, q.vector),
+            TABLES: lambda q: tables.query(f"t{q.tenant}", q.vector, by_graph=sizes[q.tenant] > most),
+            **{name: lambda q, peer=peer: peer.query(q.number) for name, peer in peers.items()},
+        }
+        return compare(corpus, systems, tuple(peers))
+
+
+def compare(corpus: Corpus, systems: dict[str, Any], peers: tuple[str, ...]) -> list[Figure]:
+    """Each class of questions by turns."""
+    recalls, p50s, p95s, by_hand, by_peer = [], [], [], [], []
+    for kind in CLASSES:
+        say(f"  {kind} tenants")
+        questions = corpus.of_class(kind)
+        took, recall = ask(questions, systems)
+        p50 = {name: statistics.median(seconds) * 1e3 for name, seconds in took.items()}
+        for name in systems:
+            least = 0.99 if name == OURS else None
+            recalls.append(Figure(f"recall@10, {kind}", recall[name], at_least=least, series=name))
+            p50s.append(Figure(f"p50, {kind}", p50[name], "ms", series=name))
+            p95s.append(Figure(f"p95, {kind}", float(np.quantile(took[name], 0.95)) * 1e3, "ms", series=name))
+        goal = BY_HAND[kind]
+        by_hand += [Figure(f"p50, {kind}: {OURS} / {n}", p50[OURS] / p50[n], at_most=goal) for n in (TABLE, TABLES)]
+        faster = min(peers, key=lambda name: p50[name])
+        by_peer.append(Figure(f"p50, {kind}: {OURS} / {faster}, the faster peer", p50[OURS] / p50[faster], at_most=0.8))
+    return [*recalls, *p50s, *p95s, *by_hand, *by_peer]
+
+
+def ask(questions: list[corpora.Question], systems: dict[str, Any]) -> tuple[Seconds, dict[str, float]]:
+    """The seconds of each call, and the mean recall of each system."""
+    found: dict[str, list[float]] = {name: [] for name in systems}
+
+    def asking(name: str, system: Any) -> Any:
+        def one(turn: int) -> Any:
+            question = questions[turn % len(questions)]
+            given = system(question)
+            ids = given.ids if isinstance(given, Timed) else given
+            found[name].append(len(question.nearest & set(ids)) / len(question.nearest))
+            return given
+
+        return one
+
+    # The first questions once more as a warm-up, so that each is counted once.
+    took = by_turns({name: asking(name, s) for name, s in systems.items()}, len(questions), warm=len(questions) // 10)
+    return took, {name: statistics.mean(shares) for name, shares in found.items()}
