@@ -52,7 +52,7 @@ def main(started: float) -> None:
         scratch = db.tenant("scratch").vectors("stdlib", SPACE, embed=minilm.embed)
         scratch.upsert([c for c in corpus.load("data")[1] if c.doc_id in ("bisect", "heapq")])
         console.print(f"delete_by_doc_id: {dict(scratch.delete_by_doc_id('bisect'))}; {scratch.count()} left")
-        console.print(f"delete_tenant: {dict(db.delete_tenant('scratch'))}; {scratch.count()} left")
+        say(f"delete_tenant: { {k: n for k, n in db.delete_tenant('scratch').items() if n} }; {scratch.count()} left")
         say(f"networking still has {networking.count()} chunks, data {data.count()}")
     section(f"{time.perf_counter() - started:.1f} s in all; the next run embeds and writes only what is new")
 

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
         UnknownTenant,
     )
     from pgrecall.filters import And, Compare, F, Filter, Not, Or
+    from pgrecall.messages import ChatHit, ChatInfo, Message, ToolCall
     from pgrecall.operations.embedding import Embedder
     from pgrecall.protocols import MemoryStore, RunStore, VectorStore
+    from pgrecall.stores.chat import PostgresChat
     from pgrecall.stores.connect import as_database, connect
     from pgrecall.stores.database import Database
     from pgrecall.stores.tenant import Tenant
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
         Hit,
         SpaceInfo,
         TenantInfo,
+        TenantReport,
         UpsertResult,
     )
 
@@ -53,6 +56,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "And",
+    "ChatHit",
+    "ChatInfo",
     "Chunk",
     "CollectionInfo",
     "Compare",
@@ -75,11 +80,13 @@ __all__ = [
     "InvalidEmbedding",
     "InvalidInput",
     "MemoryStore",
+    "Message",
     "MigrationRequired",
     "Not",
     "NotFound",
     "Or",
     "PgRecallError",
+    "PostgresChat",
     "PostgresVectorStore",
     "RolledBack",
     "RunStore",
@@ -87,6 +94,8 @@ __all__ = [
     "Tenant",
     "TenantErased",
     "TenantInfo",
+    "TenantReport",
+    "ToolCall",
     "Unavailable",
     "UnknownTenant",
     "UpsertResult",
@@ -99,10 +108,12 @@ if not TYPE_CHECKING:
     _HOMES = (
         "errors",
         "types",
+        "messages",
         "filters",
         "protocols",
         "operations.embedding",
         "stores.vectors",
+        "stores.chat",
         "stores.tenant",
         "stores.database",
         "stores.connect",

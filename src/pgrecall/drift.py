@@ -176,10 +176,15 @@ def _constraint(constraint: sa.Constraint) -> str:
             text += f" ON DELETE {constraint.ondelete}" if constraint.ondelete else ""
         case sa.PrimaryKeyConstraint() | sa.UniqueConstraint():
             kind = "UNIQUE" if isinstance(constraint, sa.UniqueConstraint) else "PRIMARY KEY"
-            text = f"{kind} ({', '.join(column.name for column in constraint.columns)})"
+            text = f"{kind} ({', '.join(_printed(column.name) for column in constraint.columns)})"
         case _:
             raise TypeError(f"{constraint!r} can't be compared")
     return f"constraint {constraint.name or f'{table}_pkey'} on {table}: {text}"
+
+
+def _printed(name: str) -> str:
+    """A column's name as Postgres prints it in a key: a word of its grammar in quotes, though it needs none."""
+    return f'"{name}"' if name == "position" else name
 
 
 def _index(index: sa.Index) -> str:

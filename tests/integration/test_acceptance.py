@@ -102,7 +102,8 @@ def test_delete_by_tenant(db, handbook, tenant_id, model, admin_connection):
     embed, space = model
     other = db.tenant(f"{tenant_id}-other").vectors("handbook", space, embed=embed)
     ingest(other)
-    assert dict(db.delete_tenant(tenant_id)) == {"vectors": 6, "chunks": 6, "documents": 3, "collections": 1}
+    gone = {table: count for table, count in db.delete_tenant(tenant_id).items() if count}
+    assert gone == {"vectors": 6, "chunks": 6, "documents": 3, "collections": 1}
     for table in ("collections", "documents", "chunks", "chunk_vectors"):
         left = f"SELECT count(*) FROM pgrecall.{table} WHERE tenant_id = %s"
         assert admin_connection.execute(left, [tenant_id]).fetchone() == (0,)

@@ -41,6 +41,15 @@ def snippets(page: Path, language: str) -> list[tuple[int, str]]:
     return [(text.count("\n", 0, found.start(1)), found[1]) for found in blocks]
 
 
+def runs_as_it_says(page: Path, line: int, code: str, namespace: dict[str, object]) -> None:
+    """Run a snippet; its lines `# → …` are what it must print."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile("\n" * line + code, str(page), "exec"), namespace)
+    said = [text.removeprefix("# → ") for text in code.splitlines() if text.startswith("# → ")]
+    assert printed.getvalue().splitlines() == said, f"the snippet after line {line} of {page.name}"
+
+
 @pytest.fixture
 def home(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own for the embedded server, as the environment says it."""
@@ -59,15 +68,23 @@ def test_every_python_snippet_of_the_readme_runs_and_prints_what_it_says() -> No
     assert len(found) > 8
     try:
         for line, code in found:
-            printed = io.StringIO()
-            with contextlib.redirect_stdout(printed):
-                exec(compile("\n" * line + code, str(README), "exec"), namespace)
-            said = [text.removeprefix("# → ") for text in code.splitlines() if text.startswith("# → ")]
-            assert printed.getvalue().splitlines() == said, f"the snippet after line {line} of README.md"
+            runs_as_it_says(README, line, code, namespace)
     finally:
         for opened in ("db", "production", "mine"):
             if opened in namespace:
                 namespace[opened].close()  # type: ignore[attr-defined]
+
+
+def test_the_chat_page_runs_and_prints_what_it_says(app_url: sa.URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the README's."""
+    monkeypatch.setenv("PGRECALL_URL", app_url.render_as_string(hide_password=False))
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    try:
+        for line, code in snippets(ROOT / "docs" / "chat.md", "python"):
+            runs_as_it_says(ROOT / "docs" / "chat.md", line, code, namespace)
+    finally:
+        namespace["chat"].drop()  # type: ignore[attr-defined]
+        namespace["db"].close()  # type: ignore[attr-defined]
 
 
 def test_the_guide_moves_an_embedded_home_from_16_to_18(home: Path) -> None:

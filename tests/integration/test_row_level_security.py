@@ -13,12 +13,25 @@ from pgrecall.schema import TENANT_TABLES
 TABLES = [table.name for table in TENANT_TABLES]
 
 
+RUN = """
+INSERT INTO pgrecall.runs (tenant_id, run_id, status) VALUES (%(tenant)s, 'r', 'running');
+INSERT INTO pgrecall.run_events (tenant_id, run_id, seq, kind) VALUES (%(tenant)s, 'r', 0, 'k');
+INSERT INTO pgrecall.run_retrievals (tenant_id, run_id, seq, collection, query_hash, query_kind)
+VALUES (%(tenant)s, 'r', 1, 'handbook', '', 'text');
+INSERT INTO pgrecall.run_evidence (tenant_id, run_id, seq, rank, chunk_id, content_hash, score)
+VALUES (%(tenant)s, 'r', 1, 0, '1', '', 1);
+"""
+
+
 @pytest.fixture
-def two_tenants(db, tenant_id):
+def two_tenants(db, tenant_id, admin_connection):
     tenants = f"{tenant_id}-A", f"{tenant_id}-B"
     for tenant in tenants:
         store = db.tenant(tenant).vectors("handbook", EmbedSpace("test", "eight", 8))
         store.upsert([Chunk("1", tenant, [1.0] * 8, "d")], documents=[Document("d", tenant)])
+        db.tenant(tenant).chat("s").append(pgrecall.Message("user", tenant))
+        for statement in RUN.split(";\n")[:-1]:
+            admin_connection.execute(statement, {"tenant": tenant})
     return tenants
 
 
@@ -43,7 +56,7 @@ def test_policies_show_and_change_one_tenant_s_rows(plain, two_tenants, table):
     assert plain.execute(f"SELECT DISTINCT tenant_id FROM pgrecall.{table}").fetchall() == [(two_tenants[0],)]
     if table == "chunk_embeddings":
         return
-    for change in (f"UPDATE pgrecall.{table} SET created_at = created_at", f"DELETE FROM pgrecall.{table}"):
+    for change in (f"UPDATE pgrecall.{table} SET tenant_id = tenant_id", f"DELETE FROM pgrecall.{table}"):
         with plain.transaction(force_rollback=True):
             if change.startswith("DELETE"):  # what would stand in its way
                 for leaf in TABLES[: TABLES.index(table)]:
@@ -61,6 +74,13 @@ INSERTS = {
     "chunks": "(tenant_id, collection, id, text, content_hash) VALUES (%s, 'n', 'i', 't', '')",
     "chunk_vectors": "(tenant_id, collection, chunk_id, space_id, embed_norm, embedding) "
     "VALUES (%s, 'n', 'i', 1, 1, '[1]')",
+    "chat_sessions": "(tenant_id, session_id) VALUES (%s, 'n')",
+    "chat_messages": "(tenant_id, session_id, position, role, text) VALUES (%s, 's', 9, 'user', '')",
+    "runs": "(tenant_id, run_id, status) VALUES (%s, 'n', 's')",
+    "run_events": "(tenant_id, run_id, seq, kind) VALUES (%s, 'r', 9, 'k')",
+    "run_retrievals": "(tenant_id, run_id, seq, collection, query_hash, query_kind) "
+    "VALUES (%s, 'r', 9, 'c', '', 'text')",
+    "run_evidence": "(tenant_id, run_id, seq, rank, chunk_id, content_hash, score) VALUES (%s, 'r', 1, 9, 'k', '', 1)",
 }
 
 
@@ -72,7 +92,7 @@ def test_policies_let_no_row_in_for_another_tenant(plain, two_tenants, table, se
     if not setting:
         for statement in ("SELECT FROM", "DELETE FROM"):
             assert plain.execute(f"{statement} pgrecall.{table}").rowcount == 0
-        assert plain.execute(f"UPDATE pgrecall.{table} SET created_at = now()").rowcount == 0
+        assert plain.execute(f"UPDATE pgrecall.{table} SET tenant_id = tenant_id").rowcount == 0
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
         plain.execute(f"INSERT INTO pgrecall.{table} {INSERTS[table]}", [two_tenants[0]])
 

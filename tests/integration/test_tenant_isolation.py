@@ -10,7 +10,8 @@ import asyncio
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -21,12 +22,24 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import pgrecall
 from conftest import as_dsn
 from contract.base import AsyncFace
-from pgrecall import Chunk, Database, Document, EmbedSpace, F, PgRecallError, PostgresVectorStore, Tenant, migrate
+from pgrecall import (
+    Chunk,
+    Database,
+    Document,
+    EmbedSpace,
+    F,
+    PgRecallError,
+    PostgresChat,
+    PostgresVectorStore,
+    Tenant,
+    migrate,
+)
 from pgrecall.schema import TENANT_TABLES
 
 SPACE = EmbedSpace("test", "eight", 8)
 ONES = [1.0] * 8
 TABLES = [table.name for table in TENANT_TABLES]
+RUNS = {"runs", "run_events", "run_retrievals", "run_evidence"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,14 @@ class Names:
     @property
     def collection(self) -> str:
         return f"{self.prefix}-collection"
+
+    @property
+    def session(self) -> str:
+        return f"{self.prefix}-session"
+
+    @property
+    def message(self) -> str:
+        return f"{self.prefix}-message"
 
 
 OURS, NOBODYS = Names("aaa"), Names("xxx")
@@ -80,7 +101,46 @@ STORE: dict[str, Callable] = {
     "delete_by_doc_id": lambda s, n: s.delete_by_doc_id(n.doc),
     "drop": lambda s, n: s.drop(),
 }
+MESSAGE = pgrecall.Message("user", "B's")
+
+
+def told(messages):
+    """What of messages does not differ from call to call."""
+    return [(m.text, m.position, m.role, m.status) for m in messages if m]
+
+
+CHAT: dict[str, Callable] = {
+    "append": lambda c, n: [told(c.append([MESSAGE, replace(MESSAGE, id=n.message)])), told(c.messages())],
+    "replace": lambda c, n: told(c.replace([replace(MESSAGE, id=n.message)])),
+    "replace_message": lambda c, n: [
+        told([c.replace_message(n.message, MESSAGE)]),
+        told([c.replace_message(0, MESSAGE)]),
+    ],
+    "messages": lambda c, n: [
+        told(c.messages()),
+        told(c.messages(3, status=None)),
+        told(c.messages(after=-1, limit=9)),
+    ],
+    "get": lambda c, n: told([c.get(n.message)]),
+    "count": lambda c, n: [c.count(), c.count(None)],
+    "window": lambda c, n: [told(c.window(9)), told(c.window(max_tokens=9, count_tokens=lambda m: 1))],
+    "search": lambda c, n: [told(h.message for h in c.search("secret own"))],
+    "delete": lambda c, n: [c.delete([n.message]), c.delete(positions=[1, 2])],
+    "pop": lambda c, n: told([c.pop(), c.pop(1)]),
+    "delete_oldest": lambda c, n: told(c.delete_oldest(2)),
+    "archive_oldest": lambda c, n: told(c.archive_oldest(2)),
+    "clear": lambda c, n: [c.clear("active"), c.clear()],
+    "drop": lambda c, n: c.drop(),
+    "info": lambda c, n: getattr(c.info(), "messages", None),
+    "set_metadata": lambda c, n: [c.set_metadata({"x": 1}), c.set_metadata({"x": 2}, replace=True)],
+    "set_ttl": lambda c, n: c.set_ttl(timedelta(days=1)),
+}
 TENANT: dict[str, Callable] = {
+    "chat": lambda t, n: t.chat(n.session).session_id,
+    "chats": lambda t, n: [[(i.session_id, i.messages) for i in found] for found in (t.chats(), t.chats(n.prefix))],
+    "search_chats": lambda t, n: told(
+        h.message for s in (None, n.prefix) for h in t.search_chats("secret own", subject=s)
+    ),
     "vectors": lambda t, n: t.vectors(n.collection).collection,
     "collections": lambda t, n: [c.name for c in t.collections()],
     "collection": lambda t, n: getattr(t.collection(n.collection), "chunks", None),
@@ -97,13 +157,24 @@ DATABASE: dict[str, Callable] = {
 DATABASE_OTHERS = {
     "tenant", "spaces", "aspaces", "add_space", "aadd_space", "close", "aclose", "tenants", "atenants", "maintain",
 }  # fmt: skip
-NOT_TWINNED = {"vectors", "atomic"}
+NOT_TWINNED = {"vectors", "chat", "atomic"}
+#: What a verb is called on, and its cases.
+HANDLES: dict[str, tuple[Callable, dict[str, Callable]]] = {
+    "store": (lambda t, n: t.vectors(n.collection, SPACE), STORE),
+    "chat": (lambda t, n: t.chat(n.session), CHAT),
+    "tenant": (lambda t, n: t, TENANT),
+}
 
 
 @pytest.mark.parametrize(
     ("kind", "cases", "others"),
-    [(PostgresVectorStore, STORE, set()), (Tenant, TENANT, set()), (Database, DATABASE, DATABASE_OTHERS)],
-    ids=["store", "tenant", "database"],
+    [
+        (PostgresVectorStore, STORE, set()),
+        (PostgresChat, CHAT, set()),
+        (Tenant, TENANT, set()),
+        (Database, DATABASE, DATABASE_OTHERS),
+    ],
+    ids=["store", "chat", "tenant", "database"],
 )
 def test_every_public_method_has_a_case(kind, cases, others):
     """A method that is added without a case below fails here."""
@@ -168,6 +239,8 @@ def fill(db, tenant, names, text):
     chunk = Chunk(names.chunk, text, ONES, names.doc, 1, {"mine": names.chunk})
     document = Document(names.doc, f"source of {text}", f"uri of {text}", metadata={"of": text})
     db.tenant(tenant).vectors(names.collection, SPACE).upsert([chunk], documents=[document])
+    messages = [pgrecall.Message("user", f"{text} {n}", id=names.message if n else None) for n in range(3)]
+    db.tenant(tenant).chat(names.session, names.prefix).append(messages)
 
 
 def outcome(call, names, tenant):
@@ -181,7 +254,7 @@ def outcome(call, names, tenant):
 
 @pytest.mark.parametrize("face", ["sync", "async"])
 @pytest.mark.parametrize("shared", [True, False], ids=["B has such a collection", "B has none"])
-@pytest.mark.parametrize(("on", "verb"), [("store", v) for v in STORE] + [("tenant", v) for v in TENANT])
+@pytest.mark.parametrize(("on", "verb"), [(on, verb) for on, (_, cases) in HANDLES.items() for verb in cases])
 def test_names_of_another_tenant_are_names_of_nothing(defended, tenant_id, on, verb, shared, face):
     """As tenant B, what A has can't be told from what nobody has, and nothing of A is changed."""
     db, outside = defended
@@ -194,19 +267,19 @@ def test_names_of_another_tenant_are_names_of_nothing(defended, tenant_id, on, v
             if shared:
                 own = Chunk("own", "B's own", ONES, "own-doc", metadata={"mine": "own"})
                 db.tenant(tenant).vectors(names.collection, SPACE).upsert([own])
-            handle = db.tenant(tenant)
-            if on == "store":
-                handle = handle.vectors(names.collection, SPACE)
+                db.tenant(tenant).chat(names.session).append([pgrecall.Message("user", "B's own")] * 2)
+            make, cases = HANDLES[on]
+            handle = make(db.tenant(tenant), names)
             if face == "async" and verb not in NOT_TWINNED:
                 handle = AsyncFace(handle, runner)
-            case = (STORE if on == "store" else TENANT)[verb]
+            case = cases[verb]
             outcomes.append(outcome(lambda case=case, h=handle, n=names: case(h, n), names, tenant))
         db.close()  # the async pool's connections, before their loop
     assert outcomes[0] == outcomes[1]
     assert "secret" not in outcomes[0]
     assert not outcomes[0].startswith(("DatabaseError", "Conflict"))  # which would be the same for any names
     assert everything_of(outside, tenant_id) == before
-    assert all(before.values())
+    assert {table for table, rows in before.items() if not rows} <= RUNS
 
 
 @pytest.mark.parametrize("verb", DATABASE)
@@ -218,7 +291,7 @@ def test_a_database_s_methods_touch_the_tenant_they_name(defended, tenant_id, ve
     assert outcome(lambda: DATABASE[verb](db, tenant), OURS, tenant) in (
         "[True, False]",
         "None",
-        "DeleteReport(vectors=0, chunks=0, documents=0, collections=0)",
+        repr(pgrecall.TenantReport()),
     )
     assert everything_of(outside, tenant_id) == before
 
@@ -325,7 +398,7 @@ def test_a_pooled_connection_keeps_neither_tenant_nor_role(app_url, tenant_id):
 def test_no_call_can_choose_another_tenant(db, tenant_id):
     """No method of a store or tenant takes a tenant, or keywords that it does not name."""
     tenant = db.tenant(tenant_id)
-    for handle in (tenant, tenant.vectors("c", SPACE)):
+    for handle in (tenant, tenant.vectors("c", SPACE), tenant.chat("s")):
         for name in [n for n in dir(handle) if not n.startswith("_") and callable(getattr(handle, n))]:
             parameters = inspect.signature(getattr(handle, name)).parameters.values()
             assert not [p for p in parameters if "tenant" in p.name or p.kind is p.VAR_KEYWORD]

@@ -65,10 +65,14 @@ def test_every_foreign_key_between_tenant_tables_joins_tenant_to_tenant(catalog)
     """A row can refer to its own tenant's rows only, whoever wrote it."""
     found = catalog(FOREIGN_KEYS)
     assert [name for name, *_ in found] == [
+        "chat_messages_session_fkey",
         "chunk_vectors_chunk_fkey",
         "chunks_document_fkey",
         "collections_tenant_fkey",
         "documents_collection_fkey",
+        "run_events_run_fkey",
+        "run_evidence_retrieval_fkey",
+        "run_retrievals_run_fkey",
     ]
     for _, _, _, columns, referred in found:
         assert columns.index("tenant_id") == referred.index("tenant_id")
@@ -134,8 +138,14 @@ def test_no_secondary_index_can_stand_in_for_a_key(catalog):
       AND m.amname = 'btree' AND NOT i.indisprimary AND (i.indpred IS NULL) = %(whole)s ORDER BY 1"""
     assert catalog(secondary, whole=True) == []
     assert catalog(secondary, whole=False) == [
+        ("pgrecall.chat_messages_expiry_idx",),
+        ("pgrecall.chat_messages_id_key",),
+        ("pgrecall.chat_sessions_expiry_idx",),
+        ("pgrecall.chat_sessions_subject_idx",),
         ("pgrecall.chunk_vectors_scan_idx",),
         ("pgrecall.chunks_document_idx",),
+        ("pgrecall.runs_expiry_idx",),
+        ("pgrecall.runs_subject_idx",),
     ]
 
 
@@ -147,6 +157,14 @@ CAPS = [
     ("embed_spaces", "model", "embed_spaces_model_length", 200),
     ("documents", "id", "documents_id_length", 1000),
     ("chunks", "id", "chunks_id_length", 1000),
+    ("chat_sessions", "session_id", "chat_sessions_id_length", 1000),
+    ("chat_sessions", "subject", "chat_sessions_subject_length", 1000),
+    ("chat_messages", "message_id", "chat_messages_id_length", 1000),
+    ("runs", "run_id", "runs_id_length", 1000),
+    ("runs", "subject", "runs_subject_length", 1000),
+    ("runs", "status", "runs_status_length", 200),
+    ("run_events", "kind", "run_events_kind_length", 200),
+    ("run_evidence", "chunk_id", "run_evidence_chunk_length", 1000),
 ]
 ROW = {
     "tenants": {"tenant_id": "t"},
@@ -154,6 +172,27 @@ ROW = {
     "embed_spaces": {"id": SPACE + 1, "provider": "p", "model": "m", "dim": 8, "distance": "ip"},
     "documents": {"tenant_id": "t", "collection": "c", "id": "d"},
     "chunks": {"tenant_id": "t", "collection": "c", "id": "k", "text": "", "content_hash": b""},
+    "chat_sessions": {"tenant_id": "t", "session_id": "s"},
+    "chat_messages": {"tenant_id": "t", "session_id": "parent", "position": 0, "role": "user", "text": ""},
+    "runs": {"tenant_id": "t", "run_id": "r", "status": "running"},
+    "run_events": {"tenant_id": "t", "run_id": "parent", "seq": 0, "kind": "k"},
+    "run_retrievals": {
+        "tenant_id": "t",
+        "run_id": "parent",
+        "seq": 0,
+        "collection": "c",
+        "query_hash": b"",
+        "query_kind": "text",
+    },
+    "run_evidence": {
+        "tenant_id": "t",
+        "run_id": "parent",
+        "seq": 0,
+        "rank": 0,
+        "chunk_id": "k",
+        "content_hash": b"",
+        "score": 1.0,
+    },
 }
 
 
@@ -170,6 +209,9 @@ def test_names_and_ids_are_capped_by_checks(admin_url, table, column, constraint
         insert(connection, "embed_spaces", id=SPACE, provider="cap")
         for parent in ("tenants", "collections", "documents"):
             insert(connection, parent)
+        insert(connection, "chat_sessions", session_id="parent")
+        insert(connection, "runs", run_id="parent")
+        insert(connection, "run_retrievals")
         for refused in ("", "x" * (cap + 1), "ü" * (cap // 2) + "x", "".join(map(chr, range(1000, 6000)))):
             with pytest.raises(psycopg.errors.CheckViolation) as failed, connection.transaction():
                 insert(connection, table, **{column: refused})
@@ -190,3 +232,8 @@ def test_the_longest_ids_of_all_fit_together(admin_url):
         insert(connection, "chunks", **here, id=long[1000], doc_id=long[1000])
         vector = {"chunk_id": long[1000], "space_id": SPACE, "embed_norm": 1, "embedding": "[1,1,1,1,1,1,1,1]"}
         insert(connection, "chunk_vectors", **here, **vector)
+        here = {"tenant_id": long[200], "subject": long[1000]}
+        insert(connection, "chat_sessions", **here, session_id=long[1000])
+        del here["subject"]
+        insert(connection, "chat_messages", **here, session_id=long[1000], message_id=long[1000])
+        insert(connection, "runs", **here, run_id=long[1000], subject=long[1000])

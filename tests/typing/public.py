@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import assert_type
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 import pgrecall
 from pgrecall import (
     And,
+    ChatHit,
+    ChatInfo,
     Chunk,
     CollectionInfo,
     Compare,
@@ -22,12 +25,16 @@ from pgrecall import (
     F,
     Filter,
     Hit,
+    Message,
     Not,
     Or,
+    PostgresChat,
     PostgresVectorStore,
     SpaceInfo,
     Tenant,
     TenantInfo,
+    TenantReport,
+    ToolCall,
     UpsertResult,
     VectorStore,
 )
@@ -44,7 +51,7 @@ def handles() -> VectorStore:
         assert_type(db.tenants(), list[TenantInfo])
         assert_type(db.tenant_info("acme"), TenantInfo | None)
         assert_type(db.create_tenant("acme", reopen=True), bool)
-        assert_type(db.delete_tenant("acme"), DeleteReport)
+        assert_type(db.delete_tenant("acme"), TenantReport)
         assert_type(db.spaces(), list[SpaceInfo])
         assert_type(db.add_space(SPACE), int)
         tenant = db.tenant("acme")
@@ -85,6 +92,31 @@ def verbs(store: PostgresVectorStore) -> None:
     assert_type(store.drop(), DeleteReport)
 
 
+def chats(tenant: Tenant) -> None:
+    """What a chat takes and gives."""
+    chat = tenant.chat("s", "ana", ttl=timedelta(days=30), text_config="english")
+    assert_type(chat, PostgresChat)
+    assert_type(chat.append(Message("user", "hello")), list[Message])
+    chat.append(Message("assistant", [{"type": "text", "text": "x"}], tool_calls=[ToolCall("t", {"a": 1}, "c")]))
+    chat.append(Message("robot", "x"))  # type: ignore[arg-type]
+    chat.append("text")  # type: ignore[arg-type]
+    assert_type(chat.messages(3, status=None), list[Message])
+    assert_type(chat.window(max_tokens=100, count_tokens=lambda m: len(m.text)), list[Message])
+    assert_type(chat.replace_message(3, Message("user", "x")), Message)
+    assert_type(chat.pop(), Message | None)
+    assert_type(chat.delete(["1"], positions=[2]), int)
+    assert_type(chat.archive_oldest(3), list[Message])
+    assert_type(chat.info(), ChatInfo | None)
+    assert_type(tenant.chats("ana"), list[ChatInfo])
+    assert_type(tenant.search_chats("words", roles=["user"]), list[ChatHit])
+
+
+async def achats(chat: PostgresChat) -> None:
+    """The asynchronous twins give the same."""
+    assert_type(await chat.aappend([Message("user", "hello")]), list[Message])
+    assert_type(await chat.amessages(since=datetime.now()), list[Message])
+
+
 async def twins(db: Database, store: PostgresVectorStore) -> None:
     """The asynchronous twins give the same."""
 
@@ -92,7 +124,7 @@ async def twins(db: Database, store: PostgresVectorStore) -> None:
         yield Chunk("1", "one", [0.1])
 
     assert_type(await db.atenants(), list[TenantInfo])
-    assert_type(await db.adelete_tenant("acme"), DeleteReport)
+    assert_type(await db.adelete_tenant("acme"), TenantReport)
     assert_type(await db.tenant("acme").acollections(), list[CollectionInfo])
     assert_type(await store.aupsert(arriving(), on_nul="error"), UpsertResult)
     assert_type(await store.aquery([0.1], filters=F["a", "b"].in_([1, "x"])), list[Hit])

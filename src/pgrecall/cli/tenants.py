@@ -83,5 +83,5 @@ def delete(session: Session, name: NameArgument, yes: YesOption = False) -> None
         if info.erased_at is None:
             session.confirm(f"This deletes everything of tenant {name!r}", yes=yes)
         report = dict(database.delete_tenant(name))
-    gone = ", ".join(f"{count:,} {table}" for table, count in report.items())
+    gone = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in report.items() if count) or "nothing"
     session.emit({"tenant": name, "deleted": report}, f"{name}: deleted {gone}")

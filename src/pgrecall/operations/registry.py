@@ -23,7 +23,16 @@ from pgrecall.schema import REVISION
 from pgrecall.statements import deletes
 from pgrecall.statements import registry as sql
 from pgrecall.tenancy import Gate, Scope, Transaction
-from pgrecall.types import CollectionInfo, DeleteReport, EmbedModel, EmbedSpace, SpaceInfo, TenantInfo, Vector
+from pgrecall.types import (
+    CollectionInfo,
+    DeleteReport,
+    EmbedModel,
+    EmbedSpace,
+    SpaceInfo,
+    TenantInfo,
+    TenantReport,
+    Vector,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +185,7 @@ def guard(
         assert place.scope.tenant is not None
         ensure_tenant(tx, place.scope.tenant, create=create_tenants)
         if text_config is not None:
-            text_config = _known_text_config(tx, text_config)
+            text_config = known_text_config(tx, text_config)
         fingerprint = None if canary is None else wire.float4_array(np.asarray(canary))
         values = place.at(text_config=text_config, fingerprint=fingerprint, **space_params(space))
         if not tx.count(sql.ADD_COLLECTION, values) and not tx.rows(sql.GUARD, place.at()):
@@ -203,7 +212,8 @@ def guard(
     return Guarded(active, stored_print, stored_config)
 
 
-def _known_text_config(tx: Transaction, text_config: str) -> str:
+def known_text_config(tx: Transaction, text_config: str) -> str:
+    """The name of a text search configuration that this server has. Raises InvalidInput."""
     found = tx.rows(sql.KNOWN_TEXT_CONFIG, {"text_config": text_config})
     if not found:
         raise InvalidInput(
@@ -266,17 +276,17 @@ def create_tenant(gate: Gate, scope: Scope, *, reopen: bool) -> bool:
     return bool(made)
 
 
-def delete_tenant(gate: Gate, scope: Scope) -> DeleteReport:
+def delete_tenant(gate: Gate, scope: Scope) -> TenantReport:
     """Delete everything of a tenant and leave a tombstone; counts by table, verified to leave nothing.
 
     A tenant that never existed gets no tombstone and counts of zero.
     """
     values = {"tenant": scope.tenant}
 
-    def body() -> DeleteReport:
+    def body() -> TenantReport:
         with gate.transaction(scope, "tenant delete") as tx:
             tx.count(deletes.ERASE_TENANT, values)
-            report = DeleteReport(**{k: tx.count(s, values) for k, s in deletes.TENANT.items()})
+            report = TenantReport(**{k: tx.count(s, values) for k, s in deletes.TENANT.items()})
             [(left,)] = tx.rows(deletes.REMAINING, values)
             if left:
                 raise ConfigurationError(

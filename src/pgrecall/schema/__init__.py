@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from pgrecall.schema.base import APP_ROLE, MAINTENANCE_ROLE, SCHEMA, TENANT_SETTING, metadata
+from pgrecall.schema.chat import chat_messages, chat_sessions, run_events, run_evidence, run_retrievals, runs
 from pgrecall.schema.chunks import (
     GRAPH_NAME,
     WAITING,
@@ -32,20 +33,38 @@ __all__ = [
     "TENANT_TABLES",
     "VIEWS",
     "WAITING",
+    "chat_messages",
+    "chat_sessions",
     "chunk_vectors",
     "chunks",
     "collections",
     "documents",
     "embed_spaces",
     "metadata",
+    "run_events",
+    "run_evidence",
+    "run_retrievals",
+    "runs",
     "tenants",
 ]
 
 #: The revision that this code reads and writes; the head of `migrations/versions`.
-REVISION = "0002"
+REVISION = "0005"
 
 #: Leaf first: the order in which rows are deleted, so that counts are exact and cascades find nothing.
-TENANT_TABLES: tuple[sa.Table, ...] = (chunk_vectors, chunks, documents, collections, tenants)
+TENANT_TABLES: tuple[sa.Table, ...] = (
+    chunk_vectors,
+    chunks,
+    documents,
+    collections,
+    chat_messages,
+    chat_sessions,
+    run_evidence,
+    run_retrievals,
+    run_events,
+    runs,
+    tenants,
+)
 
 #: Policy -> its role, and its condition for reading and writing alike, as Postgres prints it.
 POLICIES = {

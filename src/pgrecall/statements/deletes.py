@@ -35,6 +35,12 @@ TENANT = {
     "chunks": "DELETE FROM pgrecall.chunks WHERE tenant_id = %(tenant)s",
     "documents": "DELETE FROM pgrecall.documents WHERE tenant_id = %(tenant)s",
     "collections": "DELETE FROM pgrecall.collections WHERE tenant_id = %(tenant)s",
+    "messages": "DELETE FROM pgrecall.chat_messages WHERE tenant_id = %(tenant)s",
+    "chats": "DELETE FROM pgrecall.chat_sessions WHERE tenant_id = %(tenant)s",
+    "evidence": "DELETE FROM pgrecall.run_evidence WHERE tenant_id = %(tenant)s",
+    "retrievals": "DELETE FROM pgrecall.run_retrievals WHERE tenant_id = %(tenant)s",
+    "run_events": "DELETE FROM pgrecall.run_events WHERE tenant_id = %(tenant)s",
+    "runs": "DELETE FROM pgrecall.runs WHERE tenant_id = %(tenant)s",
 }
 
 REMAINING = """
@@ -42,4 +48,10 @@ SELECT (SELECT count(*) FROM pgrecall.chunk_vectors WHERE tenant_id = %(tenant)s
      + (SELECT count(*) FROM pgrecall.chunks WHERE tenant_id = %(tenant)s)
      + (SELECT count(*) FROM pgrecall.documents WHERE tenant_id = %(tenant)s)
      + (SELECT count(*) FROM pgrecall.collections WHERE tenant_id = %(tenant)s)
+     + (SELECT count(*) FROM pgrecall.chat_messages WHERE tenant_id = %(tenant)s)
+     + (SELECT count(*) FROM pgrecall.chat_sessions WHERE tenant_id = %(tenant)s)
+     + (SELECT count(*) FROM pgrecall.run_evidence WHERE tenant_id = %(tenant)s)
+     + (SELECT count(*) FROM pgrecall.run_retrievals WHERE tenant_id = %(tenant)s)
+     + (SELECT count(*) FROM pgrecall.run_events WHERE tenant_id = %(tenant)s)
+     + (SELECT count(*) FROM pgrecall.runs WHERE tenant_id = %(tenant)s)
 """

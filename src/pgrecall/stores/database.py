@@ -18,7 +18,7 @@ from pgrecall.stores.atomic import joined
 from pgrecall.stores.tenant import Tenant
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.tenancy import Gate, Scope
-from pgrecall.types import MAX_NAME_BYTES, DeleteReport, EmbedSpace, SpaceInfo, TenantInfo, check_text
+from pgrecall.types import MAX_NAME_BYTES, EmbedSpace, SpaceInfo, TenantInfo, TenantReport, check_text
 
 
 class Database:
@@ -99,7 +99,7 @@ class Database:
 
     create_tenant, acreate_tenant = twins(_create_tenant)
 
-    def _delete_tenant(self, tenant_id: str) -> Work[DeleteReport]:
+    def _delete_tenant(self, tenant_id: str) -> Work[TenantReport]:
         """Delete everything of a tenant, verified, and leave a tombstone that refuses late writers."""
         check_text(tenant_id, "tenant", MAX_NAME_BYTES)
         return lambda gate: registry.delete_tenant(gate, self._scope(gate, tenant_id))

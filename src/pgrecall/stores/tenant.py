@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pgrecall.errors import ConfigurationError
+from pgrecall.messages import ChatHit, ChatInfo, Role, Status
+from pgrecall.operations import chats as chat_ops
 from pgrecall.operations import registry
+from pgrecall.operations.chunks import whole_number
 from pgrecall.operations.embedding import Embed
 from pgrecall.stores.atomic import Atomic
+from pgrecall.stores.chat import PostgresChat, looked_for
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
 from pgrecall.tenancy import Gate
-from pgrecall.types import MAX_NAME_BYTES, CollectionInfo, DeleteReport, EmbedModel, EmbedSpace, check_text
+from pgrecall.types import (
+    MAX_ID_BYTES,
+    MAX_NAME_BYTES,
+    CollectionInfo,
+    DeleteReport,
+    EmbedModel,
+    EmbedSpace,
+    check_text,
+)
 
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
@@ -97,3 +111,66 @@ class Tenant:
         return self.vectors(name)._drop()
 
     drop_collection, adrop_collection = twins(_drop_collection)
+
+    def chat(
+        self,
+        session_id: str,
+        subject: str | None = None,
+        *,
+        ttl: timedelta | None = None,
+        message_ttl: timedelta | None = None,
+        text_config: str | None = None,
+    ) -> PostgresChat:
+        """The store of one chat; made in the database by its first message.
+
+        `subject` is whose chat it is, a user's id: with it a chat of another subject is as none, and writing to one is
+        an error. `ttl` is how long the chat lives after its last write, `message_ttl` how long a message does; each
+        is remembered with the chat, and stays where it is left out. `text_config`, a Postgres text search
+        configuration such as "english", is what a new chat's words are searched by; "simple" (no stems, no stop words)
+        where left out.
+        """
+        return PostgresChat(
+            self._database,
+            self.tenant_id,
+            session_id,
+            subject=subject,
+            ttl=ttl,
+            message_ttl=message_ttl,
+            text_config=text_config,
+        )
+
+    def _chats(self, subject: str | None = None, *, limit: int | None = None, offset: int = 0) -> Work[list[ChatInfo]]:
+        """The tenant's chats, or a subject's, the last written first. Raises InvalidInput."""
+        if subject is not None:
+            check_text(subject, "subject", MAX_ID_BYTES)
+        limit = None if limit is None else whole_number(limit, "limit", 0)
+        offset = whole_number(offset, "offset", 0)
+        return lambda gate: chat_ops.infos(
+            gate,
+            self._database._scope(gate, self.tenant_id),
+            subject=subject,
+            session_id=None,
+            limit=limit,
+            offset=offset,
+        )
+
+    chats, achats = twins(_chats)
+
+    def _search_chats(
+        self,
+        text: str,
+        limit: int = 10,
+        *,
+        subject: str | None = None,
+        roles: Sequence[Role] | None = None,
+        status: Status | None = None,
+    ) -> Work[list[ChatHit]]:
+        """Messages of the tenant's chats, or of a subject's, that have words of a user's text, best first.
+
+        Words are alternatives, "a phrase" is one too, -word excludes. `roles` and `status` narrow it; the archive is
+        searched too unless `status` says otherwise. Each chat is searched by its own `text_config`.
+        """
+        sought = looked_for(text, limit, subject, None, roles, status)
+        return lambda gate: chat_ops.search(gate, self._database._scope(gate, self.tenant_id), sought)
+
+    search_chats, asearch_chats = twins(_search_chats)

@@ -1,0 +1,343 @@
+"""The chat store: one chat of one tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pgrecall.errors import InvalidInput
+from pgrecall.messages import ROLES, STATUSES, ChatHit, ChatInfo, Message, Role, Status
+from pgrecall.operations import chats
+from pgrecall.operations import messages as pack
+from pgrecall.operations.chunks import id_array, whole_number
+from pgrecall.operations.packing import json_object
+from pgrecall.operations.windows import Budget, CountTokens
+from pgrecall.statements import chat as sql
+from pgrecall.stores.twins import R, Work, twins
+from pgrecall.tenancy import Gate
+from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, Metadata, check_text
+
+if TYPE_CHECKING:
+    from pgrecall.stores.database import Database
+
+#: More messages than any chat has.
+_ALL = 2**62
+
+
+class PostgresChat:
+    """One chat, bound to its tenant for life: made by ``db.tenant(…).chat(session_id)``, in the database by a write.
+
+    Every method has an asynchronous twin with an `a` before its name. Messages have one order, whoever appends at the
+    same time. A chat, or a message, whose lifetime ended is never read; where the store was given a subject, a chat
+    of another one is as one that does not exist. Safe to share between threads, event loops and forked processes.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        tenant: str,
+        session_id: str,
+        *,
+        subject: str | None = None,
+        ttl: timedelta | None = None,
+        message_ttl: timedelta | None = None,
+        text_config: str | None = None,
+    ) -> None:
+        self._database = database
+        self._tenant = tenant
+        self._session_id = check_text(session_id, "session_id", MAX_ID_BYTES)
+        self._subject = None if subject is None else check_text(subject, "subject", MAX_ID_BYTES)
+        self._text_config = None if text_config is None else check_text(text_config, "text_config", MAX_NAME_BYTES)
+        self._ttl, self._message_ttl = lifetime(ttl, "ttl"), lifetime(message_ttl, "message_ttl")
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant that the chat is of."""
+        return self._tenant
+
+    @property
+    def session_id(self) -> str:
+        """The chat's name."""
+        return self._session_id
+
+    def __repr__(self) -> str:
+        return f"<PostgresChat tenant={self.tenant_id!r} session_id={self.session_id!r}>"
+
+    def _run(self, work: Work[R]) -> R:
+        return self._database._run(work)
+
+    async def _arun(self, work: Work[R]) -> R:
+        return await self._database._arun(work)
+
+    def _chat(self, gate: Gate) -> chats.Chat:
+        database = self._database
+        return chats.Chat(
+            database._scope(gate, self.tenant_id),
+            self._session_id,
+            self._subject,
+            self._text_config,
+            self._ttl,
+            self._message_ttl,
+            create_tenants=not database.require_known_tenants,
+        )
+
+    def _append(self, messages: Message | Iterable[Message]) -> Work[list[Message]]:
+        """Put one message or several at the end, next to each other, all or nothing; returns them as stored.
+
+        A message with an id that the chat already has takes that one's place, so that a call with ids can be
+        repeated; one without gets an id. Their `status` is kept, so that messages can be put into the archive.
+        Raises: InvalidInput, TenantErased, UnknownTenant, Conflict, Unavailable.
+        """
+        given = pack.one_or_many(messages)
+        return lambda gate: chats.append(gate, self._chat(gate), given)
+
+    append, aappend = twins(_append)
+
+    def _replace(self, messages: Iterable[Message]) -> Work[list[Message]]:
+        """Put these messages in place of all that the chat has, the archive included; all or nothing.
+
+        Readers see the old ones or the new ones. Raises as `append` does.
+        """
+        given = pack.one_or_many(messages)
+        return lambda gate: chats.overwrite(gate, self._chat(gate), given)
+
+    replace, areplace = twins(_replace)
+
+    def _replace_message(self, which: str | int, message: Message) -> Work[Message]:
+        """Put a message in the place of one, named by its id or by its position; returns it as stored.
+
+        It keeps its position, its times, and its id where the new one has none.
+        Raises: NotFound; InvalidInput, also where another message of the chat has the new one's id.
+        """
+        pack.check(message)
+        place = _which(which)
+        return lambda gate: chats.replace_message(gate, self._chat(gate), place, message)
+
+    replace_message, areplace_message = twins(_replace_message)
+
+    def _messages(
+        self,
+        last: int | None = None,
+        *,
+        after: int | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        status: Status | None = "active",
+    ) -> Work[list[Message]]:
+        """The messages in their order: all, the `last` so many, or a page.
+
+        `after` is a position: those behind it, of which the last one's position is the next page's `after`. `since`
+        is a time: those written then or later. `limit` and `offset` count from the beginning, `last` from the end.
+        `status` is "active", "archived", or None for both. Raises InvalidInput.
+        """
+        if last is not None and (limit is not None or offset):
+            raise InvalidInput("both `last` and a page from the beginning were asked for; pass one of them")
+        last = None if last is None else whole_number(last, "last", 0)
+        page = {
+            "after": None if after is None else whole_number(after, "after", -1),
+            "since": moment(since, "since"),
+            "limit": None if limit is None else whole_number(limit, "limit", 0),
+            "offset": whole_number(offset, "offset", 0),
+            "status": _status(status),
+        }
+        return lambda gate: chats.read(gate, self._chat(gate), page, last=last)
+
+    messages, amessages = twins(_messages)
+
+    def _get(self, message_id: str) -> Work[Message | None]:
+        """One message by its id, archived or not, or None."""
+        check_text(message_id, "message_id", MAX_ID_BYTES)
+        return lambda gate: chats.get(gate, self._chat(gate), message_id)
+
+    get, aget = twins(_get)
+
+    def _count(self, status: Status | None = "active") -> Work[int]:
+        """How many messages; `status` as in `messages`."""
+        chosen = _status(status)
+        return lambda gate: chats.count(gate, self._chat(gate), chosen)
+
+    count, acount = twins(_count)
+
+    def _window(
+        self,
+        max_messages: int | None = None,
+        *,
+        max_tokens: int | None = None,
+        count_tokens: CountTokens | None = None,
+        keep_system: bool = True,
+    ) -> Work[list[Message]]:
+        """The newest active messages that fit: at most `max_messages`, and `max_tokens` as `count_tokens` counts them.
+
+        `count_tokens` takes a Message. The system and developer messages that the chat begins with stay at its head,
+        and count, unless `keep_system` is false. Whole turns are kept (a user's message and what follows it); where the
+        newest one alone is too long, its end, in which no tool's result stands without its call.
+        Raises InvalidInput, also where the leading system messages alone do not fit.
+        """
+        if max_messages is None and max_tokens is None:
+            raise InvalidInput("the window has no size; pass max_messages, or max_tokens with count_tokens")
+        if (max_tokens is None) != (count_tokens is None):
+            raise InvalidInput("max_tokens and count_tokens go together: a number, and a function of a Message")
+        budget = Budget(
+            None if max_messages is None else whole_number(max_messages, "max_messages", 0),
+            None if max_tokens is None else whole_number(max_tokens, "max_tokens", 0),
+            count_tokens,
+        )
+        return lambda gate: chats.window(gate, self._chat(gate), budget, keep_system=keep_system)
+
+    window, awindow = twins(_window)
+
+    def _search(
+        self, text: str, limit: int = 10, *, roles: Sequence[Role] | None = None, status: Status | None = None
+    ) -> Work[list[ChatHit]]:
+        """The chat's messages that have words of a user's text, best first, as `Tenant.search_chats` finds them."""
+        sought = looked_for(text, limit, self._subject, self._session_id, roles, status)
+        return lambda gate: chats.search(gate, self._database._scope(gate, self.tenant_id), sought)
+
+    search, asearch = twins(_search)
+
+    def _delete(self, ids: Sequence[str] | None = None, *, positions: Sequence[int] | None = None) -> Work[int]:
+        """Delete messages by their ids, by positions, or by both (those that match both); returns how many.
+
+        Raises InvalidInput where neither says anything: all of them are deleted by `clear`.
+        """
+        if ids is None and positions is None:
+            raise InvalidInput("neither ids nor positions say which messages to delete; clear() deletes all")
+        values = {
+            "ids": None if ids is None else id_array(ids, "ids"),
+            "positions": None if positions is None else [whole_number(p, "a position", 0) for p in positions],
+            "status": None,
+        }
+        return lambda gate: chats.delete(gate, self._chat(gate), sql.DELETE, values, "chat delete")
+
+    delete, adelete = twins(_delete)
+
+    def _pop(self, index: int = -1) -> Work[Message | None]:
+        """Delete and return the active message at a place of the list, counted as Python does; None beyond its ends."""
+        index = whole_number(index, "index", -_ALL)
+        statement = sql.TAKE_LAST if index < 0 else sql.TAKE_FIRST
+        values = {"status": "active", "limit": 1, "offset": -index - 1 if index < 0 else index}
+
+        def work(gate: Gate) -> Message | None:
+            rows = chats.change(gate, self._chat(gate), statement, values, "chat pop")
+            return pack.message(rows[0]) if rows else None
+
+        return work
+
+    pop, apop = twins(_pop)
+
+    def _delete_oldest(self, n: int) -> Work[list[Message]]:
+        """Delete the `n` oldest active messages; returns them, in order."""
+        return self._oldest(sql.TAKE_FIRST, n)
+
+    delete_oldest, adelete_oldest = twins(_delete_oldest)
+
+    def _archive_oldest(self, n: int) -> Work[list[Message]]:
+        """Take the `n` oldest active messages into the archive; returns them, in order."""
+        return self._oldest(sql.ARCHIVE_FIRST, n)
+
+    archive_oldest, aarchive_oldest = twins(_archive_oldest)
+
+    def _oldest(self, statement: str, n: int) -> Work[list[Message]]:
+        values = {"status": "active", "limit": whole_number(n, "n", 0), "offset": 0}
+
+        def work(gate: Gate) -> list[Message]:
+            rows = chats.change(gate, self._chat(gate), statement, values, "chat oldest")
+            return [pack.message(row) for row in sorted(rows)]
+
+        return work
+
+    def _clear(self, status: Status | None = None) -> Work[int]:
+        """Delete all messages, or those of a status; returns how many. The chat itself stays, its metadata too."""
+        values = {"ids": None, "positions": None, "status": _status(status)}
+        return lambda gate: chats.delete(gate, self._chat(gate), sql.DELETE, values, "chat clear")
+
+    clear, aclear = twins(_clear)
+
+    def _drop(self) -> Work[int]:
+        """Delete the chat with everything in it; returns how many messages it had. Raises NotFound."""
+        return lambda gate: chats.drop(gate, self._chat(gate))
+
+    drop, adrop = twins(_drop)
+
+    def _info(self) -> Work[ChatInfo | None]:
+        """What the chat holds and says of itself, or None where it does not exist."""
+
+        def work(gate: Gate) -> ChatInfo | None:
+            scope = self._database._scope(gate, self.tenant_id)
+            found = chats.infos(gate, scope, subject=None, session_id=self._session_id, limit=1, offset=0)
+            mine = [c for c in found if self._subject is None or c.subject in (None, self._subject)]
+            return mine[0] if mine else None
+
+        return work
+
+    info, ainfo = twins(_info)
+
+    def _set_metadata(self, metadata: Metadata, *, replace: bool = False) -> Work[None]:
+        """Merge keys into the chat's own metadata (a title, say), or `replace` it. Raises NotFound, InvalidInput."""
+        values = {"metadata": json_object(metadata, "the metadata", "error"), "replace": bool(replace)}
+        return lambda gate: chats.configure(gate, self._chat(gate), sql.SET_METADATA, values)
+
+    set_metadata, aset_metadata = twins(_set_metadata)
+
+    def _set_ttl(self, ttl: timedelta | None = None, *, message_ttl: timedelta | None = None) -> Work[None]:
+        """Set the lifetimes that writes give: to the chat, from the last write on, and to a message; None is for ever.
+
+        The chat's own begins anew here; messages that are there keep theirs. Raises NotFound, InvalidInput.
+        """
+        values: dict[str, Any] = {"ttl": lifetime(ttl, "ttl"), "message_ttl": lifetime(message_ttl, "message_ttl")}
+        return lambda gate: chats.configure(gate, self._chat(gate), sql.SET_TTL, values)
+
+    set_ttl, aset_ttl = twins(_set_ttl)
+
+
+def looked_for(
+    text: str,
+    limit: int,
+    subject: str | None,
+    session_id: str | None,
+    roles: Sequence[Role] | None,
+    status: Status | None,
+) -> chats.Sought:
+    """What a search is asked. Raises InvalidInput."""
+    if roles is not None and (isinstance(roles, str) or not set(roles) <= set(ROLES)):
+        raise InvalidInput(f"roles is {roles!r:.60}; expected a list of some of {', '.join(ROLES)}")
+    return chats.Sought(
+        text=text,
+        limit=whole_number(limit, "limit", 0),
+        subject=subject if subject is None else check_text(subject, "subject", MAX_ID_BYTES),
+        session_id=session_id,
+        roles=None if roles is None else list(roles),
+        status=_status(status),
+    )
+
+
+def lifetime(value: object, what: str) -> timedelta | None:
+    """A time to live, or None. Raises InvalidInput: shorter than a second, or no timedelta."""
+    if value is None:
+        return None
+    if not isinstance(value, timedelta) or not timedelta(seconds=1) <= value <= timedelta(days=365_000):
+        raise InvalidInput(f"{what} is {value!r:.60}; expected a datetime.timedelta of a second or more")
+    return value
+
+
+def moment(value: object, what: str) -> datetime | None:
+    """A time with its zone, or None. Raises InvalidInput."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise InvalidInput(f"{what} is {value!r:.60}; expected a datetime with a time zone, such as datetime.now(UTC)")
+    return value
+
+
+def _status(value: object) -> Status | None:
+    if value is not None and value not in STATUSES:
+        raise InvalidInput(f"status is {value!r:.60}; expected 'active', 'archived', or None for both")
+    return value
+
+
+def _which(value: object) -> str | int:
+    if isinstance(value, str):
+        return check_text(value, "the message's id", MAX_ID_BYTES)
+    return whole_number(value, "the message's position", 0)
