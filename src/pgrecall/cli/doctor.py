@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,21 +21,28 @@ def register(app: typer.Typer, panel: str) -> None:
     command(app, "doctor", rich_help_panel=panel)(doctor)
 
 
-def doctor(session: Session) -> None:
+def doctor(
+    session: Session,
+    recall_queries: Annotated[int, typer.Option(help="Samples of each space's graph; 0 measures none.")] = 20,
+    recall_k: Annotated[int, typer.Option(help="How many nearest chunks a sample asks for.")] = 10,
+    recall_seconds: Annotated[float, typer.Option(help="What measuring recall may take, in all.")] = 5.0,
+) -> None:
     """Look the database over, as the login of --url: what is wrong, and what to do. Exit 1 on any failure.
 
     Checks the server and pgvector with its known CVEs, the revision, row-level security, roles, drift,
-    INVALID indexes, what the login could reach, the statistics, and graphs. Changes nothing. --json adds
+    INVALID indexes, what the login could reach, the statistics, and, with a login for maintenance, graphs: what waits
+    beside them, what they lost, and their recall, against exact searches of a sample. Changes nothing. --json adds
     numbers to watch.
     """
     from pgrecall import doctor as doctors
 
     with session.database() as database:
-        findings = doctors.diagnose(database)
+        found = doctors.examine(database, doctors.Sampling(recall_queries, recall_k, recall_seconds))
+        findings = found.findings
         healthy = not any(finding.status == "fail" for finding in findings)
         data = {"ok": healthy, "findings": [asdict(finding) for finding in findings]}
         if session.as_json:
-            data["metrics"] = doctors.metrics(database)
+            data["metrics"] = doctors.metrics(database) | {"graphs": [asdict(state) for state in found.graphs]}
     session.emit(data, _shown(findings))
     if not healthy:
         raise typer.Exit(Exit.NO)

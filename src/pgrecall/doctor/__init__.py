@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgrecall.doctor.findings import Check, Finding, Status
-from pgrecall.doctor.graphs import check_graphs
+from pgrecall.doctor.graphs import GraphState, Sampling, check_graphs, look_at_graphs
 from pgrecall.doctor.logins import check_login, check_maintenance_login, check_roles, read_login
 from pgrecall.doctor.server import OLDEST_SERVER, Server, check_collation, check_pgvector
 from pgrecall.doctor.tables import check_drift, check_indexes, check_revision, check_row_security, check_statistics
@@ -15,16 +16,45 @@ from pgrecall.statements import doctor as sql
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
 
-__all__ = ["Finding", "Status", "check_pgvector", "diagnose", "metrics"]
+__all__ = [
+    "Examination",
+    "Finding",
+    "GraphState",
+    "Sampling",
+    "Status",
+    "check_pgvector",
+    "diagnose",
+    "examine",
+    "metrics",
+]
 
 
-def diagnose(database: Database) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What was found, and the graphs in numbers (empty where only a login for maintenance could see them)."""
+
+    findings: list[Finding]
+    graphs: list[GraphState]
+
+
+def diagnose(database: Database, sampling: Sampling | None = None) -> list[Finding]:
+    """The findings of `examine`."""
+    return examine(database, sampling).findings
+
+
+def examine(database: Database, sampling: Sampling | None = None) -> Examination:
     """Check what can be checked from here, the most basic first; what rests on something missing is left out.
 
     What weakens isolation fails in production and warns in development: on the embedded server, or where the
-    database is marked by `pgrecall db mark development`. Raises: Unavailable.
+    database is marked by `pgrecall db mark development`. `sampling` says how recall is measured. Raises: Unavailable.
     """
-    return list(_diagnose(database))
+    findings = list(_diagnose(database))
+    states = None
+    if any(finding.check == "statistics" for finding in findings):  # the last of those that rest on nothing but tables
+        states = look_at_graphs(database, sampling or Sampling())
+    if states is not None:
+        findings += check_graphs(states)
+    return Examination(findings, states or [])
 
 
 def _diagnose(database: Database) -> Iterator[Finding]:
@@ -53,7 +83,6 @@ def _diagnose(database: Database) -> Iterator[Finding]:
     if database._maintenance._url != database._engines._url:
         yield check_maintenance_login(database._maintenance, weak)
     yield check_statistics(gate)
-    yield from check_graphs(database)
 
 
 def metrics(database: Database) -> dict[str, Any]:

@@ -1,47 +1,206 @@
-"""Graphs: whether large collections have theirs, and what waits beside it."""
+"""Graphs: whether large collections have theirs, what waits beside it, what it lost, and how much it finds."""
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgrecall.doctor.findings import Check, Finding
-from pgrecall.errors import PgRecallError
-from pgrecall.operations import graphs
+from pgrecall.errors import DatabaseError, InvalidInput, PgRecallError
+from pgrecall.operations.graphs import MAX_DIM, MOST_EF_SEARCH, Route, exact_max
+from pgrecall.operations.registry import Place
+from pgrecall.operations.search import Query, exact, graph
 from pgrecall.statements import graphs as sql
+from pgrecall.statements.reads import Where
+from pgrecall.tenancy import Gate, Scope
 from pgrecall.types import EmbedSpace
+from pgrecall.wire import halfvec_values
 
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
 
-#: A share of a space's rows in large collections that wait beside its graph, above which searches get slow.
-UNPROMOTED_SHARE = 0.2
+#: Shares of the rows in large collections above which it is time for maintenance: they wait beside the graph, where
+#: each search reads them one by one; or they were deleted or changed since, and every search walks around them.
+UNPROMOTED_SHARE = LOST_SHARE = 0.2
+#: Recall below which a graph should be built anew, or denser; a new one of pgvector's defaults has .97 and more.
+LEAST_RECALL = 0.95
+#: Rows of a collection among which the sample is taken.
+SAMPLED_FROM = 50_000
 
 
-def check_graphs(database: Database) -> Iterator[Finding]:
-    """Whether large collections have their graph; only a login for maintenance sees them."""
-    check = Check("graphs", "a valid graph for each space with a large collection, and few rows that wait for it")
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How recall is measured: the `k` nearest to so many stored vectors of each space, within `seconds` in all.
+
+    No `queries` measure nothing. Raises InvalidInput.
+    """
+
+    queries: int = 20
+    k: int = 10
+    seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.queries < 0 or self.seconds < 0 or not 1 <= self.k < MOST_EF_SEARCH // 2:
+            raise InvalidInput(
+                f"recall of {self.queries} queries, k {self.k}, within {self.seconds} seconds can't be measured; "
+                f"expected 0 or more queries and seconds, and a k from 1 to {MOST_EF_SEARCH // 2 - 1}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class GraphState:
+    """A space that has large collections: `rows` of them, of which `waiting` are in no graph.
+
+    `lost_share` is of the rows that the graph took in. `recall` is the share of what an exact search finds that the
+    graph's search finds as well, from 0 to 1, of `recall_queries` stored vectors; None where none was measured.
+    """
+
+    space_id: int
+    space: str
+    generation: int
+    valid: bool
+    large_collections: int
+    rows: int
+    waiting: int
+    waiting_share: float
+    lost_share: float
+    recall: float | None
+    recall_queries: int
+
+
+class _Large(NamedTuple):
+    tenant: str
+    collection: str
+    in_graph: int
+    waiting: int
+
+
+def look_at_graphs(database: Database, sampling: Sampling) -> list[GraphState] | None:
+    """The graphs of all spaces with a large collection; None where the login may not act as maintenance."""
+    until = time.monotonic() + sampling.seconds
     try:
         gate = database._maintenance_gate()
-        with gate.transaction(database._maintenance_scope(gate), "doctor graphs") as tx:
-            problems = []
-            for number, *identity, generation, _ in tx.rows(sql.SPACES, {}):
-                space = EmbedSpace(*identity)
-                if space.dim > graphs.MAX_DIM:
-                    continue
-                held = tx.rows(sql.COLLECTIONS, {"space": number, "generation": generation})
-                large = [(i, w) for _, _, i, w in held if i + w > graphs.exact_max(space.dim)]
-                inside, waiting = sum(i for i, _ in large), sum(w for _, w in large)
-                pattern = f"^chunk_vectors_graph_{number}_{generation}$"
-                if large and not any(valid for _, valid in tx.rows(sql.INDEXES, {"pattern": pattern})):
-                    problems.append(f"space {number} has no graph for {len(large)} large collections")
-                elif waiting > UNPROMOTED_SHARE * (inside + waiting):
-                    problems.append(
-                        f"space {number}: {waiting / (inside + waiting):.0%} of its rows wait".replace("%", " %")
-                    )
+        scope = database._maintenance_scope(gate)
+        with gate.transaction(scope, "doctor graphs") as tx:
+            spaces = tx.last(sql.SPACES, {})
+        found = (_look(gate, database._maintenance_vector_schema(gate), row, sampling, until) for row in spaces)
+        return [state for state in found if state is not None]
     except PgRecallError:
-        return
+        return None
+
+
+def _look(gate: Gate, vector_schema: str, row: tuple[Any, ...], sampling: Sampling, until: float) -> GraphState | None:
+    number, *identity, generation, built = row
+    space = EmbedSpace(*identity)
+    pattern = f"^chunk_vectors_graph_{number}_{generation}$"
+    with gate.transaction(Scope.of_maintenance(vector_schema), "doctor graph") as tx:
+        held = [_Large(*h) for h in tx.rows(sql.COLLECTIONS, {"space": number, "generation": generation})]
+        valid = any(ok for _, ok, _ in tx.last(sql.INDEXES, {"pattern": pattern}))
+    large = [h for h in held if h.in_graph + h.waiting > exact_max(space.dim)]
+    if not large or space.dim > MAX_DIM:
+        return None
+    rows, waiting = sum(h.in_graph + h.waiting for h in large), sum(h.waiting for h in large)
+    shares: list[float] = []
+    if valid:
+        route = Route(generation, rows, built=True)
+        within = [h for h in large if h.in_graph]
+        shares = list(_recall(gate, vector_schema, number, space, route, within, sampling, until))
+    return GraphState(
+        space_id=number,
+        space=str(space),
+        generation=generation,
+        valid=valid,
+        large_collections=len(large),
+        rows=rows,
+        waiting=waiting,
+        waiting_share=waiting / rows,
+        lost_share=max(0.0, 1 - sum(h.in_graph for h in held) / built) if valid and built else 0.0,
+        recall=sum(shares) / len(shares) if shares else None,
+        recall_queries=len(shares),
+    )
+
+
+def _recall(
+    gate: Gate,
+    vector_schema: str,
+    number: int,
+    space: EmbedSpace,
+    route: Route,
+    collections: list[_Large],
+    sampling: Sampling,
+    until: float,
+) -> Iterator[float]:
+    """Tenant by tenant, what the graph's search finds of what the exact one does; ends when the time is up."""
+    chosen = random.sample(collections, min(len(collections), sampling.queries))
+    for at, held in enumerate(chosen):
+        count = sampling.queries // len(chosen) + (at < sampling.queries % len(chosen))
+        step = max(1, min(held.in_graph, SAMPLED_FROM) // count)
+        try:
+            place = _timed(vector_schema, held, until)
+            values = place.at(space=number, generation=route.generation, most=SAMPLED_FROM, step=step, count=count)
+            with gate.transaction(place.scope, "doctor sample") as tx:
+                sample = tx.last(sql.SAMPLE, values)
+            for chunk_id, vector in sample:
+                if time.monotonic() >= until:
+                    return
+                query = Query(
+                    _timed(vector_schema, held, until),
+                    space,
+                    number,
+                    halfvec_values(vector),
+                    sampling.k + 1,
+                    Where.of(None),
+                    {},
+                    route,
+                )
+                # A stored vector finds itself, which says nothing. Equal distances are equally right.
+                right, got = (
+                    [r[2] for r in shape(gate, query) if r[1] not in (None, chunk_id)][: sampling.k]
+                    for shape in (exact, graph)
+                )
+                if right:
+                    yield sum(distance <= right[-1] + 1e-6 for distance in got) / len(right)
+        except DatabaseError:
+            return  # the time was up
+
+
+def _timed(vector_schema: str, held: _Large, until: float) -> Place:
+    left = max(1, int((until - time.monotonic()) * 1_000))
+    scope = Scope.of_maintenance_for(held.tenant, vector_schema).setting({"statement_timeout": str(left)})
+    return Place(scope, held.collection)
+
+
+def check_graphs(states: list[GraphState]) -> Iterator[Finding]:
+    """Whether large collections have their graph, and whether it finds what it should."""
+    check = Check("graphs", "a valid graph for each space with a large collection, and few rows that wait for it")
+    problems = []
+    for state in states:
+        if not state.valid:
+            problems.append(f"space {state.space_id} has no graph for {state.large_collections} large collections")
+        elif state.waiting_share > UNPROMOTED_SHARE:
+            problems.append(f"space {state.space_id}: {_percent(state.waiting_share)} of its rows wait")
+        elif state.lost_share > LOST_SHARE:
+            problems.append(f"space {state.space_id}: {_percent(state.lost_share)} of its graph was deleted or changed")
     if problems:
-        yield check.bad("warn", "; ".join(problems) + ": they are searched exactly, row by row", "pgrecall maintain")
+        yield check.bad(
+            "warn", "; ".join(problems) + ": searches of them are slower than they could be", "pgrecall maintain"
+        )
     else:
         yield check.ok("every large collection has its graph")
+    for state in states:
+        if state.recall is None:
+            continue
+        check = Check("recall", f"{LEAST_RECALL} or more of what an exact search finds, found by the graph")
+        found = f"space {state.space_id}: {state.recall:.3f} of {state.recall_queries} samples"
+        if state.recall < LEAST_RECALL:
+            again = f"pgrecall spaces index {state.space_id}"
+            yield check.bad("warn", found, f"{again}; where that is not enough, {again} --m 32 --ef-construction 128")
+        else:
+            yield check.ok(found)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")

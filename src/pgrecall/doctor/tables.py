@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pgrecall import drift
 from pgrecall.doctor.findings import Check, Finding, quoted
 from pgrecall.doctor.logins import Login
@@ -68,9 +70,10 @@ def check_indexes(gate: Gate) -> Finding:
         invalid = [name for (name,) in tx.rows(sql.INVALID_INDEXES, {})]
     if not invalid:
         return check.ok("all valid")
+    left = all(re.fullmatch(r"chunk_vectors_graph_\d+_\d+", name) for name in invalid)
     fix = " ".join(f"DROP INDEX CONCURRENTLY pgrecall.{quoted(name)};" for name in invalid)
     found = f"INVALID: {', '.join(invalid)}. Each write pays for it, and no search uses it"
-    return check.fail(found, f"unless it is being built right now: {fix}")
+    return check.fail(found, "pgrecall maintain" if left else f"unless it is being built right now: {fix}")
 
 
 def check_statistics(gate: Gate) -> Finding:

@@ -70,7 +70,13 @@ FROM pg_catalog.pg_roles l WHERE l.rolname = session_user
 INVALID_INDEXES = """
 SELECT c.relname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'pgrecall' AND NOT i.indisvalid ORDER BY 1
+WHERE n.nspname = 'pgrecall' AND NOT i.indisvalid
+  -- A graph that is being built looks so; who builds it holds maintenance's lock.
+  AND NOT (c.relname ~ '^chunk_vectors_graph_[0-9]+_[0-9]+$' AND EXISTS (
+    SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
+    WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objsubid = 1
+      AND (l.classid::int8 << 32) | l.objid::int8 = hashtextextended('pgrecall.graphs', 0::int8)))
+ORDER BY 1
 """
 
 TABLES = """
