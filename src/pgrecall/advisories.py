@@ -9,6 +9,8 @@ Version: TypeAlias = tuple[int, ...]
 
 #: The first with `halfvec`.
 OLDEST_PGVECTOR = (0, 7, 0)
+#: The first whose parallel HNSW builds keep to their own memory.
+PARALLEL_BUILD_FIXED = (0, 8, 2)
 
 
 class Advisory(NamedTuple):
@@ -25,7 +27,7 @@ class Advisory(NamedTuple):
 #: As published in pgvector's issues 959, 1006, and 988 with 993.
 ADVISORIES = (
     Advisory(
-        "CVE-2026-3172", "fail", (0, 6, 0), (0, 8, 2),
+        "CVE-2026-3172", "fail", (0, 6, 0), PARALLEL_BUILD_FIXED,
         "a parallel HNSW build can leak other tables' data or crash the server",
     ),
     Advisory(

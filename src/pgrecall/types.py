@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -15,6 +16,7 @@ from pgrecall.errors import InvalidInput
 Distance: TypeAlias = Literal["cosine", "l2", "ip"]
 Vector: TypeAlias = Sequence[float] | npt.NDArray[np.floating[Any]]
 Metadata: TypeAlias = Mapping[str, Any]
+Action: TypeAlias = Literal["none", "entered", "built", "dropped", "exact"]
 
 #: Byte caps. A btree entry ends at 2,704 bytes, so longer ids could not be indexed; the schema checks the same.
 MAX_NAME_BYTES = 200
@@ -196,6 +198,62 @@ class CollectionInfo:
     created_at: datetime
     documents: int
     chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Maintained:
+    """What maintenance did for one space: `action` is what, `rows` how many it concerned.
+
+    `built`: a new graph, of so many rows. `entered`: so many rows entered the graph. `none`: nothing was to do for the
+    graph of so many rows. `dropped`: no large collection was left. `exact`: there is none, or vectors are too long.
+    `generation` counts the space's graphs; 0 where it has none.
+    """
+
+    space_id: int
+    space: EmbedSpace
+    action: Action
+    rows: int = 0
+    generation: int = 0
+
+
+#: pgvector's own defaults.
+M, EF_CONSTRUCTION = 16, 64
+
+
+@dataclass(frozen=True, slots=True)
+class GraphBuild:
+    """How graphs are built; what is left out is sized by the server's own settings, or as the graph that serves.
+
+    `memory` is maintenance_work_mem as Postgres writes it ("2GB"), `workers` how many processes help the first one.
+    `m` (16 where nothing was said) and `ef_construction` (64) are pgvector's: more of them finds more, and takes longer
+    to build, to write and to search. Raises InvalidInput.
+    """
+
+    memory: str | None = None
+    workers: int | None = None
+    m: int | None = None
+    ef_construction: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory is not None and not re.fullmatch(r"[1-9]\d{0,6}(kB|MB|GB|TB)", str(self.memory)):
+            raise InvalidInput(f"memory is {self.memory!r:.40}; expected a size as Postgres writes it, such as '2GB'")
+        for name, least, most in (("workers", 0, 1_024), ("m", 2, 100), ("ef_construction", 4, 1_000)):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or not least <= value <= most):
+                raise InvalidInput(f"{name} is {value!r:.40}; expected a whole number from {least} to {most:,}")
+        if self.ef_construction is not None and self.ef_construction < 2 * (self.m or M):
+            raise InvalidInput(
+                f"ef_construction is {self.ef_construction}; expected {2 * (self.m or M)} (twice m) or more"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Optimized:
+    """What `optimize` did, as in `Maintained`, and the collection's rows since: in the graph, and waiting."""
+
+    action: Action
+    in_graph: int
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pgrecall import Chunk, Document, EmbedSpace, TenantErased, doctor, embedded
 from support.data import chunks
 
 SPACE = EmbedSpace("test", "eight", 8)
+LARGE = 2_100
 TABLES = [table.name for table in schema.TENANT_TABLES]
 LOGINS = """
 CREATE ROLE recall_app LOGIN; CREATE ROLE recall_maintenance LOGIN;
@@ -62,11 +63,14 @@ def source(server: embedded.EmbeddedServer, reachable: Path) -> Iterator[sa.URL]
         owner = url.set(username="recall_owner")
         migrate.upgrade(owner)
         run(owner, LOGINS)
-        with pgrecall.connect(url.set(username="recall_app")) as db:
+        maintenance = url.set(username="recall_maintenance")
+        with pgrecall.connect(url.set(username="recall_app"), maintenance_url=maintenance, admin_url=owner) as db:
             for tenant in ("acme", "globex", "gone"):
                 store = db.tenant(tenant).vectors("handbook", SPACE)
                 store.upsert(chunks(20), documents=[Document("c-doc-0", source="wiki")])
             db.delete_tenant("gone")
+            db.tenant("acme").vectors("library", SPACE).upsert(chunks(LARGE))
+            assert [done.action for done in db.maintain()] == ["built"]
         yield url
 
 
@@ -86,7 +90,8 @@ def target(server: embedded.EmbeddedServer, reachable: Path, source: sa.URL, too
 def assert_it_works(url: sa.URL) -> None:
     """Whole, isolated and healthy by the doctor, as the application's login; and writable."""
     app, maintenance = url.set(username="recall_app"), url.set(username="recall_maintenance")
-    with pgrecall.connect(app, maintenance_url=maintenance) as db:
+    with pgrecall.connect(app, maintenance_url=maintenance, admin_url=url.set(username="recall_owner")) as db:
+        assert [(done.action, done.rows) for done in db.maintain()] == [("none", LARGE)]  # the graph came along
         assert {f.check: f.status for f in doctor.diagnose(db) if f.status != "ok"} == {}
         store = db.tenant("acme").vectors("handbook", SPACE)
         [hit] = store.query(chunks(20)[3].embedding, 1)

@@ -99,6 +99,7 @@ STORE: dict[str, Callable] = {
     ],
     "delete": lambda s, n: [s.delete([n.chunk]), s.delete(filters=F.mine == n.chunk)],
     "delete_by_doc_id": lambda s, n: s.delete_by_doc_id(n.doc),
+    "optimize": lambda s, n: s.optimize(),
     "drop": lambda s, n: s.drop(),
 }
 MESSAGE = pgrecall.Message("user", "B's")
@@ -155,7 +156,8 @@ DATABASE: dict[str, Callable] = {
 }
 #: No tenant's rows: handles, the global registry of spaces, lifetime; and what asks for the maintenance login.
 DATABASE_OTHERS = {
-    "tenant", "spaces", "aspaces", "add_space", "aadd_space", "close", "aclose", "tenants", "atenants", "maintain",
+    "tenant", "spaces", "aspaces", "add_space", "aadd_space", "close", "aclose", "tenants", "atenants",
+    "maintain", "amaintain",
 }  # fmt: skip
 NOT_TWINNED = {"vectors", "chat", "atomic"}
 #: What a verb is called on, and its cases.

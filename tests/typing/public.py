@@ -24,9 +24,12 @@ from pgrecall import (
     EmbedSpace,
     F,
     Filter,
+    GraphBuild,
     Hit,
+    Maintained,
     Message,
     Not,
+    Optimized,
     Or,
     PostgresChat,
     PostgresVectorStore,
@@ -54,6 +57,8 @@ def handles() -> VectorStore:
         assert_type(db.delete_tenant("acme"), TenantReport)
         assert_type(db.spaces(), list[SpaceInfo])
         assert_type(db.add_space(SPACE), int)
+        assert_type(db.maintain(1, rebuild=True, wait=5.0, build=GraphBuild("2GB", m=32)), list[Maintained])
+        db.maintain(progress=lambda what, done, total: None)
         tenant = db.tenant("acme")
         assert_type(tenant.collections(), list[CollectionInfo])
         with tenant.atomic():
@@ -89,6 +94,7 @@ def verbs(store: PostgresVectorStore) -> None:
     assert_type(store.delete(filters=F.old.exists()), DeleteReport)
     assert_type(store.delete(["1"])["chunks"], int)
     assert_type(store.delete_by_doc_id("d").documents, int)
+    assert_type(store.optimize(wait=5.0), Optimized)
     assert_type(store.drop(), DeleteReport)
 
 
@@ -124,6 +130,8 @@ async def twins(db: Database, store: PostgresVectorStore) -> None:
         yield Chunk("1", "one", [0.1])
 
     assert_type(await db.atenants(), list[TenantInfo])
+    assert_type(await db.amaintain(), list[Maintained])
+    assert_type(await store.aoptimize(), Optimized)
     assert_type(await db.adelete_tenant("acme"), TenantReport)
     assert_type(await db.tenant("acme").acollections(), list[CollectionInfo])
     assert_type(await store.aupsert(arriving(), on_nul="error"), UpsertResult)

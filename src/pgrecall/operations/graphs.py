@@ -1,15 +1,18 @@
-"""Graphs in numbers: which collections they pay for, and when rows enter one by one or by a new one."""
+"""Graphs in numbers: which collections they pay for, and what a process remembers of each."""
 
 from __future__ import annotations
 
+import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pgrecall.operations.registry import Place
 from pgrecall.statements import graphs as sql
 from pgrecall.tenancy import Gate
 from pgrecall.types import EmbedSpace
+
+logger = logging.getLogger("pgrecall")
 
 #: pgvector indexes half-precision vectors up to this length; longer ones are always searched exactly.
 MAX_DIM = 4_000
@@ -22,6 +25,8 @@ MOST_EF_SEARCH = 1_000
 CANDIDATES = 1_000
 #: How long a process goes by what it learned of a collection. Whatever it knows, the rows found are the right ones.
 REMEMBERED_SECONDS = 10.0
+#: How long a process says nothing more of a space that needs maintenance.
+SILENT_SECONDS = 3_600.0
 
 
 def exact_max(dim: int) -> int:
@@ -30,11 +35,13 @@ def exact_max(dim: int) -> int:
 
 
 class Route(NamedTuple):
-    """What decides how a collection is searched. `rows` are counted up to one more than `exact_max`."""
+    """What decides how a collection is searched. `rows` and `waiting` are counted up to one more than `exact_max`."""
 
     generation: int
     rows: int
     built: bool
+    entered: bool = False
+    waiting: int = 0
 
     def by_graph(self, space: EmbedSpace, top_k: int) -> bool:
         """Whether the graph pays."""
@@ -47,9 +54,10 @@ NOWHERE = Route(0, 0, built=False)
 
 @dataclass(slots=True)
 class Routes:
-    """What a process remembers of collections, for some seconds."""
+    """What a process remembers of collections, for some seconds, and when it last asked for maintenance."""
 
-    known: dict[tuple[str | None, str, int], tuple[float, Route]]
+    known: dict[tuple[str | None, str, int], tuple[float, Route]] = field(default_factory=dict)
+    warned: dict[int, float] = field(default_factory=dict)
 
     def find(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int) -> Route:
         """The collection's route; one that does not exist has no rows."""
@@ -57,11 +65,33 @@ class Routes:
         held = self.known.get(key)
         if held is not None and time.monotonic() - held[0] < REMEMBERED_SECONDS:
             return held[1]
-        params = place.at(space=space_id, most=exact_max(space.dim) + 1)
-        with gate.transaction(place.scope, "route") as tx:
-            rows = tx.last(sql.ROUTE, params)
-        route = Route(*rows[0]) if rows else NOWHERE
+        route = look(gate, place, space, space_id)
         if len(self.known) >= 10_000:
             self.known.clear()
         self.known[key] = (time.monotonic(), route)
+        self._warn(place, space, space_id, route)
         return route
+
+    def _warn(self, place: Place, space: EmbedSpace, space_id: int, route: Route) -> None:
+        most = exact_max(space.dim)
+        if route.rows <= most or space.dim > MAX_DIM or (route.built and route.waiting <= most):
+            return
+        if time.monotonic() - self.warned.get(space_id, -SILENT_SECONDS) < SILENT_SECONDS:
+            return
+        self.warned[space_id] = time.monotonic()
+        logger.warning(
+            "space %d: a collection has more than %d rows that no graph holds%s, and each search reads them one by "
+            "one. Run: pgrecall maintain",
+            space_id,
+            most,
+            " yet" if route.built else "",
+            extra={"operation": "route", "tenant": place.scope.tenant, "collection": place.collection},
+        )
+
+
+def look(gate: Gate, place: Place, space: EmbedSpace, space_id: int) -> Route:
+    """The collection's route as it is now."""
+    params = place.at(space=space_id, most=exact_max(space.dim) + 1)
+    with gate.transaction(place.scope, "route") as tx:
+        rows = tx.last(sql.ROUTE, params)
+    return Route(*rows[0]) if rows else NOWHERE

@@ -21,6 +21,7 @@ from pgrecall.operations.packing import (
     pack_documents,
     text_hash,
 )
+from pgrecall.operations.promotion import Caretaker
 from pgrecall.operations.registry import Guarded, Place, guard, space_params
 from pgrecall.statements import reads
 from pgrecall.statements import writes as sql
@@ -50,6 +51,7 @@ class Target:
     text_config: str | None = None
     canary: Any = None
     on_nul: OnNul = "error"
+    caretaker: Caretaker | None = None
 
 
 @dataclass(slots=True)
@@ -59,12 +61,14 @@ class Tally:
     ids: list[str] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
     removed: int = 0
+    held: Guarded | None = None
 
     def add(self, other: Tally) -> None:
         """Take in what a later group did."""
         self.ids += other.ids
         self.changed |= other.changed
         self.removed += other.removed
+        self.held = other.held
 
 
 def _write_documents(tx: Transaction, target: Target, documents: Sequence[Document]) -> None:
@@ -196,6 +200,8 @@ def upsert(gate: Gate, target: Target, chunks: Chunks, plan: Plan) -> UpsertResu
                 raise Conflict(f"{exc} (a generator can't be read twice; pass a list to have this retried)") from exc
         documents = ()
     distinct, changed = len(set(tally.ids)), len(tally.changed)
+    if target.caretaker is not None and tally.held is not None and tally.held.graph_generation:
+        target.caretaker.tend(gate, target.place, target.space, tally.held.space_id, changed)
     return UpsertResult(tally.ids, changed, distinct - changed, len(made.changed), tally.removed)
 
 
@@ -243,7 +249,7 @@ def _write_group(
     known = {d.id for d in documents if isinstance(d, Document)}
     done = 0
     with gate.transaction(target.place.scope, "upsert") as tx:
-        held = guard(
+        held = tally.held = guard(
             tx,
             target.place,
             target.space,

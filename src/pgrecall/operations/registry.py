@@ -80,6 +80,7 @@ class Guarded(NamedTuple):
     space_id: int
     fingerprint: list[float] | None
     text_config: str | None
+    graph_generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ def guard(
             add_space(tx, space)
             tx.count(sql.ADD_COLLECTION, values)
         rows = tx.rows(sql.GUARD, place.at())
-    erased_at, active, stored_print, stored_config, *identity = rows[0]
+    erased_at, active, stored_print, stored_config, generation, *identity = rows[0]
     if erased_at is not None:
         assert place.scope.tenant is not None
         refuse_erased(place.scope.tenant, erased_at)
@@ -209,7 +210,7 @@ def guard(
         check_fingerprint(place.collection, space, stored_print, canary)
     elif canary is not None:
         tx.count(sql.SET_FINGERPRINT, place.at(fingerprint=wire.float4_array(np.asarray(canary))))
-    return Guarded(active, stored_print, stored_config)
+    return Guarded(active, stored_print, stored_config, generation)
 
 
 def known_text_config(tx: Transaction, text_config: str) -> str:

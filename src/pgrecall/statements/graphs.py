@@ -1,6 +1,6 @@
 """Graphs: which collections they pay for, how rows enter them, and the indexes themselves."""
 
-# What the router asks once in a while: two bounded counts, so that a huge collection costs no more than a small one.
+# What the router asks once in a while: bounded counts, so that a huge collection costs no more than a small one.
 ROUTE = """
 SELECT s.graph_generation,
   (SELECT count(*) FROM (SELECT FROM pgrecall.chunk_vectors v
@@ -12,9 +12,23 @@ SELECT s.graph_generation,
       AND x.relname = concat('chunk_vectors_graph_', s.id, '_', s.graph_generation)
       -- Before 0.8 a graph search could not go on where other tenants' rows were nearer.
       AND (SELECT string_to_array(extversion, '.')::int[] >= ARRAY[0, 8]
-        FROM pg_catalog.pg_extension WHERE extname = 'vector'))
+        FROM pg_catalog.pg_extension WHERE extname = 'vector')),
+  EXISTS (SELECT FROM pgrecall.chunk_vectors v
+    WHERE v.tenant_id = %(tenant)s AND v.collection = %(collection)s AND v.space_id = %(space)s
+      AND v.graph >= 0 AND v.graph <= s.graph_generation),
+  (SELECT count(*) FROM (SELECT FROM pgrecall.chunk_vectors v
+    WHERE v.tenant_id = %(tenant)s AND v.collection = %(collection)s AND v.space_id = %(space)s
+      AND v.graph >= 0 AND v.graph > s.graph_generation
+    LIMIT %(most)s) counted)
 FROM pgrecall.collections c JOIN pgrecall.embed_spaces s ON s.id = c.space_id
 WHERE c.tenant_id = %(tenant)s AND c.name = %(collection)s AND s.id = %(space)s
+"""
+
+# One collection in full, for the tenant itself: rows in the graph, and rows that wait.
+HELD = """
+SELECT count(*) FILTER (WHERE graph <= %(generation)s), count(*) FILTER (WHERE graph > %(generation)s)
+FROM pgrecall.chunk_vectors
+WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND space_id = %(space)s AND graph >= 0
 """
 
 SPACES = """
@@ -29,12 +43,23 @@ FROM pgrecall.chunk_vectors WHERE space_id = %(space)s AND graph >= 0
 GROUP BY tenant_id, collection ORDER BY tenant_id, collection
 """
 
+# Every `step`-th vector of the graph among the first rows of a collection: a sample that costs one bounded scan.
+SAMPLE = """
+SELECT chunk_id, halfvec_send(embedding) FROM (
+  SELECT chunk_id, embedding, row_number() OVER () AS number FROM pgrecall.chunk_vectors
+  WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND space_id = %(space)s
+    AND graph >= 0 AND graph <= %(generation)s
+  LIMIT %(most)s) numbered
+WHERE number %% %(step)s::int8 = 0 LIMIT %(count)s
+"""
+
 # SKIP LOCKED: a writer that holds a row is about to change it, so it stays waiting; and who never waits can't deadlock
 # with those who lock chunks before their vectors.
 PROMOTE = """
 WITH picked AS MATERIALIZED (
   SELECT collection, chunk_id FROM pgrecall.chunk_vectors
-  WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND space_id = %(space)s AND graph > %(generation)s
+  WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND space_id = %(space)s
+    AND graph >= 0 AND graph > %(generation)s
   LIMIT %(batch)s FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE pgrecall.chunk_vectors v SET graph = %(generation)s FROM picked p
 WHERE v.tenant_id = %(tenant)s AND v.collection = p.collection AND v.chunk_id = p.chunk_id AND v.space_id = %(space)s
@@ -49,24 +74,36 @@ SET_GENERATION = """
 UPDATE pgrecall.embed_spaces SET graph_generation = %(generation)s, graph_rows = %(rows)s WHERE id = %(space)s
 """
 
-ADD_ROWS = "UPDATE pgrecall.embed_spaces SET graph_rows = graph_rows + %(rows)s WHERE id = %(space)s"
-
 INDEXES = """
-SELECT x.relname::text, i.indisvalid
+SELECT x.relname::text, i.indisvalid, coalesce(x.reloptions, '{}')
 FROM pg_catalog.pg_class x
 JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
 WHERE n.nspname = 'pgrecall' AND x.relname ~ %(pattern)s ORDER BY 1
-"""
-
-#: The same, named as a statement takes them.
-NAMES = """
-SELECT format('%%I.%%I', n.nspname, x.relname) FROM pg_catalog.pg_class x
-JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
-WHERE n.nspname = 'pgrecall' AND x.relkind = 'i' AND x.relname ~ %(pattern)s ORDER BY 1
 """
 
 # For the session, polled: whoever waited for it within a statement would hold a snapshot, and CREATE INDEX CONCURRENTLY
 # waits for those.
 TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('pgrecall.graphs', 0::int8))"
 
-UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('pgrecall.graphs', 0::int8))"
+# Whatever a role or the database has set: a build takes its time, and the session, which holds the lock, lives on.
+OWNER_SETTINGS = """
+SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN %(lock_timeout)s ELSE '0' END, false)
+FROM pg_catalog.pg_settings
+WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout', 'idle_session_timeout')
+"""
+
+SIZES = """
+SELECT pg_size_bytes(current_setting('maintenance_work_mem')), pg_size_bytes(current_setting('shared_buffers')),
+  greatest(2, current_setting('max_parallel_workers')::int / 2,
+    current_setting('max_parallel_maintenance_workers')::int)
+"""
+
+BUILD_SETTINGS = """
+SELECT set_config('maintenance_work_mem', %(memory)s, false),
+  set_config('max_parallel_maintenance_workers', %(workers)s, false)
+"""
+
+PROGRESS = """
+SELECT phase, blocks_done, blocks_total FROM pg_catalog.pg_stat_progress_create_index
+WHERE pid = %(pid)s AND datname = current_database()
+"""

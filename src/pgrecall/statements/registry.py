@@ -20,7 +20,7 @@ LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 # FOR SHARE: delete_tenant and a switch of the space update these rows, so they wait for writers under way, and
 # writers that come later see what they did. Costs nothing that can be measured.
 GUARD = """
-SELECT t.erased_at, c.space_id, c.fingerprint, c.text_config, s.provider, s.model, s.dim, s.distance
+SELECT t.erased_at, c.space_id, c.fingerprint, c.text_config, s.graph_generation, s.provider, s.model, s.dim, s.distance
 FROM pgrecall.tenants t JOIN pgrecall.collections c ON c.tenant_id = t.tenant_id
 JOIN pgrecall.embed_spaces s ON s.id = c.space_id
 WHERE t.tenant_id = %(tenant)s AND c.tenant_id = %(tenant)s AND c.name = %(collection)s

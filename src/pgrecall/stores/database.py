@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy.util import greenlet_spawn
 
 from pgrecall import embedded
 from pgrecall.engines import Engines
-from pgrecall.errors import ConfigurationError
-from pgrecall.maintenance import Maintained, Maintainer
-from pgrecall.operations import registry
+from pgrecall.errors import ConfigurationError, NotFound
+from pgrecall.maintenance import Maintainer, MaintenanceProgress, aside
+from pgrecall.operations import graphs, promotion, registry
 from pgrecall.operations.graphs import Routes
+from pgrecall.operations.promotion import Caretaker
+from pgrecall.operations.registry import Place
 from pgrecall.stores.atomic import joined
 from pgrecall.stores.tenant import Tenant
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.tenancy import Gate, Scope
-from pgrecall.types import MAX_NAME_BYTES, EmbedSpace, SpaceInfo, TenantInfo, TenantReport, check_text
+from pgrecall.types import (
+    MAX_NAME_BYTES,
+    EmbedSpace,
+    GraphBuild,
+    Maintained,
+    Optimized,
+    SpaceInfo,
+    TenantInfo,
+    TenantReport,
+    check_text,
+)
 
 
 class Database:
@@ -34,6 +47,7 @@ class Database:
         *,
         admin_url: sa.URL | None,
         require_known_tenants: bool,
+        promote_on_upsert: bool = True,
         server: embedded.EmbeddedServer | None = None,
     ) -> None:
         self._engines = engines
@@ -44,7 +58,8 @@ class Database:
         self._server: registry.Server | None = None
         self._scopes: dict[str, Scope] = {}
         self._space_ids: dict[EmbedSpace, int] = {}
-        self._routes = Routes({})
+        self._routes = Routes()
+        self._caretaker = Caretaker(self._routes) if promote_on_upsert else None
 
     def __repr__(self) -> str:
         return f"<pgrecall.Database {'embedded' if self._embedded else 'remote'}>"
@@ -133,9 +148,12 @@ class Database:
 
     def _maintenance_scope(self, gate: Gate) -> Scope:
         """The scope for work across tenants, which `gate` is for."""
+        return Scope.of_maintenance(self._maintenance_vector_schema(gate))
+
+    def _maintenance_vector_schema(self, gate: Gate) -> str:
         if self._server is None:
             self._server = registry.probe(gate, maintenance=True)
-        return Scope.of_maintenance(self._server.vector_schema)
+        return self._server.vector_schema
 
     def _all_tenants(self, gate: Gate) -> list[TenantInfo]:
         return registry.tenants(gate, self._maintenance_scope(gate))
@@ -148,25 +166,58 @@ class Database:
         """As `tenants`."""
         return await greenlet_spawn(self._all_tenants, self._maintenance.async_gate())
 
-    def maintain(self, space_id: int | None = None, *, rebuild: bool = False) -> list[Maintained]:
+    def _maintain(
+        self,
+        space_id: int | None = None,
+        *,
+        rebuild: bool = False,
+        wait: float = 0.0,
+        build: GraphBuild | None = None,
+        progress: MaintenanceProgress | None = None,
+    ) -> Work[list[Maintained]]:
         """Take waiting rows of large collections into their space's graph, or build a new one where that is cheaper.
 
         Searches are right, and rows can be written, before, meanwhile and after; a graph makes searches of
-        large collections fast. `space_id` names one space; `rebuild` makes graphs anew. Needs the maintenance login
-        and the owner's (`admin_url`), on a direct connection. Returns what was done, one for each space.
-        Raises: ConfigurationError, Conflict where another process maintains, NotFound, Unavailable.
+        large collections fast. `space_id` names one space; `rebuild` makes graphs anew. One process maintains at a
+        time: another one waits `wait` seconds for it. `build` says what a build may take; `progress(what, done, total)`
+        is called a few times a second. Needs the maintenance login and the owner's (`admin_url`), on a direct
+        connection. Returns what was done, one for each space.
+        Raises: ConfigurationError, Conflict where another process maintains, InvalidInput, NotFound, Unavailable.
         """
-        if self.admin_url is None:
+
+        options: dict[str, Any] = {"rebuild": rebuild, "wait": wait, "build": build, "progress": progress}
+        return lambda gate: self._maintaining(gate, space_id, **options)
+
+    maintain, amaintain = twins(_maintain)
+
+    def _maintaining(self, gate: Gate, space_id: int | None, **options: Any) -> list[Maintained]:
+        admin = self.admin_url
+        if admin is None:
             raise ConfigurationError(
                 "indexes are made by the tables' owner, whose login is not known: connect(…, admin_url=…), or "
                 "PGRECALL_ADMIN_URL. Without a graph every search is exact"
             )
-        gate = self._maintenance_gate()
-        self._maintenance_scope(gate)
-        assert self._server is not None
-        done = Maintainer(gate, self._server.vector_schema, self.admin_url).run(space_id, rebuild=rebuild)
-        self._routes.known.clear()
-        return done
+
+        def run(stopped: threading.Event) -> list[Maintained]:
+            synchronous = self._maintenance_gate()
+            schema = self._maintenance_vector_schema(synchronous)
+            return Maintainer(synchronous, schema, admin, stopped).run(space_id, **options)
+
+        try:
+            return aside(gate, run)
+        finally:
+            self._routes.known.clear()
+
+    def _optimize(self, gate: Gate, place: Place, wait: float) -> Optimized:
+        held = registry.find_collection(gate, place)
+        if held is None:
+            raise NotFound(f"collection {place.collection!r} does not exist: there is nothing to optimize")
+        space_id = self._known_space_id(gate, place.scope, held.space, afresh=True)
+        route = graphs.look(gate, place, held.space, space_id)
+        if self.admin_url is None or route.rows <= graphs.exact_max(held.space.dim):
+            return promotion.optimize(gate, place, held.space, space_id, route)
+        [done] = self._maintaining(gate, space_id, wait=wait)
+        return promotion.optimized(gate, place, space_id, done.generation, done.action)
 
     def close(self) -> None:
         """Close the connections that were made here, and let go of the embedded server; idempotent."""

@@ -20,7 +20,18 @@ from pgrecall.operations.search import Query, diverse, search
 from pgrecall.statements.reads import Where
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.tenancy import Gate
-from pgrecall.types import Chunk, DeleteReport, Document, EmbedModel, EmbedSpace, Hit, Metadata, UpsertResult, Vector
+from pgrecall.types import (
+    Chunk,
+    DeleteReport,
+    Document,
+    EmbedModel,
+    EmbedSpace,
+    Hit,
+    Metadata,
+    Optimized,
+    UpsertResult,
+    Vector,
+)
 
 if TYPE_CHECKING:
     from pgrecall.protocols import VectorStore
@@ -97,6 +108,7 @@ class PostgresVectorStore:
             text_config=self._text_config,
             canary=self._model.canary,
             on_nul=on_nul,
+            caretaker=database._caretaker,
         )
 
     def _upsert(
@@ -282,6 +294,18 @@ class PostgresVectorStore:
         return lambda gate: chunk_ops.delete_documents(gate, self._place(gate), [doc_id])
 
     delete_by_doc_id, adelete_by_doc_id = twins(_delete_by_doc_id)
+
+    def _optimize(self, *, wait: float = 0.0) -> Work[Optimized]:
+        """Make searches of a large collection fast: its waiting rows enter the graph, which is built where that is due.
+
+        An index needs the owner's login (`admin_url`) and maintenance's, and serves all large collections of the space;
+        without them up to 2,000 rows enter the graph that there is. `wait`, in seconds, is for another process's
+        maintenance to end.
+        Raises: NotFound; ConfigurationError where a graph must be built and may not; Conflict; Unavailable.
+        """
+        return lambda gate: self._database._optimize(gate, self._place(gate), wait)
+
+    optimize, aoptimize = twins(_optimize)
 
     def _drop(self) -> Work[DeleteReport]:
         """Delete the collection with everything in it. Raises NotFound."""

@@ -1,0 +1,226 @@
+"""The indexes that are graphs: found, built, dropped, through the owner's own connection in autocommit.
+
+CREATE INDEX CONCURRENTLY runs in no transaction, and an index is its table's owner's: the one exception to `tenancy`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TypeAlias
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+
+from pgrecall.advisories import PARALLEL_BUILD_FIXED, version
+from pgrecall.errors import ConfigurationError, Conflict
+from pgrecall.schema import GRAPH_NAME
+from pgrecall.statements import graphs as statements
+from pgrecall.tenancy import wrapped
+from pgrecall.types import EF_CONSTRUCTION, EmbedSpace, GraphBuild, M
+
+logger = logging.getLogger("pgrecall")
+
+#: What is done, how much of it, and of how much (0 where nobody knows).
+MaintenanceProgress: TypeAlias = Callable[[str, int, int], None]
+
+_OPERATOR_CLASSES = {"cosine": "halfvec_cosine_ops", "l2": "halfvec_l2_ops", "ip": "halfvec_ip_ops"}
+#: Seconds between looks at a build, or at a lock that another process has.
+POLL = 0.2
+#: What waits for long transactions gives up after this long; nobody else waits behind it meanwhile.
+LOCK_TIMEOUT = "1h"
+#: Bytes below which a build is not sized: parallel ones need 32 MB for each process.
+MIN_MEMORY = 96 * 2**20
+
+
+def graph_bytes(dim: int, m: int) -> int:
+    """Memory of one row while a graph is built: its half-precision vector, its neighbours, and what holds them.
+
+    As builds of one process with 16 MB told where they ended: 747 bytes at 16 dims, 1,483 at 384, 3,791 at
+    1,536 with m = 16, and 1,995 at 384 with m = 32.
+    """
+    return 2 * dim + 32 * m + 210
+
+
+@contextmanager
+def owning(admin: sa.URL, vector_schema: str, stopped: threading.Event) -> Iterator[Indexes]:
+    """The indexes of one database, on a connection of the owner's that lives as long as the block."""
+    dsn = admin.set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        with psycopg.connect(
+            dsn,
+            autocommit=True,
+            prepare_threshold=None,
+            client_encoding="utf8",
+            application_name="pgrecall maintenance",
+        ) as connection:
+            path = sql.SQL("SET search_path = pg_catalog, {}, pg_temp").format(sql.Identifier(vector_schema))
+            connection.execute(path)
+            connection.execute(statements.OWNER_SETTINGS, {"lock_timeout": LOCK_TIMEOUT})
+            yield Indexes(connection, dsn, vector_schema, stopped)
+    except psycopg.Error as exc:
+        raise wrapped(exc) from exc
+
+
+class Indexes:
+    """The graphs of one database. Made by `owning`."""
+
+    def __init__(self, connection: psycopg.Connection, dsn: str, vector_schema: str, stopped: threading.Event) -> None:
+        self._connection, self._dsn, self._vector_schema, self._stopped = connection, dsn, vector_schema, stopped
+        [(self.pgvector, self._fit)] = connection.execute(statements.VERSION).fetchall() or [("none", False)]
+        [(self._work_mem, self._shared_buffers, self._most_workers)] = connection.execute(statements.SIZES).fetchall()
+        connection.add_notice_handler(self._noticed)
+
+    @staticmethod
+    def _noticed(diagnostic: psycopg.errors.Diagnostic) -> None:
+        if "no longer fits" in (diagnostic.message_primary or ""):
+            logger.warning("%s, so the build takes longer; let it take more: --memory", diagnostic.message_primary)
+
+    def check_stopped(self) -> None:
+        """Raise Conflict where another thread said to stop."""
+        if self._stopped.is_set():
+            raise Conflict("maintenance was stopped; what it had finished stays, and the next one goes on from there")
+
+    def check_version(self) -> None:
+        """Raise ConfigurationError where pgvector can't serve a graph."""
+        if not self._fit:
+            raise ConfigurationError(
+                f"pgvector {self.pgvector} has no iterative scans, so every search stays exact; graphs need 0.8 or "
+                "later: ALTER EXTENSION vector UPDATE"
+            )
+
+    def lock(self, seconds: float) -> None:
+        """Become the one maintainer, for as long as the connection lives. Raises Conflict after `seconds`.
+
+        Polled: whoever waits within a statement holds a snapshot, for which CREATE INDEX CONCURRENTLY would wait.
+        """
+        until = time.monotonic() + seconds
+        while self._connection.execute(statements.TRY_LOCK).fetchone() != (True,):
+            if time.monotonic() >= until:
+                raise Conflict(
+                    "another process maintains this database's graphs right now; call again when it is done, or let "
+                    "this one wait (wait=, --wait)"
+                )
+            self.check_stopped()
+            time.sleep(POLL)
+
+    def graphs(self, space_id: int) -> dict[int, bool]:
+        """The space's graphs by generation, and whether each is valid."""
+        return {int(name.rpartition("_")[2]): valid for name, valid, _ in self._found(space_id)}
+
+    def _found(self, space_id: int) -> list[tuple[str, bool, list[str]]]:
+        pattern = "^" + GRAPH_NAME.format(space=space_id, generation="[0-9]+") + "$"
+        return self._connection.execute(statements.INDEXES, {"pattern": pattern}).fetchall()
+
+    def drop(self, space_id: int, generation: int) -> None:
+        """Drop one, beside searches that use it."""
+        name = sql.Identifier("pgrecall", GRAPH_NAME.format(space=space_id, generation=generation))
+        self._connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(name))
+
+    def build(
+        self,
+        space_id: int,
+        space: EmbedSpace,
+        generation: int,
+        rows: int,
+        build: GraphBuild,
+        progress: MaintenanceProgress | None,
+    ) -> None:
+        """Build the graph of `generation`, of about `rows` rows, beside searches and writes.
+
+        What a failed build left is dropped at once where that is possible, else by the next maintenance.
+        """
+        m, ef = self._shape(space_id, build)
+        memory = self._memory(rows * graph_bytes(space.dim, m), build)
+        self._set(memory, self._workers(build))
+        statement = sql.SQL(
+            "CREATE INDEX CONCURRENTLY {name} ON pgrecall.chunk_vectors "
+            "USING hnsw ((embedding::halfvec({dim})) {operators}) WITH (m = {m}, ef_construction = {ef}) "
+            "WHERE space_id = {space}::int2 AND graph <= {generation}::int2"
+        ).format(
+            name=sql.Identifier(GRAPH_NAME.format(space=space_id, generation=generation)),
+            dim=sql.Literal(space.dim),
+            operators=sql.Identifier(self._vector_schema, _OPERATOR_CLASSES[space.distance]),
+            m=sql.Literal(m),
+            ef=sql.Literal(ef),
+            space=sql.Literal(space_id),
+            generation=sql.Literal(generation),
+        )
+        what = f"space {space_id}: building graph {generation}"
+        try:
+            try:
+                self._run(statement, what, rows, progress)
+            except psycopg.errors.DiskFull as exc:
+                if "shared memory" not in (exc.diag.message_primary or ""):
+                    raise
+                # A parallel build lives in shared memory, of which a container has 64 MB unless it says otherwise.
+                logger.warning("%s in parallel failed (%s); once more by one process", what, exc.diag.message_primary)
+                self.drop(space_id, generation)
+                self._set(memory, 0)
+                self._run(statement, what, rows, progress)
+        except BaseException:
+            with suppress(psycopg.Error):
+                self._connection.execute("SET lock_timeout = '5s'")
+                self.drop(space_id, generation)
+            raise
+
+    def _run(self, statement: sql.Composed, what: str, rows: int, progress: MaintenanceProgress | None) -> None:
+        """Run a long statement in a thread, so that this one can tell how far it is, and stop it."""
+        with ThreadPoolExecutor(1, "pgrecall-build") as pool, self._watching(progress is not None) as watcher:
+            running = pool.submit(self._connection.execute, statement)
+            try:
+                while not wait([running], POLL).done:
+                    self.check_stopped()
+                    if watcher is not None and progress is not None:
+                        progress(*self._seen(watcher, what, rows))
+            except BaseException:
+                while not wait([running], POLL).done:  # again, because one that comes too early is lost
+                    with suppress(psycopg.Error):
+                        self._connection.cancel_safe()
+                raise
+            running.result()
+
+    def _watching(self, wanted: bool) -> AbstractContextManager[psycopg.Connection | None]:
+        return psycopg.connect(self._dsn, autocommit=True) if wanted else nullcontext()
+
+    def _seen(self, watcher: psycopg.Connection, what: str, rows: int) -> tuple[str, int, int]:
+        found = watcher.execute(statements.PROGRESS, {"pid": self._connection.info.backend_pid}).fetchone()
+        if found is None:
+            return what, 0, 0
+        phase, done, total = found
+        # Blocks of the table, as rows of the graph: whoever watches sees one bar from marking to the end.
+        return f"{what} ({phase})", rows * done // total if total else 0, rows
+
+    def _shape(self, space_id: int, build: GraphBuild) -> tuple[int, int]:
+        """m and ef_construction: as asked for, else as the graph that serves was built, else pgvector's own."""
+        had = {"m": M, "ef_construction": EF_CONSTRUCTION}
+        for _, valid, options in self._found(space_id):
+            if valid:
+                had |= {name: int(value) for name, value in (option.split("=") for option in options)}
+        m = build.m or had["m"]
+        return m, build.ef_construction or max(had["ef_construction"], 2 * m)
+
+    def _memory(self, needed: int, build: GraphBuild) -> str:
+        """What a build may take: what its graph needs, up to what the server's own settings say there is."""
+        if build.memory is not None:
+            return build.memory
+        least, most = MIN_MEMORY, max(self._work_mem, self._shared_buffers)
+        return f"{min(max(least, needed + needed // 10), max(least, most)) // 1024}kB"
+
+    def _workers(self, build: GraphBuild) -> int:
+        if version(self.pgvector) < PARALLEL_BUILD_FIXED:
+            return 0  # parallel builds of these versions write into others' memory (CVE-2026-3172)
+        return self._most_workers if build.workers is None else build.workers
+
+    def _set(self, memory: str, workers: int) -> None:
+        values = {"memory": memory, "workers": str(workers)}
+        self._connection.execute(statements.BUILD_SETTINGS, values)
+
+    def vacuum(self) -> None:
+        """Clean up what moved and what was deleted: after a build, because a vacuum repairs a graph node by node."""
+        self._connection.execute("VACUUM (ANALYZE, SKIP_LOCKED) pgrecall.chunk_vectors")

@@ -1,0 +1,226 @@
+"""What is done for each space, decided by what its large collections hold.
+
+Rows move as the maintenance role, indexes are made by the owner. One maintainer at a time, whoever starts it: the
+lock is the owner's session's, so it goes with a killed process. Each step may be the last one of a maintainer that
+dies: the next drops what is not valid, and takes over what is whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import sqlalchemy as sa
+
+from pgrecall.errors import InvalidInput, NotFound
+from pgrecall.maintenance.indexes import Indexes, MaintenanceProgress, owning
+from pgrecall.operations.graphs import MAX_DIM, exact_max
+from pgrecall.operations.promotion import ENTER_BATCH, MARK_BATCH, promote
+from pgrecall.operations.registry import Place
+from pgrecall.schema import WAITING
+from pgrecall.statements import graphs as statements
+from pgrecall.tenancy import Gate, Scope
+from pgrecall.types import Action, EmbedSpace, GraphBuild, Maintained
+
+logger = logging.getLogger("pgrecall")
+
+R = TypeVar("R")
+
+#: A share of the graph's rows above which those that wait, or were deleted, make a new graph cheaper than the old one:
+#: to enter a row takes 1 to 3 ms, to build one in 0.3, and a vacuum repairs the graph around each deleted one.
+REBUILD_SHARE = 0.2
+
+
+class _Held(NamedTuple):
+    tenant: str
+    collection: str
+    in_graph: int
+    waiting: int
+
+    @property
+    def rows(self) -> int:
+        return self.in_graph + self.waiting
+
+
+class Maintainer:
+    """Maintenance of one database: `gate` acts as the maintenance role, `admin` is the owner's URL."""
+
+    def __init__(self, gate: Gate, vector_schema: str, admin: sa.URL, stopped: threading.Event | None = None) -> None:
+        """`stopped`, once set, ends `run` as soon as can be: it raises Conflict."""
+        self._gate, self._vector_schema, self._admin = gate, vector_schema, admin
+        self._scope = Scope.of_maintenance(vector_schema)
+        self._stopped = stopped or threading.Event()
+
+    def run(
+        self,
+        space_id: int | None = None,
+        *,
+        rebuild: bool = False,
+        wait: float = 0.0,
+        build: GraphBuild | None = None,
+        progress: MaintenanceProgress | None = None,
+    ) -> list[Maintained]:
+        """Bring the graphs of all spaces, or of one, up to what is stored; `rebuild` makes them anew.
+
+        Raises: Conflict where another maintainer is still at work after `wait` seconds; NotFound; InvalidInput;
+        ConfigurationError; Unavailable.
+        """
+        build = build or GraphBuild()
+        with self._gate.transaction(self._scope, "spaces") as tx:
+            spaces = tx.last(statements.SPACES, {})
+        if space_id is not None:
+            spaces = [row for row in spaces if row[0] == space_id]
+            if not spaces:
+                raise NotFound(f"there is no space {space_id}; see: pgrecall spaces list")
+            if rebuild and (space := EmbedSpace(*spaces[0][1:5])).dim > MAX_DIM:
+                raise InvalidInput(
+                    f"space {space_id}, {space}, can have no graph: pgvector indexes half-precision vectors of up to "
+                    f"{MAX_DIM:,} dimensions. Its collections are searched exactly; for a graph, have the model make "
+                    "shorter vectors, which is another space"
+                )
+        with owning(self._admin, self._vector_schema, self._stopped) as indexes:
+            indexes.check_version()
+            indexes.lock(wait)
+            done = []
+            for number, *_ in spaces:
+                # Read again under the lock: another maintainer may have worked while this one waited.
+                with self._gate.transaction(self._scope, "spaces") as tx:
+                    now = [row for row in tx.last(statements.SPACES, {}) if row[0] == number]
+                for _, *identity, generation, rows in now:
+                    one = _Space(self._gate, self._vector_schema, indexes, number, EmbedSpace(*identity), progress)
+                    done.append(one.maintain(generation, rows, rebuild=rebuild, build=build))
+            if any(one.action == "built" for one in done):
+                indexes.vacuum()
+            return done
+
+    def forget(self, space_id: int) -> None:
+        """Drop every graph of a space that is about to be dropped. Raises Conflict where another maintainer works."""
+        with owning(self._admin, self._vector_schema, self._stopped) as indexes:
+            indexes.lock(0.0)
+            for generation in indexes.graphs(space_id):
+                indexes.drop(space_id, generation)
+
+
+class _Space:
+    """One space, while its graph is maintained."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        vector_schema: str,
+        indexes: Indexes,
+        number: int,
+        space: EmbedSpace,
+        progress: MaintenanceProgress | None,
+    ) -> None:
+        self._gate, self._vector_schema, self._indexes = gate, vector_schema, indexes
+        self._scope = Scope.of_maintenance(vector_schema)
+        self._number, self._space, self._progress = number, space, progress
+
+    def maintain(self, generation: int, built: int, *, rebuild: bool, build: GraphBuild) -> Maintained:
+        if self._space.dim > MAX_DIM:
+            return self._did("exact")
+        valid = self._indexes.graphs(self._number)
+        ahead = max((g for g, ok in valid.items() if ok), default=generation)
+        if ahead > generation:  # built by a maintainer that died before it said so
+            generation, built = ahead, self._switch(ahead)
+        for left in sorted(g for g, ok in valid.items() if g != generation or not ok):
+            self._indexes.drop(self._number, left)
+        current, most = valid.get(generation, False), exact_max(self._space.dim)
+        held = self._collections(generation)
+        large = [h for h in held if h.rows > most]
+        if not large:
+            # Not at once below the limit, so that a collection around it does not build and drop in turns.
+            if current and all(h.rows <= most // 2 for h in held):
+                self._retire(generation)
+                return self._did("dropped")
+            return self._did("none" if current else "exact", generation=generation)
+        inside, waiting = sum(h.in_graph for h in held), sum(h.waiting for h in large)
+        built = max(built, inside)  # what upserts entered themselves was not counted
+        lost = 1 - inside / built if built else 0.0
+        if rebuild or not current or lost > REBUILD_SHARE or waiting > REBUILD_SHARE * (inside + waiting):
+            return self._rebuild(generation, large, build)
+        entered = self._move(large, generation, ENTER_BATCH, "entering rows")
+        self._record(generation, built + entered)
+        return self._did("entered" if entered else "none", entered or inside, generation)
+
+    def _rebuild(self, generation: int, large: list[_Held], build: GraphBuild) -> Maintained:
+        """A new graph beside the old one, which serves until the new one is whole."""
+        if generation + 1 >= WAITING:  # numbers ran out: begin again, exactly for as long as the build takes
+            self._retire(generation)
+            generation, large = 0, [h._replace(in_graph=0, waiting=h.rows) for h in large]
+        generation += 1
+        self._move(large, generation, MARK_BATCH, f"marking rows for graph {generation}")
+        rows = self._inside(generation)
+        self._indexes.build(self._number, self._space, generation, rows, build, self._progress)
+        rows = self._switch(generation)
+        for left in sorted(g for g in self._indexes.graphs(self._number) if g != generation):
+            self._indexes.drop(self._number, left)
+        logger.info("space %d: graph %d built of %d rows", self._number, generation, rows)
+        return self._did("built", rows, generation)
+
+    def _retire(self, generation: int) -> None:
+        """Leave the space without a graph. With generation 0 every row waits, whatever it says."""
+        self._indexes.drop(self._number, generation)
+        self._record(0, 0)
+
+    def _move(self, large: list[_Held], generation: int, batch: int, what: str) -> int:
+        total, done = sum(h.waiting for h in large), 0
+
+        def moved(count: int) -> None:
+            nonlocal done
+            self._indexes.check_stopped()
+            done += count
+            if self._progress is not None:
+                self._progress(f"space {self._number}: {what}", done, total)
+
+        for h in large:
+            place = Place(Scope.of_maintenance_for(h.tenant, self._vector_schema), h.collection)
+            promote(self._gate, place, self._number, generation, most=h.waiting, batch=batch, moved=moved)
+        return done
+
+    def _switch(self, generation: int) -> int:
+        rows = self._inside(generation)
+        self._record(generation, rows)
+        return rows
+
+    def _inside(self, generation: int) -> int:
+        return sum(h.in_graph for h in self._collections(generation))
+
+    def _record(self, generation: int, rows: int) -> None:
+        params = {"space": self._number, "generation": generation, "rows": rows}
+        with self._gate.transaction(self._scope, "graph record") as tx:
+            tx.count(statements.SET_GENERATION, params)
+
+    def _collections(self, generation: int) -> list[_Held]:
+        with self._gate.transaction(self._scope, "graph look") as tx:
+            rows = tx.last(statements.COLLECTIONS, {"space": self._number, "generation": generation})
+        return [_Held(*row) for row in rows]
+
+    def _did(self, action: Action, rows: int = 0, generation: int = 0) -> Maintained:
+        return Maintained(self._number, self._space, action, rows, generation)
+
+
+def aside(gate: Gate, work: Callable[[threading.Event], R]) -> R:
+    """Run synchronous work; off the event loop where the caller is on one.
+
+    A caller that is cancelled there sets the work's event and waits until it has ended: no build goes on behind it.
+    """
+    stopped = threading.Event()
+    if not gate.is_async:
+        return work(stopped)
+
+    async def threaded() -> R:
+        running = asyncio.ensure_future(asyncio.to_thread(work, stopped))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            stopped.set()
+            await asyncio.wait([running])
+            running.exception()  # told to nobody: the caller is gone
+            raise
+
+    return gate.wait(threaded())  # type: ignore[no-any-return]
