@@ -50,7 +50,7 @@ def test_four_maintainers_two_writers_and_two_readers_at_once(url):
     """One maintainer works at a time, the others are told so; every search gives 10 of 10 rows, the right ones."""
     with pgrecall.connect(url, admin_url=url) as db:
         db.maintain()
-    processes = [(what, started(url, what, 6.0)) for what in ["maintain"] * 4 + ["write"] * 2 + ["read"] * 2]
+    processes = [(what, started(url, what, 4.0)) for what in ["maintain"] * 4 + ["write"] * 2 + ["read"] * 2]
     seen = collections.defaultdict(list)
     for what, process in processes:
         seen[what] += told(process)
@@ -62,6 +62,7 @@ def test_four_maintainers_two_writers_and_two_readers_at_once(url):
     assert run(url, GRAPHS) == [(f"chunk_vectors_graph_1_{generation}",)]
 
 
+@pytest.mark.slow
 def test_a_maintainer_may_die_at_each_step(url):
     """Killed with SIGKILL before or after each step: searches find all the while, and the next maintainer heals it."""
     chunks = made(LARGE)
