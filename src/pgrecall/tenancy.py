@@ -73,8 +73,9 @@ class Scope:
         """The same, with these of the server's settings for the length of the transaction."""
         local = [sql.SQL("SET LOCAL {} = {}").format(_name(name), sql.Literal(v)) for name, v in settings.items()]
         undo = [sql.SQL("SET LOCAL {} = DEFAULT").format(_name(name)) for name in settings]
-        both = ("; ".join(part.as_string(None) for part in parts) for parts in (local, undo))
-        return Scope(self.tenant, self.opening, *both)
+        both = ((self.local, local), (self.undo, undo))
+        added = ("; ".join(filter(None, [had, *(p.as_string(None) for p in parts)])) for had, parts in both)
+        return Scope(self.tenant, self.opening, *added)
 
 
 def _name(setting: str) -> sql.Composed:

@@ -101,6 +101,17 @@ def test_no_failure_of_it_is_a_failure_of_the_upsert(url, store, monkeypatch, ca
     assert "on fire" in caplog.text and waiting(url) == 301
 
 
+def test_an_atomic_block_is_left_alone(url, app, owner, store):
+    """Inside one an upsert enters no rows, for it has not committed; and a graph is maintained after it."""
+    with app.tenant("acme").atomic():
+        store.upsert(made(1, 8, "one"))
+    assert waiting(url) == 301
+    with owner.tenant("acme").atomic():
+        for call in (owner.maintain, owner.tenant("acme").vectors("large", SPACE).optimize):
+            with pytest.raises(ConfigurationError, match="after the block"):
+                call()
+
+
 def test_rows_that_writers_hold_are_passed_by(url, app, store):
     """Promotion waits for nobody: a row that another transaction holds stays waiting, the rest enters."""
     gate = app._engines.sync_gate()

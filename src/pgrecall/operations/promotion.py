@@ -84,9 +84,9 @@ class Caretaker:
         """Enter a few waiting rows where the collection is in a valid graph; whatever goes wrong is only logged.
 
         Nothing after a call that wrote more than a batch: for many rows maintenance is cheaper (a build takes 0.3 ms
-        a row, entering 1 to 3), and `Routes` says when it is due.
+        a row, entering 1 to 3), and `Routes` says when it is due. Nor within an atomic block, which commits later.
         """
-        if not 0 < written <= ENTER_BATCH:
+        if not 0 < written <= ENTER_BATCH or gate.outside is not gate:
             return
         try:
             route = self.routes.find(gate, place, space, space_id)

@@ -191,6 +191,11 @@ class Database:
     maintain, amaintain = twins(_maintain)
 
     def _maintaining(self, gate: Gate, space_id: int | None, **options: Any) -> list[Maintained]:
+        if gate.outside is not gate:
+            raise ConfigurationError(
+                "a graph is not maintained inside an atomic block: the build would wait for the block's transaction, "
+                "for ever; do it after the block"
+            )
         admin = self.admin_url
         if admin is None:
             raise ConfigurationError(
