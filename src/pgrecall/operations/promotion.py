@@ -20,8 +20,8 @@ ENTER_BATCH, MARK_BATCH = 100, 5_000
 #: Rows that `optimize` enters by itself, where it can't have a graph built: some seconds.
 OPTIMIZE_MOST = 2_000
 #: Rows that an upsert enters for each that it wrote. Above one, so that what waits gets less; not all at once, so that
-#: writing one chunk takes 20 ms and not 200.
-PAYBACK = 10
+#: writing one chunk takes some 10 ms more and not 200.
+PAYBACK = 4
 #: What the transaction of an upsert's promotion may take: a vacuum of the graph could hold it up.
 LIMITS = {"lock_timeout": "1s", "statement_timeout": "3s"}
 

@@ -38,7 +38,7 @@ def connect(
     under `home` (or `PGRECALL_HOME`, or the user's data folder). Engines that a caller passes are never disposed of.
 
     `promote_on_upsert`: after its commit a small upsert enters up to 100 waiting rows into the graph that its
-    collection is in, ten for each row that it wrote, at 1 to 3 ms each; off where maintenance runs often enough.
+    collection is in, four for each row that it wrote, at 1 to 3 ms each; off where maintenance runs often enough.
 
     `pool_size` connections are kept and `max_overflow` more may open, for each event loop and for the sync side;
     `pool_timeout` and `connect_timeout` are in seconds.
