@@ -30,8 +30,7 @@ from tests.benchmarks import corpora, peers
 from tests.benchmarks.figures import Figure, Section
 
 import pgrecall
-from pgrecall import embedded, migrate
-from pgrecall.maintenance import Maintained
+from pgrecall import Maintained, embedded, migrate
 
 #: Autovacuum off, so that every ingest runs on a database that was never analyzed; all else as embedded sizes it.
 SETTINGS = {"autovacuum": "off"}
