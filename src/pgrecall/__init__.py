@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         NotFound,
         PgRecallError,
         RolledBack,
+        RunConflict,
         TenantErased,
         Unavailable,
         UnknownTenant,
@@ -33,9 +34,11 @@ if TYPE_CHECKING:
     from pgrecall.messages import ChatHit, ChatInfo, Message, ToolCall
     from pgrecall.operations.embedding import Embedder
     from pgrecall.protocols import MemoryStore, RunStore, VectorStore
+    from pgrecall.runs import Evidence, EvidenceChunk, RunEvent, RunState
     from pgrecall.stores.chat import PostgresChat
     from pgrecall.stores.connect import as_database, connect
     from pgrecall.stores.database import Database
+    from pgrecall.stores.runs import PostgresRuns
     from pgrecall.stores.tenant import Tenant
     from pgrecall.stores.vectors import PostgresVectorStore
     from pgrecall.types import (
@@ -75,6 +78,8 @@ __all__ = [
     "EmbedSpaceMismatch",
     "EmbeddedServerError",
     "Embedder",
+    "Evidence",
+    "EvidenceChunk",
     "F",
     "Filter",
     "FilterError",
@@ -93,8 +98,12 @@ __all__ = [
     "Or",
     "PgRecallError",
     "PostgresChat",
+    "PostgresRuns",
     "PostgresVectorStore",
     "RolledBack",
+    "RunConflict",
+    "RunEvent",
+    "RunState",
     "RunStore",
     "SpaceInfo",
     "Tenant",
@@ -115,11 +124,13 @@ if not TYPE_CHECKING:
         "errors",
         "types",
         "messages",
+        "runs",
         "filters",
         "protocols",
         "operations.embedding",
         "stores.vectors",
         "stores.chat",
+        "stores.runs",
         "stores.tenant",
         "stores.database",
         "stores.connect",

@@ -37,6 +37,18 @@ class UnknownTenant(NotFound):
     """The tenant was never created, and this database requires known tenants."""
 
 
+class RunConflict(PgRecallError):
+    """A run's state is not at the version that a change of it goes on from: read it, and decide again.
+
+    `expected` is the version that the change was made from, `found` the one that is stored (None: no such run).
+    """
+
+    def __init__(self, message: str, *, expected: int | None = None, found: int | None = None) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.found = found
+
+
 class TenantErased(PgRecallError):
     """The tenant was deleted; a tombstone refuses late writers."""
 
@@ -61,7 +73,8 @@ class Unavailable(DatabaseError):
     """The connection was lost or never made: call again.
 
     Nothing of the call was kept, unless the connection was lost while COMMIT was under way; then nobody can tell, and
-    calling again is right as well: every write here comes to the same result when it is repeated.
+    calling again is right as well: every write here comes to the same result when it is repeated. But for what is added
+    each time (a message without an id, a run's event), and for a run's put, then a RunConflict: look first.
     """
 
 

@@ -83,7 +83,8 @@ def test_the_chat_page_runs_and_prints_what_it_says(app_url: sa.URL, monkeypatch
         for line, code in snippets(ROOT / "docs" / "chat.md", "python"):
             runs_as_it_says(ROOT / "docs" / "chat.md", line, code, namespace)
     finally:
-        namespace["chat"].drop()  # type: ignore[attr-defined]
+        for drop in (namespace["chat"].drop, namespace["store"].drop, lambda: namespace["runs"].delete("run-1")):
+            drop()
         namespace["db"].close()  # type: ignore[attr-defined]
 
 

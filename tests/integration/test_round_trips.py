@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 import pgrecall
 from benchmarks.proxy import Proxy
-from pgrecall import Chunk, EmbedSpace, F
+from pgrecall import Chunk, EmbedSpace, F, Message, RunState
 from support.data import chunks, vectors
 
 #: In each direction: longer than a busy machine may keep the client from sending the next of its pipelined messages.
@@ -82,6 +82,32 @@ def test_an_aupsert_of_a_thousand_chunks_takes_at_most_eight(proxy, store):
         return count.trips
 
     assert 3 <= asyncio.run(put()) <= 8
+
+
+def test_chats_and_runs_take_two_or_three(proxy, tenant_id, store):
+    """A read or a run's put two, what takes a place in an order first (a message, an event, evidence) three."""
+    tenant = store._database.tenant(tenant_id)
+    chat, runs = tenant.chat("s", "ana"), tenant.runs()
+    question = vectors(1)[0]
+    calls = {
+        lambda: chat.append([Message("user", "x"), Message("assistant", "y")]): 3,
+        lambda: chat.messages(2): 2,
+        lambda: chat.window(5): 3,
+        lambda: chat.count(): 2,
+        lambda: runs.put(RunState("r", {"n": 1}, state_version=None)): 2,
+        lambda: runs.get("r"): 2,
+        lambda: runs.append_event("r", "k"): 3,
+        lambda: store.for_run("r").query(question): 5,
+        lambda: runs.evidence("r"): 2,
+    }
+    proxy.delay = 0
+    for call in calls:
+        call()
+    proxy.delay = DELAY
+    for call, trips in calls.items():
+        with proxy.counting() as count:
+            call()
+        assert count.trips == trips
 
 
 def test_a_row_at_a_time_would_be_counted(proxy, store):

@@ -30,6 +30,7 @@ from pgrecall import (
     F,
     PgRecallError,
     PostgresChat,
+    PostgresRuns,
     PostgresVectorStore,
     Tenant,
     migrate,
@@ -39,7 +40,6 @@ from pgrecall.schema import TENANT_TABLES
 SPACE = EmbedSpace("test", "eight", 8)
 ONES = [1.0] * 8
 TABLES = [table.name for table in TENANT_TABLES]
-RUNS = {"runs", "run_events", "run_retrievals", "run_evidence"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class Names:
         return f"{self.prefix}-session"
 
     @property
+    def run(self) -> str:
+        return f"{self.prefix}-run"
+
+    @property
     def message(self) -> str:
         return f"{self.prefix}-message"
 
@@ -87,6 +91,7 @@ STORE: dict[str, Callable] = {
         s.query(ONES, 10, ids=[n.chunk]),
         s.query(ONES, 10, doc_ids=[n.doc]),
     ],
+    "for_run": lambda s, n: s.for_run(n.run).query(ONES, 10),
     "query_mmr": lambda s, n: [s.query_mmr(ONES, 5), s.query_mmr(ONES, 5, ids=[n.chunk])],
     "get": lambda s, n: s.get([n.chunk, "own"], with_embeddings=True),
     "list": lambda s, n: [s.list(with_embeddings=True), s.list(ids=[n.chunk]), s.list(doc_ids=[n.doc])],
@@ -136,7 +141,32 @@ CHAT: dict[str, Callable] = {
     "set_metadata": lambda c, n: [c.set_metadata({"x": 1}), c.set_metadata({"x": 2}, replace=True)],
     "set_ttl": lambda c, n: c.set_ttl(timedelta(days=1)),
 }
+RUN = pgrecall.RunState("", {"of": "B"}, state_version=None)
+
+
+def states(runs):
+    """What of runs does not differ from call to call."""
+    return [(r.state, r.state_version, r.status, r.subject) for r in runs if r]
+
+
+RUNS: dict[str, Callable] = {
+    "put": lambda r, n: states([r.put(replace(RUN, run_id=n.run)), r.put(replace(RUN, run_id=n.run, state_version=1))]),
+    "get": lambda r, n: states([r.get(n.run)]),
+    "list": lambda r, n: [states(r.list()), states(r.list(F.mine == n.run)), states(r.list(subject=n.prefix))],
+    "count": lambda r, n: [r.count(), r.count(state=F.of == "A's secret")],
+    "append_event": lambda r, n: r.append_event(n.run, "k", {}).seq,
+    "events": lambda r, n: [e.data for e in r.events(n.run)],
+    "tail": lambda r, n: [e.data for e in r.tail(n.run, timeout=0)],
+    "record_evidence": lambda r, n: [
+        r.record_evidence(n.run, "q", [], collection=n.collection),
+        r.evidence(n.run)[0].space,
+    ],
+    "evidence": lambda r, n: [(e.collection, e.chunks) for e in r.evidence(n.run)],
+    "delete": lambda r, n: r.delete(n.run),
+    "prune": lambda r, n: [r.prune(timedelta(days=1)), r.prune(keep_latest=0)],
+}
 TENANT: dict[str, Callable] = {
+    "runs": lambda t, n: t.runs().tenant_id == t.tenant_id,
     "chat": lambda t, n: t.chat(n.session).session_id,
     "chats": lambda t, n: [[(i.session_id, i.messages) for i in found] for found in (t.chats(), t.chats(n.prefix))],
     "search_chats": lambda t, n: told(
@@ -159,11 +189,12 @@ DATABASE_OTHERS = {
     "tenant", "spaces", "aspaces", "add_space", "aadd_space", "close", "aclose", "tenants", "atenants",
     "maintain", "amaintain",
 }  # fmt: skip
-NOT_TWINNED = {"vectors", "chat", "atomic"}
+NOT_TWINNED = {"vectors", "chat", "runs", "atomic", "for_run", "tail"}
 #: What a verb is called on, and its cases.
 HANDLES: dict[str, tuple[Callable, dict[str, Callable]]] = {
     "store": (lambda t, n: t.vectors(n.collection, SPACE), STORE),
     "chat": (lambda t, n: t.chat(n.session), CHAT),
+    "runs": (lambda t, n: t.runs(), RUNS),
     "tenant": (lambda t, n: t, TENANT),
 }
 
@@ -173,10 +204,11 @@ HANDLES: dict[str, tuple[Callable, dict[str, Callable]]] = {
     [
         (PostgresVectorStore, STORE, set()),
         (PostgresChat, CHAT, set()),
+        (PostgresRuns, RUNS, {"atail"}),
         (Tenant, TENANT, set()),
         (Database, DATABASE, DATABASE_OTHERS),
     ],
-    ids=["store", "chat", "tenant", "database"],
+    ids=["store", "chat", "runs", "tenant", "database"],
 )
 def test_every_public_method_has_a_case(kind, cases, others):
     """A method that is added without a case below fails here."""
@@ -243,6 +275,11 @@ def fill(db, tenant, names, text):
     db.tenant(tenant).vectors(names.collection, SPACE).upsert([chunk], documents=[document])
     messages = [pgrecall.Message("user", f"{text} {n}", id=names.message if n else None) for n in range(3)]
     db.tenant(tenant).chat(names.session, names.prefix).append(messages)
+    runs = db.tenant(tenant).runs()
+    runs.put(pgrecall.RunState(names.run, {"of": text}, subject=names.prefix, metadata={"mine": names.run}))
+    runs.append_event(names.run, "k", {"of": text})
+    store = db.tenant(tenant).vectors(names.collection, SPACE)
+    runs.record_evidence(names.run, "q", store.query(ONES), collection=names.collection)
 
 
 def outcome(call, names, tenant):
@@ -254,9 +291,18 @@ def outcome(call, names, tenant):
     return told.replace(names.prefix, "NAME").replace(tenant, "TENANT")
 
 
-@pytest.mark.parametrize("face", ["sync", "async"])
-@pytest.mark.parametrize("shared", [True, False], ids=["B has such a collection", "B has none"])
-@pytest.mark.parametrize(("on", "verb"), [(on, verb) for on, (_, cases) in HANDLES.items() for verb in cases])
+# Both faces are one body: of chats and runs each is called once with what B has too, and once without.
+CALLS = [
+    pytest.param(on, verb, shared, face, id=f"{on}-{verb}-{'B has such' if shared else 'B has none'}-{face}")
+    for on, (_, cases) in HANDLES.items()
+    for verb in cases
+    for shared in (True, False)
+    for face in ("sync", "async")
+    if on in ("store", "tenant") or shared == (face == "sync")
+]
+
+
+@pytest.mark.parametrize(("on", "verb", "shared", "face"), CALLS)
 def test_names_of_another_tenant_are_names_of_nothing(defended, tenant_id, on, verb, shared, face):
     """As tenant B, what A has can't be told from what nobody has, and nothing of A is changed."""
     db, outside = defended
@@ -270,6 +316,7 @@ def test_names_of_another_tenant_are_names_of_nothing(defended, tenant_id, on, v
                 own = Chunk("own", "B's own", ONES, "own-doc", metadata={"mine": "own"})
                 db.tenant(tenant).vectors(names.collection, SPACE).upsert([own])
                 db.tenant(tenant).chat(names.session).append([pgrecall.Message("user", "B's own")] * 2)
+                db.tenant(tenant).runs().put(replace(RUN, run_id=names.run))
             make, cases = HANDLES[on]
             handle = make(db.tenant(tenant), names)
             if face == "async" and verb not in NOT_TWINNED:
@@ -281,7 +328,7 @@ def test_names_of_another_tenant_are_names_of_nothing(defended, tenant_id, on, v
     assert "secret" not in outcomes[0]
     assert not outcomes[0].startswith(("DatabaseError", "Conflict"))  # which would be the same for any names
     assert everything_of(outside, tenant_id) == before
-    assert {table for table, rows in before.items() if not rows} <= RUNS
+    assert all(before.values())
 
 
 @pytest.mark.parametrize("verb", DATABASE)
@@ -400,7 +447,7 @@ def test_a_pooled_connection_keeps_neither_tenant_nor_role(app_url, tenant_id):
 def test_no_call_can_choose_another_tenant(db, tenant_id):
     """No method of a store or tenant takes a tenant, or keywords that it does not name."""
     tenant = db.tenant(tenant_id)
-    for handle in (tenant, tenant.vectors("c", SPACE), tenant.chat("s")):
+    for handle in (tenant, tenant.vectors("c", SPACE), tenant.chat("s"), tenant.runs()):
         for name in [n for n in dir(handle) if not n.startswith("_") and callable(getattr(handle, n))]:
             parameters = inspect.signature(getattr(handle, name)).parameters.values()
             assert not [p for p in parameters if "tenant" in p.name or p.kind is p.VAR_KEYWORD]

@@ -22,6 +22,7 @@ from pgrecall import (
     Embedder,
     EmbedModel,
     EmbedSpace,
+    Evidence,
     F,
     Filter,
     GraphBuild,
@@ -32,7 +33,10 @@ from pgrecall import (
     Optimized,
     Or,
     PostgresChat,
+    PostgresRuns,
     PostgresVectorStore,
+    RunEvent,
+    RunState,
     SpaceInfo,
     Tenant,
     TenantInfo,
@@ -115,6 +119,29 @@ def chats(tenant: Tenant) -> None:
     assert_type(chat.info(), ChatInfo | None)
     assert_type(tenant.chats("ana"), list[ChatInfo])
     assert_type(tenant.search_chats("words", roles=["user"]), list[ChatHit])
+
+
+def runs(tenant: Tenant, store: PostgresVectorStore) -> None:
+    """What runs take and give."""
+    kept = tenant.runs(ttl=timedelta(days=30), max_state_bytes=10_000)
+    assert_type(kept, PostgresRuns)
+    assert_type(kept.put(RunState("r", {"n": 1}, state_version=None)), RunState)
+    kept.put({"run_id": "r"})  # type: ignore[arg-type]
+    assert_type(kept.get("r"), RunState | None)
+    assert_type(kept.list(F.team == 1, state=F.step > 2, status="failed"), list[RunState])
+    assert_type(kept.append_event("r", "k", {"a": 1}), RunEvent)
+    assert_type(next(kept.tail("r", timeout=1.5)), RunEvent)
+    assert_type(kept.record_evidence("r", [0.1], store.query([0.1]), collection=store), int)
+    assert_type(kept.evidence("r"), list[Evidence])
+    assert_type(kept.prune(timedelta(days=30), keep_latest=100), int)
+    assert_type(store.for_run("r"), PostgresVectorStore)
+
+
+async def aruns(kept: PostgresRuns) -> None:
+    """The asynchronous twins give the same."""
+    assert_type(await kept.aput(RunState("r")), RunState)
+    async for event in kept.atail("r"):
+        assert_type(event, RunEvent)
 
 
 async def achats(chat: PostgresChat) -> None:

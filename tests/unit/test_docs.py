@@ -99,7 +99,7 @@ def test_the_readme_names_every_command(command):
 
 
 def public_methods():
-    for kind in (pgrecall.PostgresVectorStore, pgrecall.PostgresChat, pgrecall.Tenant):
+    for kind in (pgrecall.PostgresVectorStore, pgrecall.PostgresChat, pgrecall.PostgresRuns, pgrecall.Tenant):
         for name, value in vars(kind).items():
             if callable(value) and name[0] != "_" and not (name[0] == "a" and hasattr(kind, name[1:])):
                 yield name
@@ -110,7 +110,7 @@ def public_methods():
 @pytest.mark.parametrize("method", sorted(set(public_methods())))
 def test_the_readme_shows_every_method(method):
     """A reader finds each verb there, called on something."""
-    assert re.search(rf"\b(store|db|tenant|logs|policies|chat)\.{method}\(", README)
+    assert re.search(rf"\b(store|db|tenant|logs|policies|chat|runs)\.{method}\(", README)
 
 
 def test_the_readme_names_every_setting_error_operator_and_exit_code():

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pgrecall.cli import chat, collections, db, doctor, files, maintain, search, server, spaces, tenants
+from pgrecall.cli import chat, collections, db, doctor, files, maintain, runs, search, server, spaces, tenants
 from pgrecall.cli.session import DEFAULTS, MEANING, SHARED, signed
 
 EPILOG = "\n\n".join(
@@ -53,7 +53,7 @@ signed(_root, SHARED | {"version": _Version}, DEFAULTS | {"version": False})
 app.callback()(_root)
 
 _DATA, _RUN = "Data", "Database and server"
-for group in (tenants, collections, spaces, chat):
+for group in (tenants, collections, spaces, chat, runs):
     app.add_typer(group.app, rich_help_panel=_DATA)
 search.register(app, _DATA)
 files.register(app, _DATA)

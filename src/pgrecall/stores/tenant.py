@@ -14,6 +14,7 @@ from pgrecall.operations.chunks import whole_number
 from pgrecall.operations.embedding import Embed
 from pgrecall.stores.atomic import Atomic
 from pgrecall.stores.chat import PostgresChat, looked_for
+from pgrecall.stores.runs import PostgresRuns
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
 from pgrecall.tenancy import Gate
@@ -174,3 +175,11 @@ class Tenant:
         return lambda gate: chat_ops.search(gate, self._database._scope(gate, self.tenant_id), sought)
 
     search_chats, asearch_chats = twins(_search_chats)
+
+    def runs(self, *, ttl: timedelta | None = None, max_state_bytes: int = 1_000_000) -> PostgresRuns:
+        """The store of the tenant's runs, their events and their evidence.
+
+        `ttl` is how long a run lives after its last write. A state, and an event's data, may have `max_state_bytes` as
+        JSON; larger ones are refused.
+        """
+        return PostgresRuns(self._database, self.tenant_id, ttl=ttl, max_state_bytes=max_state_bytes)

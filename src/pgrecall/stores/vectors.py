@@ -240,6 +240,15 @@ class PostgresVectorStore:
 
         return work
 
+    def for_run(self, run_id: str) -> PostgresVectorStore:
+        """This store at work for a run: each search's chunks are recorded as evidence, see `PostgresRuns.evidence`.
+
+        A search whose evidence could not be written raises; what reads chunks otherwise is not recorded.
+        """
+        from pgrecall.stores.recording import RecordingVectorStore  # which is one of these
+
+        return RecordingVectorStore(self, run_id)
+
     def _get(self, ids: Sequence[str], *, with_embeddings: bool = False) -> Work[list[Chunk]]:
         """Chunks by id, in the order given; unknown ids are left out. Embeddings come in half precision."""
         return lambda gate: chunk_ops.get(gate, self._place(gate), ids, with_embeddings=with_embeddings)
