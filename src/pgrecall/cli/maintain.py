@@ -55,12 +55,20 @@ def maintain(
 
 def run_maintenance(session: Session, space: int | None, *, rebuild: bool, wait: float, build: GraphBuild) -> None:
     """Maintain, and print what was done for each space."""
+    from pgrecall.operations.graphs import MAX_DIM, exact_max
+
     with session.database() as database, _progress(session) as progress:
         done = database.maintain(space, rebuild=rebuild, wait=wait, build=build, progress=progress)
     entries = [asdict(d) | {"space": str(d.space)} for d in done]
     columns = "id", "space", "done", "rows", "generation"
     rows = [(d.space_id, str(d.space), d.action, d.rows, d.generation) for d in done]
     session.emit(entries, table(columns, rows) if rows else "No spaces yet.")
+    for d in done:
+        if rebuild and d.action == "exact":
+            session.note(
+                f"space {d.space_id} has no collection that a graph would serve (more than {exact_max(d.space.dim):,} "
+                f"rows of up to {MAX_DIM:,} dims): its searches are exact"
+            )
 
 
 @contextmanager
