@@ -5,26 +5,12 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-import pgrecall
 from conftest import as_dsn
-from pgrecall import GraphBuild, InvalidInput, doctor, migrate
+from pgrecall import GraphBuild, InvalidInput, doctor
 from pgrecall.doctor import Sampling
 from pgrecall.statements import graphs as sql
 from support.cli import run as cli
 from support.graphs import LARGE, SPACE, made, run
-
-
-@pytest.fixture
-def url(new_database):
-    url = new_database()
-    migrate.upgrade(url)
-    return url
-
-
-@pytest.fixture
-def database(url):
-    with pgrecall.connect(url, admin_url=url, promote_on_upsert=False) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -7,26 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import pgrecall
-from pgrecall import Chunk, F, migrate
+from pgrecall import Chunk, F
 from pgrecall.operations import search
 from pgrecall.schema import WAITING
 from pgrecall.statements import search as searches
 from pgrecall.statements.reads import Where
 from support.graphs import DIM, LARGE, SPACE, ids, made, recall, run, truth, vectors
-
-
-@pytest.fixture
-def url(new_database):
-    url = new_database()
-    migrate.upgrade(url)
-    return url
-
-
-@pytest.fixture
-def database(url):
-    with pgrecall.connect(url, admin_url=url, promote_on_upsert=False) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -20,19 +20,6 @@ from support.graphs import GRAPHS, LARGE, SPACE, ids, made, recall, run, truth, 
 
 
 @pytest.fixture
-def url(new_database):
-    url = new_database()
-    migrate.upgrade(url)
-    return url
-
-
-@pytest.fixture
-def database(url):
-    with pgrecall.connect(url, admin_url=url, promote_on_upsert=False) as opened:
-        yield opened
-
-
-@pytest.fixture
 def store(database):
     """A large collection, without a graph yet."""
     store = database.tenant("acme").vectors("large", SPACE)
