@@ -75,7 +75,7 @@ SHARED: dict[str, Any] = {
     ],
     "admin_url": Annotated[
         str | None,
-        _option("--admin-url", help="The owner's login, for migrations (env PGRECALL_ADMIN_URL); else --url."),
+        _option("--admin-url", help="The owner's login, for migrations, graphs (env PGRECALL_ADMIN_URL); else --url."),
     ],
     "maintenance_url": Annotated[
         str | None,

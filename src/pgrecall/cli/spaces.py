@@ -103,7 +103,7 @@ def index(
 ) -> None:
     """Build a space's graph (HNSW) anew, beside the one that serves. Needs the owner's login, and maintenance's.
 
-    A later `maintain` keeps -m and --ef-construction: more of them finds more, and takes longer.
+    A later `maintain` keeps --m and --ef-construction. More of them finds more, and takes longer.
     """
     from pgrecall.types import GraphBuild
 
