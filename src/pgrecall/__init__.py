@@ -26,10 +26,12 @@ if TYPE_CHECKING:
         PgRecallError,
         RolledBack,
         RunConflict,
+        SubjectErased,
         TenantErased,
         Unavailable,
         UnknownTenant,
     )
+    from pgrecall.facts import Erased, ErasureReport, Event, Fact, FactKey, StoredFact, SweepReport
     from pgrecall.filters import And, Compare, F, Filter, Not, Or
     from pgrecall.messages import ChatHit, ChatInfo, Message, ToolCall
     from pgrecall.operations.embedding import Embedder
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from pgrecall.stores.chat import PostgresChat
     from pgrecall.stores.connect import as_database, connect
     from pgrecall.stores.database import Database
+    from pgrecall.stores.memory import PostgresMemoryStore
     from pgrecall.stores.runs import PostgresRuns
     from pgrecall.stores.tenant import Tenant
     from pgrecall.stores.vectors import PostgresVectorStore
@@ -54,7 +57,6 @@ if TYPE_CHECKING:
         Optimized,
         SpaceInfo,
         TenantInfo,
-        TenantReport,
         UpsertResult,
     )
 
@@ -78,9 +80,14 @@ __all__ = [
     "EmbedSpaceMismatch",
     "EmbeddedServerError",
     "Embedder",
+    "Erased",
+    "ErasureReport",
+    "Event",
     "Evidence",
     "EvidenceChunk",
     "F",
+    "Fact",
+    "FactKey",
     "Filter",
     "FilterError",
     "FingerprintMismatch",
@@ -98,6 +105,7 @@ __all__ = [
     "Or",
     "PgRecallError",
     "PostgresChat",
+    "PostgresMemoryStore",
     "PostgresRuns",
     "PostgresVectorStore",
     "RolledBack",
@@ -106,10 +114,12 @@ __all__ = [
     "RunState",
     "RunStore",
     "SpaceInfo",
+    "StoredFact",
+    "SubjectErased",
+    "SweepReport",
     "Tenant",
     "TenantErased",
     "TenantInfo",
-    "TenantReport",
     "ToolCall",
     "Unavailable",
     "UnknownTenant",
@@ -123,6 +133,7 @@ if not TYPE_CHECKING:
     _HOMES = (
         "errors",
         "types",
+        "facts",
         "messages",
         "runs",
         "filters",
@@ -130,6 +141,7 @@ if not TYPE_CHECKING:
         "operations.embedding",
         "stores.vectors",
         "stores.chat",
+        "stores.memory",
         "stores.runs",
         "stores.tenant",
         "stores.database",

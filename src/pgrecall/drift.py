@@ -139,7 +139,7 @@ def _declared() -> Iterator[str]:
         yield from map(_column, table.columns)
         yield from map(_constraint, table.constraints)
         yield from map(_index, table.indexes)
-        for name, (role, condition) in schema.POLICIES.items() if secured else ():
+        for name, (role, condition) in schema.policies(table.name).items() if secured else ():
             rule = f"USING ({condition}) WITH CHECK ({condition})"
             yield f"permissive policy {name} on {table.name}: ALL to {role} {rule}"
     yield "table alembic_version: row security off"

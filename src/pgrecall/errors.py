@@ -53,6 +53,10 @@ class TenantErased(PgRecallError):
     """The tenant was deleted; a tombstone refuses late writers."""
 
 
+class SubjectErased(PgRecallError):
+    """What was held about the subject was erased; a tombstone refuses late writers."""
+
+
 class ConfigurationError(PgRecallError):
     """The connection, its role or its settings do not allow this: change how pgrecall is set up."""
 

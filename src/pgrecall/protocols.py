@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar, runtime_checkable
 
+from pgrecall.facts import Event, Fact, FactKey, Order, StoredFact
 from pgrecall.filters import Filter
 from pgrecall.types import Chunk, DeleteReport, Document, Hit, Metadata, UpsertResult, Vector
 
-#: What a memory store remembers, and what a run store keeps. Their own value types come with their stores.
-FactT = TypeVar("FactT")
+#: What a run store keeps; its own value type comes with it.
 RunStateT = TypeVar("RunStateT")
 
 
@@ -169,51 +169,131 @@ class VectorStore(Protocol):
 
 
 @runtime_checkable
-class MemoryStore(Protocol[FactT]):
+class MemoryStore(Protocol):
     """Facts of one tenant: one live version for each (namespace, subject, kind, key)."""
 
-    def put_fact(self, fact: FactT) -> FactT:
+    def put_fact(self, fact: Fact, *, reason: str | None = None) -> StoredFact:
         """Remember a fact, superseding the live one of the same identity; returns it as stored."""
+        ...
+
+    def put_facts(self, facts: Iterable[Fact], *, reason: str | None = None) -> list[StoredFact]:
+        """Remember facts, all or none; of two with one identity the last wins."""
+        ...
+
+    def get(self, fact_id: str) -> StoredFact | None:
+        """A version by id; None where it expired or was forgotten."""
+        ...
+
+    def get_facts(self, keys: Sequence[FactKey]) -> list[StoredFact | None]:
+        """The live facts of identities, in their order; None where there is none."""
         ...
 
     def search_facts(
         self,
         *,
         subject: str | None = None,
-        kind: str | None = None,
+        kind: str | Sequence[str] | None = None,
         key: str | None = None,
         filters: Filter | None = None,
         query_vector: Vector | None = None,
         as_of: datetime | None = None,
         limit: int = 10,
-    ) -> list[FactT]:
-        """Facts that match every condition, live now or `as_of` then; nearest first where a vector is given."""
+        text: str | None = None,
+        namespace: Sequence[str] = (),
+        order_by: Order | None = None,
+        offset: int = 0,
+    ) -> list[StoredFact]:
+        """Facts that match every condition, live now or `as_of` then; the most relevant, or newest, first."""
         ...
 
-    def delete(self, fact_id: str | None = None, *, key: str | None = None) -> int:
-        """Forget a fact by id, or by a key that names one; returns how many."""
+    def history(self, fact_id: str | None = None, *, key: str | None = None) -> list[StoredFact]:
+        """Every version of one fact, newest first."""
         ...
 
-    async def aput_fact(self, fact: FactT) -> FactT:
+    def list_namespaces(
+        self, *, prefixes: Sequence[Sequence[str]] = (), suffixes: Sequence[Sequence[str]] = ()
+    ) -> list[tuple[str, ...]]:
+        """The namespaces of live facts that begin and end so; ``*`` is any one label."""
+        ...
+
+    def delete(self, fact_id: str | None = None, *, key: str | None = None, reason: str | None = None) -> int:
+        """Forget a fact with its history, by id, or by a key that names one; returns how many."""
+        ...
+
+    def restore(self, fact_id: str | None = None, *, key: str | None = None, reason: str | None = None) -> StoredFact:
+        """Bring a forgotten fact back as it was."""
+        ...
+
+    def erase(self, fact_id: str | None = None, *, key: str | None = None, reason: str | None = None) -> int:
+        """Delete a fact for good, every version of it; returns how many versions."""
+        ...
+
+    def events(self, *, subject: str | None = None, target_id: str | None = None, limit: int = 100) -> list[Event]:
+        """The trail, oldest first."""
+        ...
+
+    async def aput_fact(self, fact: Fact, *, reason: str | None = None) -> StoredFact:
         """As `put_fact`."""
+        ...
+
+    async def aput_facts(self, facts: Iterable[Fact], *, reason: str | None = None) -> list[StoredFact]:
+        """As `put_facts`."""
+        ...
+
+    async def aget(self, fact_id: str) -> StoredFact | None:
+        """As `get`."""
+        ...
+
+    async def aget_facts(self, keys: Sequence[FactKey]) -> list[StoredFact | None]:
+        """As `get_facts`."""
         ...
 
     async def asearch_facts(
         self,
         *,
         subject: str | None = None,
-        kind: str | None = None,
+        kind: str | Sequence[str] | None = None,
         key: str | None = None,
         filters: Filter | None = None,
         query_vector: Vector | None = None,
         as_of: datetime | None = None,
         limit: int = 10,
-    ) -> list[FactT]:
+        text: str | None = None,
+        namespace: Sequence[str] = (),
+        order_by: Order | None = None,
+        offset: int = 0,
+    ) -> list[StoredFact]:
         """As `search_facts`."""
         ...
 
-    async def adelete(self, fact_id: str | None = None, *, key: str | None = None) -> int:
+    async def ahistory(self, fact_id: str | None = None, *, key: str | None = None) -> list[StoredFact]:
+        """As `history`."""
+        ...
+
+    async def alist_namespaces(
+        self, *, prefixes: Sequence[Sequence[str]] = (), suffixes: Sequence[Sequence[str]] = ()
+    ) -> list[tuple[str, ...]]:
+        """As `list_namespaces`."""
+        ...
+
+    async def adelete(self, fact_id: str | None = None, *, key: str | None = None, reason: str | None = None) -> int:
         """As `delete`."""
+        ...
+
+    async def arestore(
+        self, fact_id: str | None = None, *, key: str | None = None, reason: str | None = None
+    ) -> StoredFact:
+        """As `restore`."""
+        ...
+
+    async def aerase(self, fact_id: str | None = None, *, key: str | None = None, reason: str | None = None) -> int:
+        """As `erase`."""
+        ...
+
+    async def aevents(
+        self, *, subject: str | None = None, target_id: str | None = None, limit: int = 100
+    ) -> list[Event]:
+        """As `events`."""
         ...
 
 

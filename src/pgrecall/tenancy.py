@@ -66,8 +66,9 @@ class Scope:
 
     @classmethod
     def of_maintenance_for(cls, tenant: str, vector_schema: str) -> Scope:
-        """The role for work across tenants, at work on one: its statements bind that tenant."""
-        return cls(tenant, _opening(MAINTENANCE_ROLE, None, vector_schema))
+        """The role for work across tenants, at work on one: its statements, and the policy of the trail, bind it."""
+        check_text(tenant, "tenant", MAX_NAME_BYTES)
+        return cls(tenant, _opening(MAINTENANCE_ROLE, tenant, vector_schema))
 
     def setting(self, settings: Mapping[str, str]) -> Scope:
         """The same, with these of the server's settings for the length of the transaction."""

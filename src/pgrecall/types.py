@@ -168,18 +168,6 @@ class DeleteReport(Mapping[str, int]):
 
 
 @dataclass(frozen=True, slots=True)
-class TenantReport(DeleteReport):
-    """Rows deleted per table with a whole tenant."""
-
-    messages: int = 0
-    chats: int = 0
-    evidence: int = 0
-    retrievals: int = 0
-    run_events: int = 0
-    runs: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class SpaceInfo:
     """A space in the registry, and its number there."""
 

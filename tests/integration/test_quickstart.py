@@ -40,4 +40,4 @@ def test_the_demo_shows_what_it_promises_and_a_second_run_writes_nothing(reachab
         assert len(re.findall(r"networking: How do I open", text)) == 2
         assert re.search(r"get\(\['\S+', '\S+', '\S+'\]\) gives \[\]", text)
         assert "EmbedSpaceMismatch: collection 'stdlib' holds vectors of sentence-transformers/all-MiniLM-L6-v2" in text
-        assert re.search(r"delete_tenant: \{'vectors': \d+, .*'collections': 1\}; 0 left", text)
+        assert re.search(r"delete_tenant: \{'chunk_vectors': \d+, .*'collections': 1.*\}; 0 left", text)

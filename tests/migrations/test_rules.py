@@ -9,7 +9,7 @@ import pytest
 
 from conftest import as_dsn
 from pgrecall import migrate, schema
-from pgrecall.statements import deletes
+from pgrecall.statements import erasure
 
 TENANT_TABLES = [table.name for table in schema.TENANT_TABLES]
 
@@ -30,12 +30,34 @@ def test_every_table_but_the_registry_of_spaces_is_a_tenant_table(catalog):
 
 
 def test_the_deletion_of_a_tenant_reaches_every_table_leaf_first():
-    """A table that is added and forgotten there fails here: it is deleted from in order, and counted afterwards."""
-    from_table = re.compile(r"FROM pgrecall\.(\w+) WHERE tenant_id")
-    *tables, tombstone = TENANT_TABLES
-    assert tombstone == "tenants"
-    assert [from_table.search(statement)[1] for statement in deletes.TENANT.values()] == tables
-    assert from_table.findall(deletes.REMAINING) == tables
+    """It goes by TENANT_TABLES, all but the tombstone and the trail; children stand there before their parents."""
+    assert list(erasure.TENANTS_OWN) == [name for name in TENANT_TABLES if name not in ("memory_events", "tenants")]
+    parents = {t.name: {k.referred_table.name for k in t.foreign_key_constraints} for t in schema.TENANT_TABLES}
+    for at, name in enumerate(TENANT_TABLES):
+        assert not parents[name] & set(TENANT_TABLES[:at]), name
+
+
+def test_every_table_with_a_subject_says_so(catalog):
+    """A column of that name, or a foreign key to such a table, is an entry of `schema.retention`; and none is stale."""
+    columns = """SELECT c.relname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    WHERE c.relnamespace = 'pgrecall'::regnamespace AND c.relname = ANY (%(tables)s) AND a.attname = 'subject'"""
+    assert {name for (name,) in catalog(columns)} == set(schema.SUBJECTS) | {schema.TRAIL}
+    whose = set(schema.SUBJECTS) | set(schema.PARTS)
+    for table in schema.TENANT_TABLES:
+        for key in table.foreign_key_constraints:
+            if key.referred_table.name in whose:
+                part = schema.PARTS[table.name]
+                refers = {e.parent.name: e.column.name for e in key.elements if e.parent.name != "tenant_id"}
+                assert (part.parent, dict(part.refers)) == (key.referred_table.name, refers)
+
+
+def test_every_due_column_has_its_index(catalog):
+    """A sweep finds what is due by (tenant_id, column) WHERE column IS NOT NULL."""
+    found = {text for (text,) in catalog("SELECT indexdef FROM pg_indexes WHERE schemaname = 'pgrecall'")}
+    for table, columns in schema.DUE.items():
+        for column in columns:
+            wanted = f"ON pgrecall.{table} USING btree (tenant_id, {column}) WHERE ({column} IS NOT NULL)"
+            assert any(text.endswith(wanted) for text in found), (table, column)
 
 
 def test_every_unique_key_of_a_tenant_table_contains_the_tenant(catalog):
@@ -70,6 +92,7 @@ def test_every_foreign_key_between_tenant_tables_joins_tenant_to_tenant(catalog)
         "chunks_document_fkey",
         "collections_tenant_fkey",
         "documents_collection_fkey",
+        "fact_vectors_fact_fkey",
         "run_events_run_fkey",
         "run_evidence_retrieval_fkey",
         "run_retrievals_run_fkey",
@@ -144,6 +167,13 @@ def test_no_secondary_index_can_stand_in_for_a_key(catalog):
         ("pgrecall.chat_sessions_subject_idx",),
         ("pgrecall.chunk_vectors_scan_idx",),
         ("pgrecall.chunks_document_idx",),
+        ("pgrecall.memory_events_subject_idx",),
+        ("pgrecall.memory_events_target_idx",),
+        ("pgrecall.memory_facts_expires_idx",),
+        ("pgrecall.memory_facts_live_key",),
+        ("pgrecall.memory_facts_namespace_idx",),
+        ("pgrecall.memory_facts_purge_idx",),
+        ("pgrecall.memory_facts_versions_idx",),
         ("pgrecall.runs_expiry_idx",),
         ("pgrecall.runs_subject_idx",),
     ]

@@ -22,6 +22,7 @@ from pgrecall import (
     Embedder,
     EmbedModel,
     EmbedSpace,
+    ErasureReport,
     Evidence,
     F,
     Filter,
@@ -40,7 +41,6 @@ from pgrecall import (
     SpaceInfo,
     Tenant,
     TenantInfo,
-    TenantReport,
     ToolCall,
     UpsertResult,
     VectorStore,
@@ -58,7 +58,7 @@ def handles() -> VectorStore:
         assert_type(db.tenants(), list[TenantInfo])
         assert_type(db.tenant_info("acme"), TenantInfo | None)
         assert_type(db.create_tenant("acme", reopen=True), bool)
-        assert_type(db.delete_tenant("acme"), TenantReport)
+        assert_type(db.delete_tenant("acme"), ErasureReport)
         assert_type(db.spaces(), list[SpaceInfo])
         assert_type(db.add_space(SPACE), int)
         assert_type(db.maintain(1, rebuild=True, wait=5.0, build=GraphBuild("2GB", m=32)), list[Maintained])
@@ -159,7 +159,7 @@ async def twins(db: Database, store: PostgresVectorStore) -> None:
     assert_type(await db.atenants(), list[TenantInfo])
     assert_type(await db.amaintain(), list[Maintained])
     assert_type(await store.aoptimize(), Optimized)
-    assert_type(await db.adelete_tenant("acme"), TenantReport)
+    assert_type(await db.adelete_tenant("acme"), ErasureReport)
     assert_type(await db.tenant("acme").acollections(), list[CollectionInfo])
     assert_type(await store.aupsert(arriving(), on_nul="error"), UpsertResult)
     assert_type(await store.aquery([0.1], filters=F["a", "b"].in_([1, "x"])), list[Hit])

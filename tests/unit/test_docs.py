@@ -99,18 +99,29 @@ def test_the_readme_names_every_command(command):
 
 
 def public_methods():
-    for kind in (pgrecall.PostgresVectorStore, pgrecall.PostgresChat, pgrecall.PostgresRuns, pgrecall.Tenant):
+    stores = (pgrecall.PostgresVectorStore, pgrecall.PostgresMemoryStore, pgrecall.PostgresChat, pgrecall.PostgresRuns)
+    for kind in (*stores, pgrecall.Tenant):
         for name, value in vars(kind).items():
             if callable(value) and name[0] != "_" and not (name[0] == "a" and hasattr(kind, name[1:])):
                 yield name
-    yield from ("create_tenant", "delete_tenant", "tenant_info", "tenants", "spaces", "add_space", "tenant")
+    yield from (
+        "create_tenant",
+        "delete_tenant",
+        "tenant_info",
+        "tenants",
+        "spaces",
+        "add_space",
+        "tenant",
+        "sweep",
+        "on_erase",
+    )
     yield from ("close", "aclose")
 
 
 @pytest.mark.parametrize("method", sorted(set(public_methods())))
 def test_the_readme_shows_every_method(method):
     """A reader finds each verb there, called on something."""
-    assert re.search(rf"\b(store|db|tenant|logs|policies|chat|runs)\.{method}\(", README)
+    assert re.search(rf"\b(store|memory|db|tenant|logs|policies|chat|runs)\.{method}\(", README)
 
 
 def test_the_readme_names_every_setting_error_operator_and_exit_code():

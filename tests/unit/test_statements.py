@@ -13,8 +13,8 @@ from itertools import product
 import pytest
 
 from pgrecall import F
-from pgrecall.schema import TENANT_TABLES
-from pgrecall.statements import deletes, graphs, reads, registry, search, writes
+from pgrecall.schema import ACTORS, DUE, SUBJECTS, TENANT_TABLES
+from pgrecall.statements import deletes, erasure, facts, graphs, reads, recall, registry, search, writes
 from pgrecall.statements.reads import Where
 
 TABLES = "|".join(sorted((table.name for table in TENANT_TABLES), key=len, reverse=True))
@@ -27,11 +27,13 @@ INSERT_OF_TENANT = re.compile(
     rf"INSERT INTO pgrecall\.(?:{TABLES})(?: AS \w+)?\s+\(tenant_id\b[^)]*\)\s+(?:SELECT|VALUES \()\s*%\(tenant\)s"
 )
 #: Of no tenant: what only the maintenance role runs.
-ACROSS_TENANTS = {"registry.TENANTS", "registry.SPACE_USE", "registry.DROP_SPACE", "graphs.COLLECTIONS"}
+ACROSS_TENANTS = {"registry.TENANTS", "registry.SPACE_USE", "registry.DROP_SPACE", "graphs.COLLECTIONS"} | {
+    f"due {table}.{column}" for table, columns in DUE.items() for column in columns
+}
 
 
 def texts():
-    for module in (deletes, graphs, registry, writes, reads):
+    for module in (deletes, erasure, facts, graphs, recall, registry, writes, reads):
         short = module.__name__.rpartition(".")[2]
         for name, value in vars(module).items():
             if name.isupper() and not name.startswith("_"):
@@ -52,6 +54,39 @@ def texts():
         yield f"count {number}", reads.count(where)
         yield f"delete {number}", reads.delete(where)
         yield from ((f"retag {r} {number}", reads.retag(where, replace=r)) for r in (False, True))
+    yield from erasures()
+    yield from recalls()
+
+
+def erasures():
+    for name in erasure.TENANTS_OWN:
+        yield f"delete all {name}", erasure.delete(name, subject=False)
+        yield f"count all {name}", erasure.count(name, subject=False)
+    for name in erasure.SUBJECTS_OWN:
+        yield f"delete of subject {name}", erasure.delete(name, subject=True)
+        yield f"count of subject {name}", erasure.count(name, subject=True)
+    yield from ((f"nobody's {name}", erasure.count_without_subject(name)) for name in SUBJECTS)
+    yield from ((f"actor {name}", erasure.rename_actor(name)) for name in ACTORS)
+    for name, first in product(erasure.EXPORTED, (False, True)):
+        yield f"export {name} {first}", erasure.export(name, first=first)
+    for name, columns in DUE.items():
+        for column in columns:
+            yield f"due {name}.{column}", erasure.tenants_due(name, column)
+            yield f"count due {name}.{column}", erasure.count_due(name, column)
+            yield f"sweep {name}.{column}", erasure.sweep(name, column)
+
+
+def recalls():
+    names = ("by_subject", "by_kinds", "by_key", "by_namespace", "as_of")
+    for tree, by in product((None, F.lang == "de"), product((False, True), repeat=5)):
+        which = recall.Facts.of(tree, **dict(zip(names, by, strict=True)))
+        yield f"facts {tree} {by}", recall.listing(which, "confidence")
+        for distance in ("cosine", "l2", "ip"):
+            yield (
+                f"facts by both {distance} {tree} {by}",
+                recall.relevant(which, "relevance", words=True, distance=distance),
+            )
+        yield f"facts by words {tree} {by}", recall.relevant(which, "recency", words=True, distance=None)
 
 
 STATEMENTS = dict(texts())

@@ -61,7 +61,7 @@ def search(
         canary, vector = function([guards.CANARY, query])
         guards.to_stored([canary, vector], header.space, ["--embed's canary", "the query"])
         if header.fingerprint is not None:
-            check_fingerprint(collection, header.space, header.fingerprint.tolist(), canary)
+            check_fingerprint(f"collection {collection!r}", header.space, header.fingerprint.tolist(), canary)
         hits = opened.vectors(collection, header.space).query(vector, top_k, filters)
     session.emit([asdict(hit) for hit in hits], _shown(hits, full=full) if hits else "Nothing matches.")
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sized
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from pgrecall import guards
 from pgrecall.errors import InvalidEmbedding, InvalidInput
 from pgrecall.operations import registry
-from pgrecall.operations.registry import Collection, Place
 from pgrecall.tenancy import Gate
 from pgrecall.types import EmbedModel, EmbedSpace, Vector
 
@@ -42,6 +41,20 @@ class Embedder:
 Embed: TypeAlias = Callable[[list[str]], Any]
 
 
+class Held(Protocol):
+    """What the database says of vectors that it holds."""
+
+    @property
+    def space(self) -> EmbedSpace:
+        """Their space."""
+        ...
+
+    @property
+    def fingerprint(self) -> list[float] | None:
+        """Their model's."""
+        ...
+
+
 class ModelInUse:
     """What makes a store's vectors: the space, as far as it is known, and the embedding function.
 
@@ -61,42 +74,43 @@ class ModelInUse:
                 "pass embed=, or an EmbedSpace"
             )
 
-    def known_space(self, gate: Gate, place: Place) -> EmbedSpace | None:
-        """The store's space; where none was given, the collection's own. The model's fingerprint is checked once.
+    def known_space(self, gate: Gate, what: str, find: Callable[[], Held | None]) -> EmbedSpace | None:
+        """The store's space; where none was given, the one that is held. The model's fingerprint is checked once.
 
+        `what` names in errors what holds the vectors, "collection 'x'"; `find` looks it up.
         Raises: EmbedSpaceMismatch, FingerprintMismatch, InvalidEmbedding.
         """
         if self._space is not None and self._verified:
             return self._space
-        held = registry.find_collection(gate, place)
-        space = self._named(gate, place, held)
+        held = find()
+        space = self._named(gate, what, held)
         if space is not None and not self._verified:
-            self._verify(gate, place, space, held)
+            self._verify(gate, what, space, held)
         self._space = space
         return space
 
-    def _named(self, gate: Gate, place: Place, held: Collection | None) -> EmbedSpace | None:
+    def _named(self, gate: Gate, what: str, held: Held | None) -> EmbedSpace | None:
         if self._space is not None:
             return self._space
         if not isinstance(self.given, EmbedModel):
             return None if held is None else held.space
         # Compared by name first: a model that is refused anyway need not be called.
         if held is not None and self.given.space(held.space.dim) != held.space:
-            registry.refuse_space(place.collection, held.space, self.given)
+            registry.refuse_space(what, held.space, self.given)
         assert self.embedder is not None
         return self.given.space(len(self.embedder.canary(gate)))
 
-    def _verify(self, gate: Gate, place: Place, space: EmbedSpace, held: Collection | None) -> None:
+    def _verify(self, gate: Gate, what: str, space: EmbedSpace, held: Held | None) -> None:
         assert self.embedder is not None
         if held is not None and held.space != space:
-            registry.refuse_space(place.collection, held.space, space)
+            registry.refuse_space(what, held.space, space)
         canary = self.embedder.canary(gate)
         guards.to_stored([canary], space, ["the embedding function's canary"])
         self.canary = canary
         if held is not None and held.fingerprint is not None:
-            registry.check_fingerprint(place.collection, space, held.fingerprint, canary)
-        # A collection that has none yet gets it from a write: a reader with the wrong model must not stamp it. One that
-        # is yet to be made is looked at again by the next call.
+            registry.check_fingerprint(what, space, held.fingerprint, canary)
+        # What has none yet gets it from a write: a reader with the wrong model must not stamp it. What is
+        # yet to be made is looked at again by the next call.
         self._verified = held is not None
 
 

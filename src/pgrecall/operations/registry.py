@@ -10,29 +10,20 @@ import numpy as np
 
 from pgrecall import guards, wire
 from pgrecall.errors import (
-    ConfigurationError,
     EmbedSpaceMismatch,
     FingerprintMismatch,
     InvalidInput,
     MigrationRequired,
     NotFound,
+    SubjectErased,
     TenantErased,
     UnknownTenant,
 )
 from pgrecall.schema import REVISION
 from pgrecall.statements import deletes
 from pgrecall.statements import registry as sql
-from pgrecall.tenancy import Gate, Scope, Transaction
-from pgrecall.types import (
-    CollectionInfo,
-    DeleteReport,
-    EmbedModel,
-    EmbedSpace,
-    SpaceInfo,
-    TenantInfo,
-    TenantReport,
-    Vector,
-)
+from pgrecall.tenancy import Gate, Rows, Scope, Transaction
+from pgrecall.types import CollectionInfo, DeleteReport, EmbedModel, EmbedSpace, SpaceInfo, TenantInfo, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +151,16 @@ def ensure_tenant(tx: Transaction, tenant: str, *, create: bool) -> None:
         refuse_erased(tenant, rows[0][0])
 
 
+def refuse_erased_subjects(rows: Rows) -> None:
+    """Raise SubjectErased where `ERASED_SUBJECTS` found any."""
+    for _, erased_at in rows:
+        # Not named: the message may be logged, and the point was to forget.
+        raise SubjectErased(
+            f"what was held about this subject was erased at {erased_at:%Y-%m-%d %H:%M:%S %Z}; nothing was written. "
+            "To keep something about it again: tenant.reopen_subject(subject)"
+        )
+
+
 def refuse_erased(tenant: str, erased_at: datetime) -> None:
     """Raise TenantErased."""
     raise TenantErased(
@@ -199,7 +200,7 @@ def guard(
         assert place.scope.tenant is not None
         refuse_erased(place.scope.tenant, erased_at)
     if (holds := EmbedSpace(*identity)) != space:
-        refuse_space(place.collection, holds, space)
+        refuse_space(f"collection {place.collection!r}", holds, space)
     if text_config is not None and text_config != stored_config:
         keeps = "no full text" if stored_config is None else f"full text as {stored_config!r}"
         raise InvalidInput(
@@ -207,7 +208,7 @@ def guard(
             "leave text_config out, or put the chunks into another collection"
         )
     if canary is not None and stored_print is not None:
-        check_fingerprint(place.collection, space, stored_print, canary)
+        check_fingerprint(f"collection {place.collection!r}", space, stored_print, canary)
     elif canary is not None:
         tx.count(sql.SET_FINGERPRINT, place.at(fingerprint=wire.float4_array(np.asarray(canary))))
     return Guarded(active, stored_print, stored_config, generation)
@@ -223,24 +224,23 @@ def known_text_config(tx: Transaction, text_config: str) -> str:
     return str(found[0][0])
 
 
-def refuse_space(collection: str, holds: EmbedSpace, given: EmbedSpace | EmbedModel) -> NoReturn:
-    """Raise EmbedSpaceMismatch: what the collection holds, what came, what to do."""
+def refuse_space(what: str, holds: EmbedSpace, given: EmbedSpace | EmbedModel) -> NoReturn:
+    """Raise EmbedSpaceMismatch: what "collection 'x'" or such holds, what came, what to do."""
+    kind = what.partition(" ")[0]
+    instead = "put the chunks, embedded anew, into another collection" if kind == "collection" else "embed it all anew"
     raise EmbedSpaceMismatch(
-        f"collection {collection!r} holds vectors of {holds}, but these are of {given}. "
-        "Embed with the collection's model, "
-        f"or put the chunks, embedded anew, into another collection"
+        f"{what} holds vectors of {holds}, but these are of {given}. Embed with the {kind}'s model, or {instead}"
     )
 
 
-def check_fingerprint(collection: str, space: EmbedSpace, stored: list[float], canary: Vector) -> None:
+def check_fingerprint(what: str, space: EmbedSpace, stored: list[float], canary: Vector) -> None:
     """Raise FingerprintMismatch where the model gives its canary text another vector than it used to."""
     cosine = guards.same_model(canary, stored)
     if not cosine >= guards.FINGERPRINT_COSINE:
         raise FingerprintMismatch(
-            f"the embedding function for collection {collection!r} calls itself {space}, but gives a known "
-            "text another vector "
-            f"than when the collection was made (cosine {cosine:.4f}, expected at least {guards.FINGERPRINT_COSINE}). "
-            "The model was changed under its name: use the old one, or embed the chunks anew into another collection"
+            f"the embedding function for {what} calls itself {space}, but gives a known text another vector "
+            f"than when the first were stored (cosine {cosine:.4f}, expected at least {guards.FINGERPRINT_COSINE}). "
+            "The model was changed under its name: use the old one, or embed what is stored anew, as another space"
         )
 
 
@@ -275,27 +275,6 @@ def create_tenant(gate: Gate, scope: Scope, *, reopen: bool) -> bool:
             assert scope.tenant is not None
             refuse_erased(scope.tenant, erased_at)
     return bool(made)
-
-
-def delete_tenant(gate: Gate, scope: Scope) -> TenantReport:
-    """Delete everything of a tenant and leave a tombstone; counts by table, verified to leave nothing.
-
-    A tenant that never existed gets no tombstone and counts of zero.
-    """
-    values = {"tenant": scope.tenant}
-
-    def body() -> TenantReport:
-        with gate.transaction(scope, "tenant delete") as tx:
-            tx.count(deletes.ERASE_TENANT, values)
-            report = TenantReport(**{k: tx.count(s, values) for k, s in deletes.TENANT.items()})
-            [(left,)] = tx.rows(deletes.REMAINING, values)
-            if left:
-                raise ConfigurationError(
-                    f"{left} rows of the tenant could not be deleted; nothing was. Run `pgrecall doctor`"
-                )
-            return report
-
-    return gate.retrying(body)
 
 
 def tenants(gate: Gate, scope: Scope) -> list[TenantInfo]:

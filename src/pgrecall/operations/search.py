@@ -139,5 +139,5 @@ def _explain(gate: Gate, query: Query) -> None:
     """Raise EmbedSpaceMismatch; or StaleSpace, where the collection's space is the right one after all."""
     held = find_collection(gate, query.place)
     if held is not None and held.space != query.space:
-        refuse_space(query.place.collection, held.space, query.space)
+        refuse_space(f"collection {query.place.collection!r}", held.space, query.space)
     raise StaleSpace

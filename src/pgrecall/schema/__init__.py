@@ -19,20 +19,27 @@ from pgrecall.schema.chunks import (
     embed_spaces,
     tenants,
 )
+from pgrecall.schema.memory import erased_subjects, fact_vectors, memory_events, memory_facts, memory_settings
+from pgrecall.schema.retention import ACTORS, DUE, PARTS, SUBJECTS, TRAIL, Part
 
 __all__ = [
+    "ACTORS",
     "APP_ROLE",
+    "DUE",
     "GRANTS",
     "GRAPH_NAME",
     "MAINTENANCE_ROLE",
-    "POLICIES",
+    "PARTS",
     "REVISION",
     "SCHEMA",
     "STORAGE",
+    "SUBJECTS",
     "TENANT_SETTING",
     "TENANT_TABLES",
+    "TRAIL",
     "VIEWS",
     "WAITING",
+    "Part",
     "chat_messages",
     "chat_sessions",
     "chunk_vectors",
@@ -40,7 +47,13 @@ __all__ = [
     "collections",
     "documents",
     "embed_spaces",
+    "erased_subjects",
+    "fact_vectors",
+    "memory_events",
+    "memory_facts",
+    "memory_settings",
     "metadata",
+    "policies",
     "run_events",
     "run_evidence",
     "run_retrievals",
@@ -49,7 +62,7 @@ __all__ = [
 ]
 
 #: The revision that this code reads and writes; the head of `migrations/versions`.
-REVISION = "0005"
+REVISION = "0006"
 
 #: Leaf first: the order in which rows are deleted, so that counts are exact and cascades find nothing.
 TENANT_TABLES: tuple[sa.Table, ...] = (
@@ -63,21 +76,29 @@ TENANT_TABLES: tuple[sa.Table, ...] = (
     run_retrievals,
     run_events,
     runs,
+    fact_vectors,
+    memory_facts,
+    memory_settings,
+    memory_events,
+    erased_subjects,
     tenants,
 )
 
-#: Policy -> its role, and its condition for reading and writing alike, as Postgres prints it.
-POLICIES = {
-    "tenant_isolation": (
-        APP_ROLE,
-        f"tenant_id = NULLIF(current_setting('{TENANT_SETTING}'::text, true), ''::text)",
-    ),
-    "maintenance": (MAINTENANCE_ROLE, "true"),
-}
+_OWN_TENANT = f"tenant_id = NULLIF(current_setting('{TENANT_SETTING}'::text, true), ''::text)"
+
+
+def policies(table: str) -> dict[str, tuple[str, str]]:
+    """A tenant table's policies: name -> role, and condition for reading and writing alike, as Postgres prints it.
+
+    Maintenance works across tenants, but for the trail: what may alter it is bound to one tenant at a time.
+    """
+    everywhere = _OWN_TENANT if table == TRAIL else "true"
+    return {"tenant_isolation": (APP_ROLE, _OWN_TENANT), "maintenance": (MAINTENANCE_ROLE, everywhere)}
+
 
 #: Kept in line where it fits, uncompressed: an exact scan of 4,000 rows of 1,536 dims takes 3.2 ms, and 18
 #: out of line.
-STORAGE = {("chunk_vectors", "embedding"): "MAIN"}
+STORAGE = {("chunk_vectors", "embedding"): "MAIN", ("fact_vectors", "embedding"): "MAIN"}
 
 #: View -> its query, as Postgres prints it. Each acts with the rights of who reads it (security_invoker).
 VIEWS = {
@@ -87,13 +108,15 @@ VIEWS = {
 }
 
 _READ = frozenset({"SELECT"})
+_APPEND = frozenset({"SELECT", "INSERT"})
 _READ_WRITE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 
 #: Relation, or the schema itself -> role -> privileges; nobody else but the owner has any.
 GRANTS: dict[str, dict[str, frozenset[str]]] = {
     SCHEMA: {APP_ROLE: frozenset({"USAGE"}), MAINTENANCE_ROLE: frozenset({"USAGE"})},
     **{table.name: {APP_ROLE: _READ_WRITE, MAINTENANCE_ROLE: _READ_WRITE} for table in TENANT_TABLES},
-    "embed_spaces": {APP_ROLE: frozenset({"SELECT", "INSERT"}), MAINTENANCE_ROLE: _READ_WRITE},
+    "embed_spaces": {APP_ROLE: _APPEND, MAINTENANCE_ROLE: _READ_WRITE},
+    TRAIL: {APP_ROLE: _APPEND, MAINTENANCE_ROLE: _READ_WRITE},
     "alembic_version": {APP_ROLE: _READ, MAINTENANCE_ROLE: _READ},
     "chunk_embeddings": {APP_ROLE: _READ, MAINTENANCE_ROLE: _READ},
 }

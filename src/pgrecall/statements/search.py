@@ -13,7 +13,8 @@ from pgrecall.statements.compose import bound, compiled
 from pgrecall.statements.reads import CHUNK, Where, code_points, here, in_space, lookup, satisfying
 from pgrecall.types import Distance
 
-_OPERATORS: dict[str, str] = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}
+#: What pgvector measures each distance by.
+OPERATORS: dict[str, str] = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}
 
 
 def _same_space() -> sa.ColumnElement[bool]:
@@ -29,7 +30,7 @@ def nearest(distance: Distance, where: Where, *, with_vectors: bool = False) -> 
     The raw column stands in ORDER BY, so that no graph's index can ever match this statement. Whether
     the collection answers in this space comes along in every row, so that asking it costs no round trip.
     """
-    operator, query = _OPERATORS[distance], sa.cast(bound("query"), HALFVEC)
+    operator, query = OPERATORS[distance], sa.cast(bound("query"), HALFVEC)
     if where:
         vector = lookup(
             sa.select(chunk_vectors.c.embedding),
@@ -68,7 +69,7 @@ def nearest_by_graph(
     With a condition, up to `most` of the chunks that match are collected first; where these are all, they are searched
     exactly, else the graph is, checking each row that it gives. Each row ends with how many those were.
     """
-    operator = _OPERATORS[distance]
+    operator = OPERATORS[distance]
     query = sa.cast(bound("query"), HALFVEC)
     space = chunk_vectors.c.space_id == sa.literal_column(str(space_id), sa.SmallInteger)
     held = sa.literal_column(str(generation), sa.SmallInteger)

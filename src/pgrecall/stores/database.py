@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,9 +14,12 @@ from sqlalchemy.util import greenlet_spawn
 
 from pgrecall import embedded
 from pgrecall.engines import Engines
-from pgrecall.errors import ConfigurationError, NotFound
+from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
+from pgrecall.facts import Erased, ErasureReport, SweepReport
 from pgrecall.maintenance import Maintainer, MaintenanceProgress, aside
-from pgrecall.operations import graphs, promotion, registry
+from pgrecall.operations import erasure, graphs, promotion, registry
+from pgrecall.operations.chunks import whole_number
+from pgrecall.operations.erasure import Hook, Trails
 from pgrecall.operations.graphs import Routes
 from pgrecall.operations.promotion import Caretaker
 from pgrecall.operations.registry import Place
@@ -29,7 +35,6 @@ from pgrecall.types import (
     Optimized,
     SpaceInfo,
     TenantInfo,
-    TenantReport,
     check_text,
 )
 
@@ -60,6 +65,7 @@ class Database:
         self._space_ids: dict[EmbedSpace, int] = {}
         self._routes = Routes()
         self._caretaker = Caretaker(self._routes) if promote_on_upsert else None
+        self._hooks: list[Hook] = []
 
     def __repr__(self) -> str:
         return f"<pgrecall.Database {'embedded' if self._embedded else 'remote'}>"
@@ -114,12 +120,61 @@ class Database:
 
     create_tenant, acreate_tenant = twins(_create_tenant)
 
-    def _delete_tenant(self, tenant_id: str) -> Work[TenantReport]:
-        """Delete everything of a tenant, verified, and leave a tombstone that refuses late writers."""
+    def _delete_tenant(self, tenant_id: str) -> Work[ErasureReport]:
+        """Delete everything of a tenant, verified, and leave a tombstone that refuses late writers.
+
+        Its trail of events keeps ids and salted hashes only, for which the login for maintenance is needed where there
+        is one. Then the hooks of `on_erase` are called.
+        """
         check_text(tenant_id, "tenant", MAX_NAME_BYTES)
-        return lambda gate: registry.delete_tenant(gate, self._scope(gate, tenant_id))
+
+        def work(gate: Gate) -> ErasureReport:
+            report = erasure.erase_tenant(gate, self._scope(gate, tenant_id), self._trails(gate, tenant_id))
+            return self._call_hooks(gate, tenant_id, None, report)
+
+        return work
 
     delete_tenant, adelete_tenant = twins(_delete_tenant)
+
+    def on_erase(self, hook: Hook) -> None:
+        """Register what erases elsewhere: called with an `Erased` after each erasure of a subject or tenant here.
+
+        A hook that fails is named in the report; the erasure stands, and calling it again calls the hooks again.
+        An asynchronous one goes with the a… methods.
+        """
+        if not callable(hook):
+            raise InvalidInput(f"the hook is {type(hook).__name__}; expected a function of an Erased")
+        self._hooks.append(hook)
+
+    def _call_hooks(self, gate: Gate, tenant: str, subject: str | None, report: ErasureReport) -> ErasureReport:
+        return erasure.call_hooks(gate, self._hooks, Erased(tenant, subject, datetime.now(UTC)), report)
+
+    def _trails(self, gate: Gate, tenant: str) -> Callable[[], Trails]:
+        """How the trail of a tenant is altered, in the mode of `gate`."""
+
+        def opened() -> Trails:
+            maintenance = self._maintenance.async_gate() if gate.is_async else self._maintenance.sync_gate()
+            return Trails(maintenance, Scope.of_maintenance_for(tenant, self._probed(gate).vector_schema))
+
+        return opened
+
+    def _sweep_all(self, gate: Gate, batch: int, *, dry_run: bool) -> SweepReport:
+        across = self._maintenance_scope(gate)
+        assert self._server is not None
+        of_tenant = partial(Scope.of_maintenance_for, vector_schema=self._server.vector_schema)
+        return erasure.sweep(gate, across, of_tenant, batch=whole_number(batch, "batch", 1), dry_run=dry_run)
+
+    def sweep(self, *, batch: int = 1_000, dry_run: bool = False) -> SweepReport:
+        """Purge what expired and what was forgotten longer ago than its grace time, of all tenants.
+
+        `batch` rows are one transaction, which passes over what others hold: any number of processes may sweep at once.
+        `dry_run` only counts. Needs a login that may act as pgrecall_maintenance. Raises: ConfigurationError.
+        """
+        return self._sweep_all(self._maintenance_gate(), batch, dry_run=dry_run)
+
+    async def asweep(self, *, batch: int = 1_000, dry_run: bool = False) -> SweepReport:
+        """As `sweep`."""
+        return await greenlet_spawn(self._sweep_all, self._maintenance.async_gate(), batch, dry_run=dry_run)
 
     def _tenant_info(self, tenant_id: str) -> Work[TenantInfo | None]:
         """What the registry says of one tenant, or None."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pgrecall.errors import ConfigurationError
+from pgrecall.facts import MAX_IDENTITY_BYTES, ErasureReport, Ttl
 from pgrecall.messages import ChatHit, ChatInfo, Role, Status
 from pgrecall.operations import chats as chat_ops
-from pgrecall.operations import registry
+from pgrecall.operations import erasure, registry
 from pgrecall.operations.chunks import whole_number
 from pgrecall.operations.embedding import Embed
+from pgrecall.operations.erasure import ExportKey
+from pgrecall.operations.fact_packing import actor_name, reason_text
 from pgrecall.stores.atomic import Atomic
 from pgrecall.stores.chat import PostgresChat, looked_for
+from pgrecall.stores.memory import PostgresMemoryStore
 from pgrecall.stores.runs import PostgresRuns
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
@@ -76,6 +81,38 @@ class Tenant:
             check_text(text_config, "text_config", MAX_NAME_BYTES)
         return PostgresVectorStore(
             self._database, self.tenant_id, collection, space, embed=embed, text_config=text_config
+        )
+
+    def memory(
+        self,
+        *,
+        actor: str,
+        space: EmbedSpace | EmbedModel | None = None,
+        embed: Embed | None = None,
+        default_ttl: Mapping[str, Ttl] | None = None,
+        keep_versions: int | None = None,
+        grace: timedelta = timedelta(days=30),
+        text_config: str | None = None,
+    ) -> PostgresMemoryStore:
+        """The tenant's facts; `actor` is who acts, as the trail names it: a user, an agent, a job.
+
+        `space` says what the facts' vectors are made by; left out, it is the memory's own. `embed`, a function from a
+        list of texts to their vectors (sync or async), embeds facts and questions; its fingerprint is compared with the
+        memory's on first use. `default_ttl` maps kinds to how long their facts live (seconds or timedeltas).
+        `keep_versions` is how many versions of a fact are kept, the live one too; None keeps all. `grace` is how long a
+        forgotten fact can be restored. `text_config`, a Postgres text search configuration such as "english", is set by
+        the tenant's first fact ("simple", which suits any language, by default).
+        """
+        return PostgresMemoryStore(
+            self._database,
+            self.tenant_id,
+            actor=actor,
+            space=space,
+            embed=embed,
+            default_ttl=default_ttl,
+            keep_versions=keep_versions,
+            grace=grace,
+            text_config=text_config,
         )
 
     def atomic(self) -> Atomic:
@@ -183,3 +220,59 @@ class Tenant:
         JSON; larger ones are refused.
         """
         return PostgresRuns(self._database, self.tenant_id, ttl=ttl, max_state_bytes=max_state_bytes)
+
+    def _erase_subject(self, subject: str, *, actor: str, reason: str | None = None) -> Work[ErasureReport]:
+        """Delete everything that is held about a subject, and leave a tombstone that refuses late writers.
+
+        The report counts, per table, what was deleted and what remained, and rows that name no subject. The trail keeps
+        ids and salted hashes only, for which the login for maintenance is needed; `reason` stays in it. Then the hooks
+        of `Database.on_erase` are called. Raises: ConfigurationError, before anything is erased.
+        """
+        name = check_text(subject, "subject", MAX_IDENTITY_BYTES)
+        by, why = actor_name(actor), reason_text(reason)
+
+        def work(gate: Gate) -> ErasureReport:
+            database, scope = self._database, self._database._scope(gate, self.tenant_id)
+            report = erasure.erase_subject(gate, scope, name, by, why, database._trails(gate, self.tenant_id))
+            return database._call_hooks(gate, self.tenant_id, name, report)
+
+        return work
+
+    erase_subject, aerase_subject = twins(_erase_subject)
+
+    def _reopen_subject(self, subject: str, *, actor: str, reason: str | None = None) -> Work[bool]:
+        """Let something be kept about an erased subject again; True where it had been erased."""
+        name = check_text(subject, "subject", MAX_IDENTITY_BYTES)
+        by, why = actor_name(actor), reason_text(reason)
+        return lambda gate: erasure.reopen_subject(gate, self._database._scope(gate, self.tenant_id), name, by, why)
+
+    reopen_subject, areopen_subject = twins(_reopen_subject)
+
+    def export_subject(self, subject: str) -> Iterator[str]:
+        """What is held about a subject as JSON lines: a header, then ``{"table": …, "row": {…}}`` for each row.
+
+        Facts with every version, also forgotten ones and what expired but was not swept yet, their vectors, and the
+        trail. Each page is a transaction of its own.
+        """
+        name = check_text(subject, "subject", MAX_IDENTITY_BYTES)
+        return self._export(name)
+
+    def _export(self, subject: str) -> Iterator[str]:
+        yield erasure.export_head(self.tenant_id, subject)
+        after: ExportKey = erasure.EXPORT_START
+        while after is not None:
+            lines, after = self._run(partial(self._export_page, subject, after))
+            yield from lines
+
+    async def aexport_subject(self, subject: str) -> AsyncIterator[str]:
+        """As `export_subject`."""
+        name = check_text(subject, "subject", MAX_IDENTITY_BYTES)
+        yield erasure.export_head(self.tenant_id, name)
+        after: ExportKey = erasure.EXPORT_START
+        while after is not None:
+            lines, after = await self._arun(partial(self._export_page, name, after))
+            for line in lines:
+                yield line
+
+    def _export_page(self, subject: str, after: ExportKey, gate: Gate) -> erasure.Page:
+        return erasure.export_page(gate, self._database._scope(gate, self.tenant_id), subject, after)

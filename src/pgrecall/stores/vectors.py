@@ -86,7 +86,9 @@ class PostgresVectorStore:
         return Place(self._database._scope(gate, self.tenant_id), self.collection)
 
     def _known_space(self, gate: Gate, place: Place) -> EmbedSpace | None:
-        return self._model.known_space(gate, place)
+        return self._model.known_space(
+            gate, f"collection {place.collection!r}", lambda: registry.find_collection(gate, place)
+        )
 
     def _target(self, gate: Gate, on_nul: OnNul) -> Target:
         if on_nul not in ("error", "strip"):

@@ -1,0 +1,215 @@
+"""Erasure, export and sweeps of every table, made from what the schema says of whose a row is and when it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from pgrecall.schema import ACTORS, DUE, PARTS, SCHEMA, SUBJECTS, TENANT_TABLES, TRAIL, metadata
+from pgrecall.statements.compose import bound, compiled
+
+_ONE = sa.literal_column("1", sa.Integer)
+
+
+def _table(name: str) -> sa.Table:
+    return metadata.tables[f"{SCHEMA}.{name}"]
+
+
+#: What goes with a tenant, leaf first; its row in `tenants` stays as the tombstone, and the trail is stripped.
+TENANTS_OWN = tuple(t.name for t in TENANT_TABLES if t.name not in (TRAIL, "tenants"))
+#: What goes with a subject, leaf first.
+SUBJECTS_OWN = tuple(name for name in TENANTS_OWN if name in SUBJECTS or name in PARTS)
+
+# The tombstone of a tenant: set first, so that writers under way are waited for and later ones are refused.
+ERASE_TENANT = """
+UPDATE pgrecall.tenants SET erased_at = statement_timestamp() WHERE tenant_id = %(tenant)s AND erased_at IS NULL
+"""
+
+# Waits for every writer of the tenant (they hold FOR SHARE), and keeps new ones out until the tombstone stands.
+LOCK_TENANT = "SELECT FROM pgrecall.tenants WHERE tenant_id = %(tenant)s FOR NO KEY UPDATE"
+
+ADD_TOMBSTONE = """
+INSERT INTO pgrecall.erased_subjects (tenant_id, subject_hash, salt, erased_at)
+SELECT %(tenant)s, sha256(own.salt || convert_to(%(subject)s, 'UTF8')), own.salt, statement_timestamp()
+FROM (SELECT coalesce((
+  SELECT s.salt FROM pgrecall.erased_subjects s WHERE s.tenant_id = %(tenant)s LIMIT 1), %(salt)b::bytea) AS salt) own
+ON CONFLICT DO NOTHING
+"""
+
+LIFT_TOMBSTONE = """
+DELETE FROM pgrecall.erased_subjects WHERE tenant_id = %(tenant)s AND subject_hash = sha256((
+  SELECT s.salt FROM pgrecall.erased_subjects s WHERE s.tenant_id = %(tenant)s LIMIT 1
+) || convert_to(%(subject)s, 'UTF8'))
+"""
+
+#: Entries of the trail that still name the subject, or (NULL) anybody.
+UNSTRIPPED = """
+SELECT count(*) FROM pgrecall.memory_events
+WHERE tenant_id = %(tenant)s AND CASE WHEN %(subject)s::text IS NULL THEN actor IS NOT NULL
+  ELSE subject = %(subject)s OR actor = %(subject)s END
+"""
+
+# The salt is kept nowhere: entries of one subject can still be told to belong together, and to nobody. An entry about
+# someone else, by the subject, loses its actor only.
+STRIP = """
+UPDATE pgrecall.memory_events
+SET subject = CASE WHEN %(subject)s::text IS NULL OR subject = %(subject)s
+    THEN encode(sha256(%(salt)b::bytea || convert_to(subject, 'UTF8')), 'hex') ELSE subject END,
+  actor = NULL,
+  reason = CASE WHEN %(subject)s::text IS NULL OR subject = %(subject)s THEN NULL ELSE reason END
+WHERE tenant_id = %(tenant)s AND CASE WHEN %(subject)s::text IS NULL THEN actor IS NOT NULL
+  ELSE subject = %(subject)s OR actor = %(subject)s END
+"""
+
+
+def _of_subject(table: sa.Table) -> sa.ColumnElement[bool]:
+    """That a row is the subject's, by its own column or as a part of what is."""
+    if (column := SUBJECTS.get(table.name)) is not None:
+        return table.c[column] == sa.cast(bound("subject"), sa.Text)
+    part = PARTS[table.name]
+    parent = _table(part.parent)
+    theirs = sa.select(*(parent.c[name] for name in part.refers.values()))
+    theirs = theirs.where(parent.c.tenant_id == bound("tenant"), _of_subject(parent))
+    return sa.tuple_(*(table.c[name] for name in part.refers)).in_(theirs)
+
+
+def _mine(table: sa.Table, *, subject: bool) -> list[sa.ColumnElement[bool]]:
+    own = [table.c.tenant_id == bound("tenant")]
+    return [*own, _of_subject(table)] if subject else own
+
+
+@cache
+def delete(name: str, *, subject: bool) -> str:
+    """Delete what is the tenant's, or the subject's, in a table."""
+    table = _table(name)
+    return compiled(sa.delete(table).where(*_mine(table, subject=subject)))
+
+
+@cache
+def count(name: str, *, subject: bool) -> str:
+    """How many rows of a table are the tenant's, or the subject's."""
+    table = _table(name)
+    return compiled(sa.select(sa.func.count()).select_from(table).where(*_mine(table, subject=subject)))
+
+
+@cache
+def count_without_subject(name: str) -> str:
+    """How many rows of the tenant name no subject, in a table that has a column for it."""
+    table = _table(name)
+    nobody = sa.func.coalesce(table.c[SUBJECTS[name]], sa.literal_column("''")) == sa.literal_column("''")
+    return compiled(sa.select(sa.func.count()).select_from(table).where(*_mine(table, subject=False), nobody))
+
+
+@cache
+def rename_actor(name: str) -> str:
+    """Replace the subject where it is who wrote something about another."""
+    table = _table(name)
+    column = table.c[ACTORS[name]]
+    own = column == sa.cast(bound("subject"), sa.Text)
+    return compiled(sa.update(table).values({column: bound("pseudonym")}).where(*_mine(table, subject=False), own))
+
+
+# Export
+
+#: What is held about a subject, parents first, the trail last.
+EXPORTED = (*reversed(SUBJECTS_OWN), TRAIL)
+_NOT_EXPORTED = sa.literal_column("ARRAY['tenant_id', 'text_search']", ARRAY(sa.Text))
+
+
+def page_key(name: str) -> list[str]:
+    """The columns by which an export pages through a table."""
+    return [column.name for column in _table(name).primary_key if column.name != "tenant_id"]
+
+
+@cache
+def export(name: str, *, first: bool) -> str:
+    """A page of the subject's rows: the key, then the row as JSON text; not the `first` one goes on after a key."""
+    table = _table(name)
+    key = [table.c[column] for column in page_key(name)]
+    subject = table.c.subject == sa.cast(bound("subject"), sa.Text) if name == TRAIL else _of_subject(table)
+    whole = sa.func.to_jsonb(sa.literal_column(name)).op("-")(_NOT_EXPORTED)
+    statement = sa.select(*key, sa.cast(whole, sa.Text)).where(table.c.tenant_id == bound("tenant"), subject)
+    if not first:
+        after = [sa.cast(bound(f"after_{column.name}"), _plain(column)) for column in key]
+        statement = statement.where(sa.tuple_(*key) > sa.tuple_(*after))
+    return compiled(statement.order_by(*key).limit(bound("limit")))
+
+
+def _plain(column: sa.Column[Any]) -> Any:
+    return sa.Text if isinstance(column.type, sa.Text) else column.type
+
+
+# Sweeps
+
+
+def _parts(name: str) -> Iterator[str]:
+    """The tables of a table's parts, and of theirs, leaf first."""
+    for child, part in PARTS.items():
+        if part.parent == name:
+            yield from _parts(child)
+            yield child
+
+
+def _due(table: sa.Table, column: str) -> sa.ColumnElement[bool]:
+    return table.c[column] <= sa.func.statement_timestamp()
+
+
+@cache
+def tenants_due(name: str, column: str) -> str:
+    """Which tenants have rows that are due; across tenants, so for the maintenance role only."""
+    table = _table(name)
+    return compiled(sa.select(table.c.tenant_id).where(_due(table, column)).distinct())
+
+
+@cache
+def count_due(name: str, column: str) -> str:
+    """How many of a tenant's rows are due."""
+    table = _table(name)
+    statement = sa.select(sa.func.count()).select_from(table)
+    return compiled(statement.where(*_mine(table, subject=False), _due(table, column)))
+
+
+@cache
+def sweep(name: str, column: str) -> str:
+    """Delete up to `batch` rows that are due, with their parts, passing over what another holds.
+
+    Returns, for each row, its id and subject where the table has events (NULLs elsewhere), then the counts of its
+    parts' tables, in the order of `swept`. One statement, so that exactly the locked rows go.
+    """
+    table = _table(name)
+    key = [c for c in table.primary_key if c.name != "tenant_id"]
+    due = (
+        sa.select(*key)
+        .where(*_mine(table, subject=False), _due(table, column))
+        .order_by(table.c[column])
+        .limit(bound("batch"))
+        .with_for_update(skip_locked=True)
+        .cte("due")
+        .prefix_with("MATERIALIZED")
+    )
+    above: dict[str, sa.CTE] = {name: due}
+    counts = []
+    for child in reversed(list(_parts(name))):
+        part, rows = PARTS[child], _table(child)
+        parent = above[part.parent]
+        joined = (rows.c[own] == parent.c[theirs] for own, theirs in part.refers.items())
+        deletion = sa.delete(rows).where(rows.c.tenant_id == bound("tenant"), *joined)
+        above[child] = deletion.returning(*(rows.c[c.name] for c in rows.primary_key)).cte(f"gone_{child}")
+        counts.append(sa.select(sa.func.count()).select_from(above[child]).scalar_subquery())
+    told = (
+        [table.c.id, table.c[SUBJECTS[name]]]
+        if DUE[name][column] is not None
+        else [sa.null().label("id"), sa.null().label("subject")]
+    )
+    same = (column == due.c[column.name] for column in key)
+    gone = sa.delete(table).where(table.c.tenant_id == bound("tenant"), *same).returning(*told).cte("gone")
+    return compiled(sa.select(*gone.c, *counts))
+
+
+def swept(name: str) -> list[str]:
+    """The tables of which `sweep` tells a count beside its own rows."""
+    return list(reversed(list(_parts(name))))
