@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import psycopg
@@ -72,11 +73,16 @@ class Scope:
 
     def setting(self, settings: Mapping[str, str]) -> Scope:
         """The same, with these of the server's settings for the length of the transaction."""
-        local = [sql.SQL("SET LOCAL {} = {}").format(_name(name), sql.Literal(v)) for name, v in settings.items()]
-        undo = [sql.SQL("SET LOCAL {} = DEFAULT").format(_name(name)) for name in settings]
-        both = ((self.local, local), (self.undo, undo))
-        added = ("; ".join(filter(None, [had, *(p.as_string(None) for p in parts)])) for had, parts in both)
-        return Scope(self.tenant, self.opening, *added)
+        added = zip((self.local, self.undo), _local(tuple(settings.items())), strict=True)
+        return Scope(self.tenant, self.opening, *("; ".join(filter(None, both)) for both in added))
+
+
+@lru_cache(maxsize=512)
+def _local(settings: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    """What sets these, and what undoes it. Kept: quoting a graph search's three took 0.4 of its client's 1.5 ms."""
+    local = [sql.SQL("SET LOCAL {} = {}").format(_name(name), sql.Literal(value)) for name, value in settings]
+    undo = [sql.SQL("SET LOCAL {} = DEFAULT").format(_name(name)) for name, _ in settings]
+    return sql.SQL("; ").join(local).as_string(None), sql.SQL("; ").join(undo).as_string(None)
 
 
 def _name(setting: str) -> sql.Composed:
