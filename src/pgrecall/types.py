@@ -154,6 +154,7 @@ class DeleteReport(Mapping[str, int]):
     chunks: int = 0
     documents: int = 0
     collections: int = 0
+    records: int = 0
 
     def __getitem__(self, key: str) -> int:
         if key not in self.__dataclass_fields__:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import itertools
 import re
 import subprocess
@@ -17,6 +15,7 @@ import sqlalchemy as sa
 
 import pgrecall
 from pgrecall import Chunk, EmbedSpace, doctor, embedded, migrate
+from support.readme import run_python, snippets
 
 ROOT = Path(__file__).resolve().parents[2]
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "operations.md"
@@ -34,22 +33,6 @@ class FakeModel:
         return vectors
 
 
-def snippets(page: Path, language: str) -> list[tuple[int, str]]:
-    """Each block in a language, with the line that it begins on."""
-    text = page.read_text()
-    blocks = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [(text.count("\n", 0, found.start(1)), found[1]) for found in blocks]
-
-
-def runs_as_it_says(page: Path, line: int, code: str, namespace: dict[str, object]) -> None:
-    """Run a snippet; its lines `# → …` are what it must print."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile("\n" * line + code, str(page), "exec"), namespace)
-    said = [text.removeprefix("# → ") for text in code.splitlines() if text.startswith("# → ")]
-    assert printed.getvalue().splitlines() == said, f"the snippet after line {line} of {page.name}"
-
-
 @pytest.fixture
 def home(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own for the embedded server, as the environment says it."""
@@ -63,12 +46,9 @@ def home(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("home")
 def test_every_python_snippet_of_the_readme_runs_and_prints_what_it_says() -> None:
     """In order, in one namespace, on an embedded server of its own; a traceback names the README's line."""
-    namespace: dict[str, object] = {"__name__": "__main__", "model": FakeModel()}
-    found = snippets(README, "python")
-    assert len(found) > 8
+    namespace: dict[str, object] = {"model": FakeModel()}
     try:
-        for line, code in found:
-            runs_as_it_says(README, line, code, namespace)
+        assert run_python(README, namespace) > 8
     finally:
         for opened in ("db", "production", "mine"):
             if opened in namespace:
@@ -78,10 +58,9 @@ def test_every_python_snippet_of_the_readme_runs_and_prints_what_it_says() -> No
 def test_the_chat_page_runs_and_prints_what_it_says(app_url: sa.URL, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the README's."""
     monkeypatch.setenv("PGRECALL_URL", app_url.render_as_string(hide_password=False))
-    namespace: dict[str, object] = {"__name__": "__main__"}
+    namespace: dict[str, object] = {}
     try:
-        for line, code in snippets(ROOT / "docs" / "chat.md", "python"):
-            runs_as_it_says(ROOT / "docs" / "chat.md", line, code, namespace)
+        assert run_python(ROOT / "docs" / "chat.md", namespace) > 0
     finally:
         for drop in (namespace["chat"].drop, namespace["store"].drop, lambda: namespace["runs"].delete("run-1")):
             drop()

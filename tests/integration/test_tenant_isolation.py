@@ -30,6 +30,7 @@ from pgrecall import (
     F,
     Fact,
     FactKey,
+    IndexRecords,
     PgRecallError,
     PostgresChat,
     PostgresMemoryStore,
@@ -216,6 +217,13 @@ MEMORY: dict[str, Callable] = {
     "erase": lambda m, n: [m.erase(n.fact), m.erase(key=n.key), m.erase(f"{n.fact}-forgotten")],
     "events": lambda m, n: [m.events(subject=n.subject), m.events(target_id=n.fact), len(m.events())],
 }
+RECORDS: dict[str, Callable] = {
+    "time": lambda r, n: r.time() > 0,
+    "update": lambda r, n: r.update([n.chunk, "new"], group_ids=[n.doc, None]),
+    "exists": lambda r, n: r.exists([n.chunk, "own"]),
+    "list": lambda r, n: [r.list(), r.list(group_ids=[n.doc]), r.list(before=2**40, limit=5)],
+    "delete": lambda r, n: r.delete([n.chunk]),
+}
 TENANT: dict[str, Callable] = {
     "runs": lambda t, n: t.runs().tenant_id == t.tenant_id,
     "chat": lambda t, n: t.chat(n.session).session_id,
@@ -224,6 +232,7 @@ TENANT: dict[str, Callable] = {
         h.message for s in (None, n.prefix) for h in t.search_chats("secret own", subject=s)
     ),
     "vectors": lambda t, n: t.vectors(n.collection).collection,
+    "index_records": lambda t, n: t.index_records(n.collection).collection,
     "collections": lambda t, n: [c.name for c in t.collections()],
     "collection": lambda t, n: getattr(t.collection(n.collection), "chunks", None),
     "drop_collection": lambda t, n: t.drop_collection(n.collection),
@@ -244,10 +253,11 @@ DATABASE_OTHERS = {
     "tenant", "spaces", "aspaces", "add_space", "aadd_space", "close", "aclose", "tenants", "atenants",
     "maintain", "amaintain", "sweep", "asweep", "on_erase",
 }  # fmt: skip
-NOT_TWINNED = {"vectors", "chat", "runs", "atomic", "for_run", "tail", "memory", "export_subject"}
+NOT_TWINNED = {"vectors", "chat", "runs", "index_records", "atomic", "for_run", "tail", "memory", "export_subject"}
 #: What a verb is called on, and its cases.
 HANDLES: dict[str, tuple[Callable, dict[str, Callable]]] = {
     "store": (lambda t, n: t.vectors(n.collection, SPACE), STORE),
+    "records": (lambda t, n: t.index_records(n.collection), RECORDS),
     "chat": (lambda t, n: t.chat(n.session), CHAT),
     "runs": (lambda t, n: t.runs(), RUNS),
     "memory": (lambda t, n: t.memory(actor="b", space=SPACE), MEMORY),
@@ -259,13 +269,14 @@ HANDLES: dict[str, tuple[Callable, dict[str, Callable]]] = {
     ("kind", "cases", "others"),
     [
         (PostgresVectorStore, STORE, set()),
+        (IndexRecords, RECORDS, set()),
         (PostgresChat, CHAT, set()),
         (PostgresRuns, RUNS, {"atail"}),
         (PostgresMemoryStore, MEMORY, set()),
         (Tenant, TENANT, {"aexport_subject"}),
         (Database, DATABASE, DATABASE_OTHERS),
     ],
-    ids=["store", "chat", "runs", "memory", "tenant", "database"],
+    ids=["store", "records", "chat", "runs", "memory", "tenant", "database"],
 )
 def test_every_public_method_has_a_case(kind, cases, others):
     """A method that is added without a case below fails here."""
@@ -337,6 +348,7 @@ def fill(db, tenant, names, text):
     runs.append_event(names.run, "k", {"of": text})
     store = db.tenant(tenant).vectors(names.collection, SPACE)
     runs.record_evidence(names.run, "q", store.query(ONES), collection=names.collection)
+    db.tenant(tenant).index_records(names.collection).update([names.chunk], group_ids=[names.doc])
 
 
 def remember(db, outside, tenant, names, text):

@@ -14,7 +14,7 @@ import pytest
 
 from pgrecall import F
 from pgrecall.schema import ACTORS, DUE, SUBJECTS, TENANT_TABLES
-from pgrecall.statements import deletes, erasure, facts, graphs, reads, recall, registry, search, writes
+from pgrecall.statements import deletes, erasure, facts, graphs, reads, recall, records, registry, search, writes
 from pgrecall.statements.reads import Where
 
 TABLES = "|".join(sorted((table.name for table in TENANT_TABLES), key=len, reverse=True))
@@ -33,7 +33,7 @@ ACROSS_TENANTS = {"registry.TENANTS", "registry.SPACE_USE", "registry.DROP_SPACE
 
 
 def texts():
-    for module in (deletes, erasure, facts, graphs, recall, registry, writes, reads):
+    for module in (deletes, erasure, facts, graphs, recall, records, registry, writes, reads):
         short = module.__name__.rpartition(".")[2]
         for name, value in vars(module).items():
             if name.isupper() and not name.startswith("_"):

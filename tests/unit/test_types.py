@@ -96,8 +96,8 @@ def test_values_are_frozen_and_travel_between_processes():
 def test_a_delete_report_reads_as_a_mapping():
     """It prints as a dict, and an unknown table is a KeyError even where an attribute has that name."""
     report = DeleteReport(vectors=1, chunks=2)
-    assert dict(report) == {"vectors": 1, "chunks": 2, "documents": 0, "collections": 0}
-    assert len(report) == 4
+    assert dict(report) == {"vectors": 1, "chunks": 2, "documents": 0, "collections": 0, "records": 0}
+    assert len(report) == 5
     for name in ("tenants", "keys"):
         with pytest.raises(KeyError):
             report[name]

@@ -4,9 +4,10 @@ An adapter translates its framework's dialect into the tree; nothing else knows 
 """
 
 from pgrecall.filters.compile import bind_values, compile_filter, shape
-from pgrecall.filters.tree import OPERATORS, And, Compare, F, Field, Filter, Not, Operator, Or
+from pgrecall.filters.tree import MAX_DEPTH, OPERATORS, And, Compare, F, Field, Filter, Not, Operator, Or
 
 __all__ = [
+    "MAX_DEPTH",
     "OPERATORS",
     "And",
     "Compare",

@@ -20,6 +20,7 @@ from pgrecall.schema.chunks import (
     tenants,
 )
 from pgrecall.schema.memory import erased_subjects, fact_vectors, memory_events, memory_facts, memory_settings
+from pgrecall.schema.records import index_records
 from pgrecall.schema.retention import ACTORS, DUE, PARTS, SUBJECTS, TRAIL, Part
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "embed_spaces",
     "erased_subjects",
     "fact_vectors",
+    "index_records",
     "memory_events",
     "memory_facts",
     "memory_settings",
@@ -62,13 +64,14 @@ __all__ = [
 ]
 
 #: The revision that this code reads and writes; the head of `migrations/versions`.
-REVISION = "0006"
+REVISION = "0007"
 
 #: Leaf first: the order in which rows are deleted, so that counts are exact and cascades find nothing.
 TENANT_TABLES: tuple[sa.Table, ...] = (
     chunk_vectors,
     chunks,
     documents,
+    index_records,
     collections,
     chat_messages,
     chat_sessions,

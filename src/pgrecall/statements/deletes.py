@@ -22,5 +22,6 @@ COLLECTION = {
     "vectors": "DELETE FROM pgrecall.chunk_vectors WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "chunks": "DELETE FROM pgrecall.chunks WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "documents": "DELETE FROM pgrecall.documents WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
+    "records": "DELETE FROM pgrecall.index_records WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "collections": "DELETE FROM pgrecall.collections WHERE tenant_id = %(tenant)s AND name = %(collection)s",
 }

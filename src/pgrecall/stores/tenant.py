@@ -19,6 +19,7 @@ from pgrecall.operations.fact_packing import actor_name, reason_text
 from pgrecall.stores.atomic import Atomic
 from pgrecall.stores.chat import PostgresChat, looked_for
 from pgrecall.stores.memory import PostgresMemoryStore
+from pgrecall.stores.records import IndexRecords
 from pgrecall.stores.runs import PostgresRuns
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
@@ -126,6 +127,16 @@ class Tenant:
         Raises: as operations do; ConfigurationError for another tenant's operation inside, or the other mode's.
         """
         return Atomic(self._database._engines, lambda gate: self._database._scope(gate, self.tenant_id))
+
+    def index_records(self, collection: str = "default", namespace: str = "") -> IndexRecords:
+        """What an ingestion (`namespace`, where a collection has several) remembers of the chunks that it wrote.
+
+        Nothing is read or written. Raises InvalidInput.
+        """
+        check_text(collection, "collection", MAX_NAME_BYTES)
+        if namespace != "":
+            check_text(namespace, "namespace", MAX_NAME_BYTES)
+        return IndexRecords(self._database, self.tenant_id, collection, namespace)
 
     def _collections(self) -> Work[list[CollectionInfo]]:
         """The tenant's collections with their spaces and counts."""

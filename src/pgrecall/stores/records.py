@@ -1,0 +1,107 @@
+"""What an ingestion remembers of the keys that it wrote to a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pgrecall.operations import records
+from pgrecall.operations.registry import Place
+from pgrecall.stores.twins import R, Work, twins
+from pgrecall.tenancy import Gate
+
+if TYPE_CHECKING:
+    from pgrecall.stores.database import Database
+
+
+class IndexRecords:
+    """Which chunks an ingestion wrote to a collection and when it last saw each: made by ``tenant.index_records(…)``.
+
+    Times are seconds since 1970 by the server's clock. Several ingestions of one collection are kept apart by
+    `namespace`. Every method has an asynchronous twin with an `a` before its name.
+    """
+
+    def __init__(self, database: Database, tenant: str, collection: str, namespace: str) -> None:
+        self._database = database
+        self._tenant = tenant
+        self._collection = collection
+        self._namespace = namespace
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant that the records are bound to."""
+        return self._tenant
+
+    @property
+    def collection(self) -> str:
+        """The collection's name."""
+        return self._collection
+
+    @property
+    def namespace(self) -> str:
+        """The ingestion's name."""
+        return self._namespace
+
+    def __repr__(self) -> str:
+        return f"<IndexRecords tenant={self._tenant!r} collection={self._collection!r} namespace={self._namespace!r}>"
+
+    def _run(self, work: Work[R]) -> R:
+        return self._database._run(work)
+
+    async def _arun(self, work: Work[R]) -> R:
+        return await self._database._arun(work)
+
+    def _place(self, gate: Gate) -> Place:
+        return Place(self._database._scope(gate, self._tenant), self._collection)
+
+    def _time(self) -> Work[float]:
+        """The server's clock; never ahead of what a later `update` notes."""
+        return lambda gate: records.time(gate, self._place(gate))
+
+    time, atime = twins(_time)
+
+    def _update(
+        self,
+        keys: Sequence[str],
+        *,
+        group_ids: Sequence[str | None] | None = None,
+        time_at_least: float | None = None,
+    ) -> Work[None]:
+        """Note keys (ids of chunks) as seen now, each in its group; without one a key keeps the group that it has.
+
+        Raises InvalidInput where the lengths differ, or the server's clock is behind `time_at_least`; TenantErased.
+        """
+        create = not self._database.require_known_tenants
+        return lambda gate: records.update(
+            gate, self._place(gate), self._namespace, keys, group_ids, time_at_least, create_tenant=create
+        )
+
+    update, aupdate = twins(_update)
+
+    def _exists(self, keys: Sequence[str]) -> Work[list[bool]]:
+        """For each key whether it is noted, and its chunk still lives in the collection."""
+        return lambda gate: records.exists(gate, self._place(gate), self._namespace, keys)
+
+    exists, aexists = twins(_exists)
+
+    def _delete(self, keys: Sequence[str]) -> Work[int]:
+        """Forget keys, not their chunks; returns how many were noted."""
+        return lambda gate: records.delete(gate, self._place(gate), self._namespace, keys)
+
+    delete, adelete = twins(_delete)
+
+    # Last: in the class body `list` is this method from here on.
+    def _list(
+        self,
+        *,
+        before: float | None = None,
+        after: float | None = None,
+        group_ids: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> Work[list[str]]:
+        """Keys last noted before and after these times, of these groups; ordered by code points."""
+        return lambda gate: records.listing(
+            gate, self._place(gate), self._namespace, before=before, after=after, groups=group_ids, limit=limit
+        )
+
+    list, alist = twins(_list)

@@ -1,0 +1,23 @@
+"""What the adapter's README shows runs as it stands there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.readme import run_python
+from support.words import Known
+
+README = Path(__file__).resolve().parents[3] / "integrations" / "langchain" / "README.md"
+
+
+def test_every_snippet_of_the_readme_runs_and_prints_what_it_says(reachable, monkeypatch, words):
+    """In order, in one namespace, on an embedded server of its own."""
+    monkeypatch.delenv("PGRECALL_URL", raising=False)
+    monkeypatch.setenv("PGRECALL_HOME", str(reachable / "langchain-readme"))
+    namespace: dict[str, object] = {"embedding": Known(size=256), "my_embedding": words}
+    try:
+        assert run_python(README, namespace) > 3
+    finally:
+        for opened in ("store", "mine"):
+            if opened in namespace:
+                namespace[opened].close()  # type: ignore[attr-defined]

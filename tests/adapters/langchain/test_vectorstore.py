@@ -1,0 +1,474 @@
+"""What the vector store does beyond LangChain's own suites: ids, metadata, all or nothing, construction, threads."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import pgrecall
+from langchain_pgrecall import PGRecallVectorStore
+from pgrecall import (
+    ConfigurationError,
+    EmbedModel,
+    EmbedSpace,
+    EmbedSpaceMismatch,
+    F,
+    FingerprintMismatch,
+    InvalidEmbedding,
+    InvalidInput,
+    NotFound,
+    TenantErased,
+)
+
+TEXTS = ["cats purr softly", "dogs bark loudly", "birds sing early"]
+
+
+def ids_of(documents: list[Document]) -> list[str | None]:
+    return [document.id for document in documents]
+
+
+# Ids and metadata
+
+
+def test_a_tenant_cannot_overwrite_what_another_has_under_the_same_id(store):
+    """Adding is an upsert within the tenant, and only there."""
+    other = store.for_tenant(f"{store.tenant}-other")
+    store.add_texts(["ours"], ids=["1"])
+    other.add_texts(["theirs"], ids=["1"])
+    other.delete(["1"])
+    other.add_texts(["theirs again"], ids=["1"])
+    assert [d.page_content for d in store.get_by_ids(["1"])] == ["ours"]
+    store.add_texts(["ours, changed"], ids=["1"])
+    assert [d.page_content for d in store.similarity_search("ours", k=10)] == ["ours, changed"]
+    assert [d.page_content for d in other.get_by_ids(["1"])] == ["theirs again"]
+
+
+def test_ids_are_any_text_and_the_last_of_one_id_wins(store):
+    """No UUID is asked for; one id for each input comes back, in order; missing ones are made."""
+    strange = ["a/b c", "ключ", "'; --", "%", "x" * 900]
+    assert store.add_texts([f"text {n}" for n in range(5)], ids=strange) == strange
+    assert ids_of(store.get_by_ids([*reversed(strange), "unknown"])) == strange[::-1]
+    assert store.add_texts(["one", "two"], ids=["same", "same"]) == ["same", "same"]
+    assert store.get_by_ids(["same"])[0].page_content == "two"
+    first, second = store.add_documents([Document("new"), Document("named", id="named")])
+    assert len(first) == 36 and second == "named"
+    assert store.add_documents([Document("x", id="mine")], ids=["yours"]) == ["yours"]
+    assert store.get_by_ids([]) == [] and store.get_by_ids(["mine"]) == []
+    assert store.add_texts([]) == [] and store.add_documents([]) == []
+
+
+def test_metadata_comes_back_exactly(store):
+    """Keys named like columns, nested values, floats and ints, null, empty, unicode; a search's and a read's alike."""
+    metadata = {
+        "id": "not the id", "text": "t", "content": 1, "tenant_id": "nobody", "langchain_id": None,
+        "n": 1, "x": 1.0, "big": 10**30, "small": 1e-300, "yes": True, "none": None, "list": [1, "a", None, {"b": []}],
+        "nested": {"a.b": {"c": "d"}}, "": "empty key", "emoji 😀": "ключ", "quote'\"": "\\",
+    }  # fmt: skip
+    store.add_texts(["text"], [metadata], ids=["1"])
+    for [found] in (store.get_by_ids(["1"]), store.similarity_search("text"), store.max_marginal_relevance_search("t")):
+        assert found.metadata == metadata and found.id == "1"
+        assert {k: type(v) for k, v in found.metadata.items()} == {k: type(v) for k, v in metadata.items()}
+
+
+def test_inputs_are_not_changed(store):
+    """Documents, metadatas, ids and filters are the caller's."""
+    documents = [Document("a", metadata={"k": [1]}), Document("b", id="b")]
+    metadatas, ids, condition = [{"k": {"x": 1}}, {}], ["1", None], {"k": {"$exists": True}}
+    before = copy.deepcopy((documents, metadatas, ids, condition))
+    store.add_documents(documents)
+    store.add_texts(["a", "b"], metadatas, ids=ids)
+    store.similarity_search("a", filter=condition)
+    assert (documents, metadatas, ids, condition) == before
+
+
+def test_generators_are_stored(store):
+    """The peer stored nothing from a generator, which its first pass used up."""
+    assert len(store.add_texts(text for text in TEXTS)) == 3
+    vectors = [store.embeddings.embed_query(text) for text in TEXTS]
+    given = [iter(column) for column in (TEXTS, vectors, [{"n": n} for n in range(3)], ["a", "b", "c"])]
+    assert store.add_embeddings(*given) == ["a", "b", "c"]
+    assert store.add_embeddings(TEXTS, np.array(vectors), ids=["d", "e", "f"]) == ["d", "e", "f"]
+    assert len(store.add_documents(Document(text) for text in TEXTS)) == 3
+    assert store.core.count() == 12
+
+
+@pytest.mark.parametrize("columns", [{"metadatas": [{}]}, {"ids": ["1"]}, {"ids": ["1", "2", "3", "4"]}])
+def test_a_length_mismatch_is_a_value_error_before_anything_is_written(store, words, columns):
+    """Nothing is embedded either."""
+    with pytest.raises(ValueError, match=r"has \d elements for 3 texts; nothing was written"):
+        store.add_texts(TEXTS, **columns)
+    with pytest.raises(ValueError, match="embeddings has 2 elements for 3 texts"):
+        store.add_embeddings(TEXTS, [[0.1] * 16] * 2)
+    with pytest.raises(ValueError, match="embeddings has 0 elements for 3 texts"):
+        store.add_embeddings(TEXTS, [])
+    assert words.seen == [] and store.core.count() == 0
+
+
+def test_a_failing_batch_leaves_nothing(store):
+    """The peer commits row by row, so it kept what came before the bad one."""
+    vectors = [[0.1] * 16] * 2500
+    for bad in ([0.1] * 15, [math.nan] * 16, [0.0] * 16):
+        with pytest.raises(InvalidEmbedding):
+            store.add_embeddings([f"t{n}" for n in range(2501)], [*vectors, bad])
+    with pytest.raises(InvalidInput, match="expected a JSON value"):
+        store.add_texts(TEXTS, [{}, {}, {"k": object()}])
+    assert store.core.count() == 0
+
+
+def test_a_nul_in_one_row_breaks_nothing(store):
+    """It is refused when it is written, naming the chunk; filtered searches of the rest go on."""
+    store.add_texts(TEXTS, [{"k": "x"}] * 3)
+    for text, metadata in (("a\0b", {}), ("ab", {"k": "a\0b"})):
+        with pytest.raises(InvalidInput, match="NUL"):
+            store.add_texts([text], [metadata], ids=["bad"])
+    assert len(store.similarity_search("cats", k=10, filter={"k": "x"})) == 3
+
+
+def test_unchanged_texts_are_not_embedded_again(store, words):
+    """An upsert of what is there costs no call of the model; changed metadata alone neither."""
+    store.add_texts(TEXTS, ids=["1", "2", "3"])
+    words.seen.clear()
+    store.add_texts([*TEXTS[:2], "new text"], [{"tag": n} for n in range(3)], ids=["1", "2", "3"])
+    assert words.seen == ["new text"]
+    assert [d.metadata for d in store.get_by_ids(["1", "3"])] == [{"tag": 0}, {"tag": 2}]
+
+
+# Searching
+
+
+def test_mmr_gives_as_many_as_were_asked_for(store):
+    """k=10 gives ten, whatever fetch_k says; and results unlike each other come first."""
+    store.add_texts([f"cats purr {n}" for n in range(15)] + ["dogs bark"], ids=[str(n) for n in range(16)])
+    assert len(store.max_marginal_relevance_search("cats", k=10)) == 10
+    assert len(store.max_marginal_relevance_search("cats", k=10, fetch_k=3)) == 10
+    diverse = store.max_marginal_relevance_search("cats purr", k=3, fetch_k=16, lambda_mult=0.0)
+    assert "15" in ids_of(diverse)
+    vector = store.embeddings.embed_query("cats purr")
+    found = store.max_marginal_relevance_search_with_score_by_vector(vector, k=3, fetch_k=16, lambda_mult=0.0)
+    assert [document for document, _ in found] == diverse
+    assert diverse == store.max_marginal_relevance_search_by_vector(vector, k=3, fetch_k=16, lambda_mult=0.0)
+
+
+def test_mmr_agrees_with_langchains_own_implementation(db, tenant_id):
+    """The same texts, in the same order, as InMemoryVectorStore gives."""
+    fake = DeterministicFakeEmbedding(size=24)
+    ours = PGRecallVectorStore(fake, connection=db, tenant=tenant_id)
+    theirs = InMemoryVectorStore(fake)
+    texts = [f"text number {n}" for n in range(40)]
+    for target in (ours, theirs):
+        target.add_texts(texts)
+    for query in ("anything else", "of another kind"):  # a stored text would tie with all others
+        for mult in (0.2, 0.5, 0.9):
+            asked = {"k": 8, "fetch_k": 25, "lambda_mult": mult}
+            found = [target.max_marginal_relevance_search(query, **asked) for target in (ours, theirs)]
+            assert [d.page_content for d in found[0]] == [d.page_content for d in found[1]]
+
+
+def test_filters_reach_every_search_and_delete(store):
+    """`$in: []` finds nothing and crashes nothing; two operators on one field; `$ne` keeps rows without the key."""
+    metadatas = [{"year": 2019}, {"year": 2021, "tags": ["a", "b"]}, {"lang": "en"}]
+    store.add_texts(TEXTS, metadatas, ids=["1", "2", "3"])
+
+    def found(condition: dict[str, object]) -> list[str]:
+        return sorted(ids_of(store.similarity_search("cats", k=10, filter=condition)))
+
+    assert found({"year": {"$in": []}}) == []
+    assert found({"year": {"$gte": 2020, "$lt": 2024}}) == ["2"]
+    assert found({"year": {"$ne": 2019}}) == ["2", "3"]
+    assert found({"year": {"$nin": [2021]}}) == ["1", "3"]
+    assert found({"$not": {"year": 2019}}) == ["2", "3"]
+    assert found({"tags": {"$contains": "b"}}) == ["2"]
+    assert found({"year": {"$gt": "2000"}}) == []  # a number is no text
+    assert found({}) == ["1", "2", "3"]
+    assert ids_of(store.similarity_search("cats", filter=F.lang == "en")) == ["3"]
+    assert ids_of(store.max_marginal_relevance_search("cats", filter={"lang": "en"})) == ["3"]
+    vector = store.embeddings.embed_query("cats")
+    assert ids_of(store.similarity_search_by_vector(vector, filter={"year": 2019})) == ["1"]
+    assert store.delete(filter={"year": {"$lt": 2020}}) is True
+    assert store.delete(["2", "3"], filter={"lang": "en"}) is True
+    assert found({}) == ["2"]
+    assert store.delete() is False and store.delete([]) is True and store.delete(["unknown"]) is True
+    with pytest.raises(InvalidInput, match="would match the whole collection"):
+        store.delete(filter={})
+    assert found({}) == ["2"]
+
+
+DISTANCES = {
+    "cosine": (lambda a, b: 1 - float(a @ b) / float(np.linalg.norm(a) * np.linalg.norm(b)), lambda d: max(0.0, 1 - d)),
+    "l2": (lambda a, b: float(np.linalg.norm(a - b)), lambda d: max(0.0, 1 - d / math.sqrt(2))),
+    "ip": (lambda a, b: -float(a @ b), lambda d: min(1.0, max(0.0, -d))),
+}
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_scores_are_distances_and_relevance_is_between_zero_and_one(make, distance):
+    """Nearest first, lower is better; relevance falls with distance, for the inner product too."""
+    store = make(space=EmbedModel("test", f"words-{distance}", distance))
+    store.add_texts(TEXTS, ids=["1", "2", "3"])
+    query = np.array(store.embeddings.embed_query("dogs bark loudly"))
+    measure, relevance = DISTANCES[distance]
+    expected = {n: measure(query, np.array(store.embeddings.embed_query(t))) for n, t in zip("123", TEXTS, strict=True)}
+    scored = store.similarity_search_with_score("dogs bark loudly", k=3)
+    assert {d.id: score for d, score in scored} == pytest.approx(expected, abs=2e-3)
+    assert [score for _, score in scored] == sorted(score for _, score in scored)
+    relevant = store.similarity_search_with_relevance_scores("dogs bark loudly", k=3)
+    assert [s for _, s in relevant] == pytest.approx([relevance(score) for _, score in scored])
+    assert relevant[0][0].id == "2" and all(0 <= s <= 1 for _, s in relevant)
+    assert relevant[0][1] > relevant[-1][1]
+    threshold = (relevant[0][1] + relevant[1][1]) / 2
+    keywords = {"score_threshold": threshold, "k": 3}
+    retriever = store.as_retriever(search_type="similarity_score_threshold", search_kwargs=keywords)
+    assert ids_of(retriever.invoke("dogs bark loudly")) == ["2"]
+
+
+def test_retrievers_of_each_kind(store):
+    """similarity and mmr, with k and filters, sync and async."""
+    store.add_texts(TEXTS, [{"n": n} for n in range(3)], ids=["1", "2", "3"])
+    for kind in ("similarity", "mmr"):
+        retriever = store.as_retriever(search_type=kind, search_kwargs={"k": 2, "filter": {"n": {"$gte": 1}}})
+        assert sorted(ids_of(retriever.invoke("dogs"))) == ["2", "3"]
+        assert sorted(ids_of(asyncio.run(retriever.ainvoke("dogs")))) == ["2", "3"]
+    assert "PGRecallVectorStore" in store.as_retriever().tags
+
+
+# The tenant
+
+
+@pytest.mark.parametrize("name", ["tenant", "tenant_id"])
+def test_no_keyword_of_a_call_can_choose_a_tenant(store, name):
+    """Calls, retrievers and their search_kwargs refuse it; unknown keywords are refused too, not ignored."""
+    chosen = {name: "other"}
+    vector = store.embeddings.embed_query("cats")
+    attempts = [
+        lambda: store.add_texts(["x"], **chosen),
+        lambda: store.add_documents([Document("x")], **chosen),
+        lambda: store.add_embeddings(["x"], [vector], **chosen),
+        lambda: store.delete(["x"], **chosen),
+        lambda: store.similarity_search("x", **chosen),
+        lambda: store.similarity_search_with_score("x", **chosen),
+        lambda: store.similarity_search_by_vector(vector, **chosen),
+        lambda: store.similarity_search_with_score_by_vector(vector, **chosen),
+        lambda: store.similarity_search_with_relevance_scores("x", **chosen),
+        lambda: store.max_marginal_relevance_search("x", **chosen),
+        lambda: store.max_marginal_relevance_search_by_vector(vector, **chosen),
+        lambda: store.search("x", "mmr", **chosen),
+        lambda: store.as_retriever(search_kwargs=chosen),
+        lambda: store.as_retriever(**chosen),
+        lambda: store.as_retriever().invoke("x", **chosen),
+        lambda: asyncio.run(store.asimilarity_search("x", **chosen)),
+        lambda: asyncio.run(store.aadd_texts(["x"], **chosen)),
+    ]
+    for attempt in attempts:
+        with pytest.raises(InvalidInput, match="bound to tenant"):
+            attempt()
+    with pytest.raises(InvalidInput, match="does not know the keyword 'fts_query'; the query's own text"):
+        store.similarity_search("x", fts_query="y")
+    for attribute in ("tenant", "collection"):
+        with pytest.raises(AttributeError):
+            setattr(store, attribute, "other")
+    gc.collect()
+
+
+def test_a_sibling_costs_nothing_and_shares_the_model(db, store, words):
+    """for_tenant opens nothing and asks the model nothing again; each sees its own documents."""
+    store.add_texts(TEXTS)
+    words.calls.clear()
+    siblings = [store.for_tenant(f"{store.tenant}-{n}") for n in range(20)]
+    assert all(sibling.database is db for sibling in siblings) and words.calls == []
+    assert [len(sibling.core.list()) for sibling in siblings] == [0] * 20
+    siblings[0].add_texts(["mine"])
+    assert words.seen[-1] == "mine" and words.calls == ["sync"]  # the fingerprint's vector was known
+    siblings[0].close()
+    assert len(store.similarity_search("cats")) == 3
+    with pytest.raises(InvalidInput, match="tenant is empty"):
+        store.for_tenant("")
+
+
+def test_what_was_deleted_with_its_tenant_stays_away(db, store):
+    """A late writer is told so; nothing of it is stored."""
+    store.add_texts(TEXTS)
+    db.delete_tenant(store.tenant)
+    with pytest.raises(TenantErased):
+        store.add_texts(["late"])
+    assert store.similarity_search("cats") == []
+
+
+# The model
+
+
+def test_the_model_is_checked_at_the_first_use_in_the_callers_mode(make, words):
+    """Not by the constructor; by await where the caller is asynchronous."""
+    store = make()
+    assert words.calls == []
+    asyncio.run(store.aadd_texts(TEXTS))
+    assert set(words.calls) == {"async"}
+    asyncio.run(make().asimilarity_search("cats"))
+    assert set(words.calls) == {"async"}
+    words.calls.clear()
+    make().similarity_search("cats")
+    assert words.calls == ["sync", "sync"]  # the query, and the fingerprint's text of a new store
+
+
+def test_another_model_of_the_same_name_is_noticed(make, words, monkeypatch):
+    """Reads and writes are refused before vectors are compared."""
+    make().add_texts(TEXTS)
+    original = type(words).embed_documents
+    monkeypatch.setattr(type(words), "embed_documents", lambda self, texts: [v[::-1] for v in original(self, texts)])
+    with pytest.raises(FingerprintMismatch):
+        make().similarity_search("cats")
+    with pytest.raises(FingerprintMismatch):
+        make().add_texts(["more"])
+
+
+def test_an_unknown_embedding_class_must_say_its_space(db, tenant_id, words):
+    """A clear error in the constructor; a known class needs none."""
+    with pytest.raises(ConfigurationError, match=r"Words\) is not known here; say it: space=EmbedModel"):
+        PGRecallVectorStore(words, connection=db, tenant=tenant_id)
+    with pytest.raises(ConfigurationError, match="expected a langchain_core Embeddings"):
+        PGRecallVectorStore(lambda text: [0.0], connection=db, tenant=tenant_id)
+    fake = PGRecallVectorStore(DeterministicFakeEmbedding(size=8), connection=db, tenant=tenant_id, distance="l2")
+    fake.add_texts(["x"])
+    held = db.tenant(tenant_id).collection("default").space
+    assert held == EmbedSpace("fake", "DeterministicFakeEmbedding", 8, "l2")
+    with pytest.raises(EmbedSpaceMismatch):
+        PGRecallVectorStore(words, connection=db, tenant=tenant_id, space=EmbedModel("test", "words")).add_texts(["y"])
+
+
+# Construction
+
+
+def test_stores_are_made_from_texts_documents_and_embeddings(db, tenant_id, words):
+    """The base class's factories, and the peers', sync and async."""
+    given = {"connection": db, "tenant": tenant_id, "space": EmbedModel("test", "words")}
+    first = PGRecallVectorStore.from_texts(iter(TEXTS), words, [{"n": 1}] * 3, ids=["a", "b", "c"], **given)
+    assert ids_of(first.get_by_ids(["a", "b", "c"])) == ["a", "b", "c"] and first.collection == "default"
+    documents = [Document("x", id="x", metadata={"n": 2}), Document("y")]
+    second = PGRecallVectorStore.from_documents(documents, words, collection="two", **given)
+    assert second.core.count() == 2 and second.get_by_ids(["x"])[0].metadata == {"n": 2}
+    pairs = zip(TEXTS, words.embed_documents(TEXTS), strict=True)
+    third = PGRecallVectorStore.from_embeddings(pairs, words, ids=["1", "2", "3"], collection="three", **given)
+    assert third.similarity_search("dogs bark loudly", k=1)[0].id == "2"
+
+    async def made() -> list[int]:
+        texts = await PGRecallVectorStore.afrom_texts(TEXTS, words, collection="four", **given)
+        documents = await PGRecallVectorStore.afrom_documents([Document("x")], words, collection="five", **given)
+        pairs = [("x", words.embed_query("x"))]
+        vectors = await PGRecallVectorStore.afrom_embeddings(pairs, words, collection="six", **given)
+        return [await s.core.acount() for s in (texts, documents, vectors)]
+
+    assert asyncio.run(made()) == [3, 1, 1]
+    assert isinstance(first, VectorStore)
+
+
+def test_an_existing_collection_opens_in_its_own_space(make, words, db, tenant_id):
+    """Its distance is known by itself; the model is compared at the first use; a missing one is an error."""
+    make(space=EmbedModel("test", "words", "l2")).add_texts(TEXTS, ids=["1", "2", "3"])
+    given = {"connection": db, "tenant": tenant_id}
+    opened = PGRecallVectorStore.from_existing(words, **given)
+    assert opened.similarity_search_with_relevance_scores("cats purr softly", k=1)[0][1] == pytest.approx(1, abs=1e-2)
+    assert ids_of(asyncio.run(PGRecallVectorStore.afrom_existing(words, **given)).get_by_ids(["1"])) == ["1"]
+    with pytest.raises(NotFound, match="collection 'none' does not exist"):
+        PGRecallVectorStore.from_existing(words, collection="none", **given)
+    other = PGRecallVectorStore.from_existing(DeterministicFakeEmbedding(size=16), **given)
+    with pytest.raises(EmbedSpaceMismatch, match="holds vectors of test/words"):
+        other.similarity_search("cats")
+
+
+def test_the_peers_arguments_mean_what_they_meant_or_are_refused(db, tenant_id, words):
+    """engine, table_name, distance_strategy and such map; what has no meaning here says what to do instead."""
+    space = {"space": EmbedModel("test", "words", "ip")}
+    made = PGRecallVectorStore.create_sync(
+        db, words, "docs", tenant=tenant_id, distance_strategy="inner_product", k=4, schema_name="public", **space
+    )
+    made.add_texts(TEXTS)
+    again = asyncio.run(PGRecallVectorStore.create(db, words, table_name="docs", tenant=tenant_id, **space))
+    assert len(again.similarity_search("cats")) == 3
+    legacy = PGRecallVectorStore.from_documents(
+        [Document("x")],
+        embedding=words,
+        collection_name="legacy",
+        connection=db,
+        use_jsonb=True,
+        tenant=tenant_id,
+        **space,
+    )
+    assert legacy.collection == "legacy"
+    refused = {
+        "metadata_columns": ["year"], "hybrid_search_config": object(), "schema_name": "mine", "k": 7,
+        "pre_delete_collection": True, "id_column": "uuid", "distance_strategy": "jaccard", "use_jsonb": False,
+    }  # fmt: skip
+    for name, value in refused.items():
+        with pytest.raises(ConfigurationError, match=name):
+            PGRecallVectorStore.create_sync(db, words, "docs", tenant=tenant_id, **space, **{name: value})
+    with pytest.raises(ConfigurationError, match="both say collection"):
+        PGRecallVectorStore.create_sync(db, words, "docs", collection="x", tenant=tenant_id, **space)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        PGRecallVectorStore.create_sync(db, words, "docs", tenant=tenant_id, nonsense=1, **space)
+    with pytest.raises(ConfigurationError, match="PGEngine"):
+        PGRecallVectorStore.create_sync(type("PGEngine", (), {})(), words, "docs", tenant=tenant_id, **space)
+
+
+def test_connections_are_opened_by_url_or_engines_and_closed_only_where_opened(app_url, tenant_id, words):
+    """A store closes what it opened; a caller's Database and engines go on."""
+    given = {"tenant": tenant_id, "space": EmbedModel("test", "words")}
+    url = app_url.render_as_string(hide_password=False)
+    opened = PGRecallVectorStore.from_texts(TEXTS, words, connection=url, **given)
+    opened.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        opened.similarity_search("cats")
+    engine, asynchronous = sa.create_engine(app_url), create_async_engine(app_url)
+
+    async def ask() -> int:
+        found = await PGRecallVectorStore(words, connection=(engine, asynchronous), **given).asimilarity_search("cats")
+        await asynchronous.dispose()
+        return len(found)
+
+    assert asyncio.run(ask()) == 3
+    with_engine = PGRecallVectorStore(words, connection=engine, **given)
+    with_engine.close()
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    engine.dispose()
+    with pgrecall.connect(app_url) as db:
+        PGRecallVectorStore(words, connection=db, **given).close()
+        assert db.tenant(tenant_id).vectors("default").count() == 3
+
+
+# Threads and loops
+
+
+def test_one_store_serves_two_event_loops_and_sync_calls(store):
+    """asyncio.run twice, with synchronous calls between."""
+    store.add_texts(TEXTS, ids=["1", "2", "3"])
+
+    async def ask() -> list[str | None]:
+        return ids_of(await store.asimilarity_search("dogs bark", k=1))
+
+    assert [asyncio.run(ask()), ids_of(store.similarity_search("dogs bark", k=1)), asyncio.run(ask())] == [["2"]] * 3
+    gc.collect()
+
+
+def test_one_store_serves_eight_threads(store):
+    """Each writes, searches and deletes; nothing is lost."""
+
+    def work(number: int) -> int:
+        ids = [f"{number}-{n}" for n in range(25)]
+        store.add_texts([f"thread {number} text {n}" for n in range(25)], [{"thread": number}] * 25, ids=ids)
+        found = store.similarity_search(f"thread {number}", k=25, filter={"thread": number})
+        store.delete(ids[:5])
+        return len(found)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(8))) == [25] * 8
+    assert store.core.count() == 160
