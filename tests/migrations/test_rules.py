@@ -167,6 +167,7 @@ def test_no_secondary_index_can_stand_in_for_a_key(catalog):
         ("pgrecall.chat_sessions_subject_idx",),
         ("pgrecall.chunk_vectors_scan_idx",),
         ("pgrecall.chunks_document_idx",),
+        ("pgrecall.index_records_group_idx",),
         ("pgrecall.memory_events_subject_idx",),
         ("pgrecall.memory_events_target_idx",),
         ("pgrecall.memory_facts_expires_idx",),
@@ -187,6 +188,9 @@ CAPS = [
     ("embed_spaces", "model", "embed_spaces_model_length", 200),
     ("documents", "id", "documents_id_length", 1000),
     ("chunks", "id", "chunks_id_length", 1000),
+    ("index_records", "key", "index_records_key_length", 1000),
+    ("index_records", "group_id", "index_records_group_length", 1000),
+    ("index_records", "collection", "index_records_collection_length", 200),
     ("chat_sessions", "session_id", "chat_sessions_id_length", 1000),
     ("chat_sessions", "subject", "chat_sessions_subject_length", 1000),
     ("chat_messages", "message_id", "chat_messages_id_length", 1000),
@@ -202,6 +206,7 @@ ROW = {
     "embed_spaces": {"id": SPACE + 1, "provider": "p", "model": "m", "dim": 8, "distance": "ip"},
     "documents": {"tenant_id": "t", "collection": "c", "id": "d"},
     "chunks": {"tenant_id": "t", "collection": "c", "id": "k", "text": "", "content_hash": b""},
+    "index_records": {"tenant_id": "t", "collection": "c", "namespace": "", "key": "k"},
     "chat_sessions": {"tenant_id": "t", "session_id": "s"},
     "chat_messages": {"tenant_id": "t", "session_id": "parent", "position": 0, "role": "user", "text": ""},
     "runs": {"tenant_id": "t", "run_id": "r", "status": "running"},
@@ -262,6 +267,7 @@ def test_the_longest_ids_of_all_fit_together(admin_url):
         insert(connection, "chunks", **here, id=long[1000], doc_id=long[1000])
         vector = {"chunk_id": long[1000], "space_id": SPACE, "embed_norm": 1, "embedding": "[1,1,1,1,1,1,1,1]"}
         insert(connection, "chunk_vectors", **here, **vector)
+        insert(connection, "index_records", **here, namespace=long[200], key=long[1000], group_id=long[1000])
         here = {"tenant_id": long[200], "subject": long[1000]}
         insert(connection, "chat_sessions", **here, session_id=long[1000])
         del here["subject"]

@@ -7,9 +7,16 @@ store.add_documents(documents)
 retriever = store.as_retriever(search_kwargs={"k": 5, "filter": {"lang": "en"}})
 """
 
+from langchain_pgrecall.chat import PGRecallChatMessageHistory
 from langchain_pgrecall.filters import PGRecallTranslator
 from langchain_pgrecall.records import PGRecallRecordManager
 from langchain_pgrecall.retriever import PGRecallRetriever
 from langchain_pgrecall.vectorstore import PGRecallVectorStore
 
-__all__ = ["PGRecallRecordManager", "PGRecallRetriever", "PGRecallTranslator", "PGRecallVectorStore"]
+__all__ = [
+    "PGRecallChatMessageHistory",
+    "PGRecallRecordManager",
+    "PGRecallRetriever",
+    "PGRecallTranslator",
+    "PGRecallVectorStore",
+]

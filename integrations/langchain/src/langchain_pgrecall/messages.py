@@ -1,0 +1,121 @@
+"""LangChain's messages and the core's, both ways, by the tables of docs/chat.md.
+
+A message travels whole in `payload` and comes back from there, by LangChain's own constructors of message classes:
+nothing that is stored is ever imported or called. The neutral form is for other frameworks, and for theirs here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    BaseMessageChunk,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+    message_chunk_to_message,
+    message_to_dict,
+    messages_from_dict,
+)
+
+from langchain_pgrecall.blocks import from_block, to_block
+from pgrecall import Message, ToolCall
+from pgrecall.messages import ROLES, Block, Role
+
+FRAMEWORK: Final = "langchain"
+_DEVELOPER: Final = {"__openai_role__": "developer"}
+_ROLES: Final[dict[str, Role]] = {"human": "user", "ai": "assistant", "function": "function", "tool": "tool"}
+
+
+def to_message(message: BaseMessage) -> Message:
+    """A message of LangChain's as the core keeps it."""
+    if isinstance(message, BaseMessageChunk):
+        message = message_chunk_to_message(message)
+    role, metadata = _role(message)
+    return Message(
+        role,
+        _content(message),
+        id=message.id or None,
+        name=message.name,
+        tool_calls=_tool_calls(message),
+        tool_call_id=message.tool_call_id if isinstance(message, ToolMessage) else None,
+        metadata=metadata,
+        payload=message_to_dict(message),
+        framework=FRAMEWORK,
+    )
+
+
+def _role(message: BaseMessage) -> tuple[Role, dict[str, Any]]:
+    if isinstance(message, SystemMessage):
+        developer = message.additional_kwargs.get("__openai_role__") == "developer"
+        return ("developer" if developer else "system"), {}
+    if isinstance(message, ToolMessage):
+        return "tool", {
+            name: value
+            for name, value in (("status", message.status), ("artifact", message.artifact))
+            if value not in (None, "success")
+        }
+    if isinstance(message, ChatMessage):
+        known: Role = next((role for role in ROLES if role == message.role), "other")
+        return known, {} if known != "other" else {"role": message.role}
+    return _ROLES.get(message.type, "other"), {}
+
+
+def _content(message: BaseMessage) -> str | list[Block]:
+    if isinstance(message.content, str):
+        return message.content
+    return [to_block(dict(block)) for block in message.content_blocks]
+
+
+def _tool_calls(message: BaseMessage) -> list[ToolCall]:
+    if not isinstance(message, AIMessage):
+        return []
+    calls = [ToolCall(found["name"], found["args"], found["id"]) for found in message.tool_calls]
+    bad = [
+        ToolCall(found["name"] or "", found["args"] or "", found["id"], found["error"] or "it could not be parsed")
+        for found in message.invalid_tool_calls
+    ]
+    return calls + bad
+
+
+def from_message(message: Message) -> BaseMessage:
+    """A stored message as LangChain's: its own exactly as it was, another framework's by its neutral form."""
+    if message.framework == FRAMEWORK and message.payload is not None:
+        [found] = messages_from_dict([dict(message.payload)])
+        return found
+    content: Any = message.content if isinstance(message.content, str) else [from_block(b) for b in message.blocks]
+    extra = dict(message.metadata)
+    common: dict[str, Any] = {"content": content, "id": message.id, "name": message.name}
+    match message.role:
+        case "user":
+            return HumanMessage(**common, additional_kwargs=extra)
+        case "assistant":
+            return AIMessage(**common, additional_kwargs=extra, **_calls(message))
+        case "system":
+            return SystemMessage(**common, additional_kwargs=extra)
+        case "developer":
+            return SystemMessage(**common, additional_kwargs=extra | _DEVELOPER)
+        case "tool":
+            told = {name: extra.pop(name) for name in ("status", "artifact") if name in extra}
+            answers = message.tool_call_id or ""
+            return ToolMessage(**common, tool_call_id=answers, additional_kwargs=extra, **told)
+        case "function":
+            return FunctionMessage(**{**common, "name": message.name or ""}, additional_kwargs=extra)
+    role = str(extra.pop("role", message.role))
+    return ChatMessage(**common, role=role, additional_kwargs=extra)
+
+
+def _calls(message: Message) -> dict[str, Any]:
+    good, bad = [], []
+    for made in message.tool_calls:
+        if isinstance(made.args, Mapping):
+            good.append({"name": made.name, "args": dict(made.args), "id": made.id, "type": "tool_call"})
+        else:
+            told = {"name": made.name, "args": made.args, "id": made.id, "error": made.error}
+            bad.append({**told, "type": "invalid_tool_call"})
+    return {"tool_calls": good, "invalid_tool_calls": bad}
