@@ -47,5 +47,5 @@ def vector(text: str, dim: int = 16) -> list[float]:
     """A text's words, hashed into a vector of length 1."""
     made = np.full(dim, 0.01)
     for word in re.findall(r"\w+", text.lower()):
-        made[hashlib.sha256(word.encode()).digest()[0] % dim] += 1
+        made[int.from_bytes(hashlib.sha256(word.encode()).digest()[16:20], "big") % dim] += 1
     return [float(x) for x in made / np.linalg.norm(made)]

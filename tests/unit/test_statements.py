@@ -136,6 +136,6 @@ def test_a_table_without_the_tenant_is_seen(sql):
 def test_conflicts_are_settled_by_the_row_that_came():
     """DO UPDATE takes values from `excluded` alone: a function such as now() there is not the same on every node."""
     updates = [sql.partition("DO UPDATE")[2] for sql in STATEMENTS.values() if "DO UPDATE" in sql]
-    assert len(updates) == 3
+    assert len(updates) == 4
     for update in updates:
         assert not re.search(r"\w\(", update.partition("\nRETURNING")[0].replace("FROM (", "")), update

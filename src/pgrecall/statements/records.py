@@ -9,7 +9,8 @@ SELECT %(tenant)s, %(collection)s, %(namespace)s, i.key, i.group_id
 FROM unnest(%(keys)s::text[], %(groups)s::text[]) AS i (key, group_id)
 ORDER BY i.key COLLATE "C"
 ON CONFLICT (tenant_id, collection, namespace, key) DO UPDATE
-SET group_id = coalesce(excluded.group_id, index_records.group_id), updated_at = excluded.updated_at
+SET updated_at = excluded.updated_at,
+    group_id = CASE WHEN excluded.group_id IS NULL THEN index_records.group_id ELSE excluded.group_id END
 """
 
 # A record counts only while its chunk is there: what was deleted beside the ingestion, or by a run that was killed

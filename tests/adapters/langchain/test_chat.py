@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -152,12 +153,14 @@ def test_a_runnable_with_history_remembers(db, tenant_id):
     sessions: Callable[[str], BaseChatMessageHistory] = partial(
         PGRecallChatMessageHistory, connection=db, tenant=tenant_id
     )
-    chain = RunnableWithMessageHistory(
-        prompt | Model(responses=["first answer", "second answer"]),
-        sessions,
-        input_messages_key="question",
-        history_messages_key="past",
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # langchain_core's, of the class itself
+        chain = RunnableWithMessageHistory(
+            prompt | Model(responses=["first answer", "second answer"]),
+            sessions,
+            input_messages_key="question",
+            history_messages_key="past",
+        )
     config = {"configurable": {"session_id": "a b c"}}
     assert chain.invoke({"question": "first?"}, config).content == "first answer"
     assert asyncio.run(chain.ainvoke({"question": "second?"}, config)).content == "second answer"

@@ -24,7 +24,7 @@ from langchain_core.messages import (
 )
 
 from langchain_pgrecall.blocks import from_block, to_block
-from pgrecall import Message, ToolCall
+from pgrecall import InvalidInput, Message, ToolCall
 from pgrecall.messages import ROLES, Block, Role
 
 FRAMEWORK: Final = "langchain"
@@ -48,6 +48,15 @@ def to_message(message: BaseMessage) -> Message:
         payload=message_to_dict(message),
         framework=FRAMEWORK,
     )
+
+
+def from_dict(stored: Mapping[str, Any]) -> Message:
+    """A message in the form of `message_to_dict`, as other histories store it. Raises InvalidInput."""
+    try:
+        [found] = messages_from_dict([dict(stored)])
+    except (KeyError, TypeError, ValueError) as exc:
+        raise InvalidInput(f"{stored!r:.80} is no message of LangChain: {exc}") from exc
+    return to_message(found)
 
 
 def _role(message: BaseMessage) -> tuple[Role, dict[str, Any]]:
