@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 import pgrecall
+from conftest import as_dsn
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
@@ -81,6 +82,20 @@ def test_a_collection_follows_a_folder(url, capsys, tenant_id):
         *(added.format(*counts) for counts in ((3, 0, 0), (0, 3, 0), (1, 1, 2), (1, 1, 0))),
         "['Everyone has 31 days.', 'They can be moved to the next year.']",
     ]
+
+
+def test_an_agent_remembers_a_person_until_she_is_erased(url, maintenance_url, monkeypatch, capsys):
+    """What one run was told the next one knows; after the erasure nothing."""
+    monkeypatch.setenv("PGRECALL_MAINTENANCE_URL", maintenance_url.render_as_string(hide_password=False))
+    load("langchain-agent").main()
+    assert capsys.readouterr().out.splitlines()[-3:] == ["tool: tea: without sugar", "ai: Done.", "nothing yet"]
+
+
+def test_langgraphs_own_threads_go_with_the_person(admin_url, monkeypatch, capsys):
+    """PostgresSaver's tables in the same database; only the erased person's thread is gone."""
+    monkeypatch.setenv("PGRECALL_URL", as_dsn(admin_url))
+    load("langgraph-checkpoints").main()
+    assert capsys.readouterr().out.splitlines() == ["failed hooks: {}", "ana: no thread", "bob: a thread"]
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*/main.py")), ids=lambda file: file.parent.name)

@@ -1,4 +1,5 @@
-"""LangChain on pgrecall: tenant-aware vector store and record manager in Postgres.
+"""LangChain on pgrecall: tenant-aware vector store, record manager, chat history and store in Postgres.
+
 
 from langchain_pgrecall import PGRecallVectorStore
 
@@ -7,16 +8,34 @@ store.add_documents(documents)
 retriever = store.as_retriever(search_kwargs={"k": 5, "filter": {"lang": "en"}})
 """
 
+from typing import TYPE_CHECKING
+
 from langchain_pgrecall.chat import PGRecallChatMessageHistory
 from langchain_pgrecall.filters import PGRecallTranslator
 from langchain_pgrecall.records import PGRecallRecordManager
 from langchain_pgrecall.retriever import PGRecallRetriever
 from langchain_pgrecall.vectorstore import PGRecallVectorStore
 
+if TYPE_CHECKING:
+    from langchain_pgrecall.store import PGRecallStore
+
 __all__ = [
     "PGRecallChatMessageHistory",
     "PGRecallRecordManager",
     "PGRecallRetriever",
+    "PGRecallStore",
     "PGRecallTranslator",
     "PGRecallVectorStore",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """`PGRecallStore` alone needs LangGraph, and is imported on its first use."""
+        if name != "PGRecallStore":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            from langchain_pgrecall.store import PGRecallStore
+        except ModuleNotFoundError as exc:
+            raise ImportError('PGRecallStore needs LangGraph: pip install "langchain-pgrecall[langgraph]"') from exc
+        return PGRecallStore

@@ -1,0 +1,37 @@
+"""LangGraph's own checkpoints in the same database: threads go with the person, or the tenant, that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from pgrecall import Erased
+
+#: Keys of a run's metadata, by which its thread is found again.
+TENANT: Final = "pgrecall_tenant"
+SUBJECT: Final = "pgrecall_subject"
+
+
+def of_person(tenant: str, subject: str) -> dict[str, str]:
+    """The metadata that ties a graph's runs to a person: ``config = {"metadata": of_person("acme", "ana"), …}``."""
+    return {TENANT: tenant, SUBJECT: subject}
+
+
+def erase_threads(saver: BaseCheckpointSaver[str]) -> Callable[[Erased], None]:
+    """A hook for `Database.on_erase`: deletes the threads of an erased subject, or of all of a tenant.
+
+    Threads are found by the metadata of `of_person`, which their runs carried. The saver must be synchronous, such as
+    LangGraph's PostgresSaver; give each database one hook.
+    """
+
+    def hook(erased: Erased) -> None:
+        wanted = {TENANT: erased.tenant_id}
+        if erased.subject is not None:
+            wanted[SUBJECT] = erased.subject
+        threads = {found.config["configurable"]["thread_id"] for found in saver.list(None, filter=wanted)}
+        for thread in sorted(threads):
+            saver.delete_thread(thread)
+
+    return hook
