@@ -21,7 +21,7 @@ def answer(state: State) -> State:
 
 
 def main() -> None:
-    # LangGraph makes its own tables (`setup`), so this login must be allowed to; pgrecall's come by `pgrecall db upgrade`.
+    # LangGraph makes its own tables in `setup`, so this login must be allowed to; pgrecall's come by its migrations.
     url = os.environ["PGRECALL_URL"]
     with pgrecall.connect(url) as db, PostgresSaver.from_conn_string(url) as saver:
         saver.setup()
