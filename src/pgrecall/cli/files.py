@@ -16,9 +16,8 @@ from pgrecall.errors import InvalidInput
 
 
 def register(app: typer.Typer, panel: str) -> None:
-    """Add the commands."""
+    """Add the command; `import` is one of the group of that name."""
     command(app, "export", rich_help_panel=panel)(export)
-    command(app, "import", rich_help_panel=panel)(import_)
 
 
 def export(

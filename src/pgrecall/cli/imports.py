@@ -1,0 +1,154 @@
+"""`pgrecall import`: an export of ours, and what other libraries kept in Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+from typer.core import TyperGroup
+
+from pgrecall.cli import files
+from pgrecall.cli.session import Session, TenantOption, command
+from pgrecall.errors import InvalidInput
+from pgrecall.types import Distance
+
+if TYPE_CHECKING:
+    from pgrecall.imports.source import Imported, Source
+
+
+class _Files(TyperGroup):
+    """Where no other command is named, what follows is a file: `pgrecall import handbook.jsonl`."""
+
+    default = "file"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and not set(args) & {*self.commands, "--help", "-h"}:
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    name="import",
+    cls=_Files,
+    help="Read an export back, or bring over what another library keeps in Postgres.",
+    no_args_is_help=True,
+)
+command(app, "file")(files.import_)
+
+FromOption = Annotated[
+    str | None,
+    typer.Option("--from", metavar="URL", help="The other library's database; else this one.", show_default=False),
+]
+SchemaOption = Annotated[str, typer.Option("--schema", help="The schema of its tables.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
+
+
+@command(app, "langchain-postgres")
+def langchain_postgres(
+    session: Session,
+    table: Annotated[
+        str, typer.Argument(help="A PGVectorStore's table, or langchain_pg_embedding.", show_default=False)
+    ],
+    tenant: TenantOption,
+    model: Annotated[str, typer.Option(metavar="PROVIDER/MODEL", help="What made the vectors.", show_default=False)],
+    collection: Annotated[
+        str | None, typer.Option("--collection", "-c", help="Into this one; else the table's name.", show_default=False)
+    ] = None,
+    pgvector_collection: Annotated[
+        str | None, typer.Option(help="Of langchain_pg_embedding, this collection.", show_default=False)
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="KEY=VALUE", help="Only rows with this metadata: a tenant's.", show_default=False),
+    ] = None,
+    distance: Annotated[str, typer.Option(help="How vectors are compared: cosine, l2 or ip.")] = "cosine",
+    text_config: Annotated[
+        str | None, typer.Option(help="Keep full text too, such as english.", show_default=False)
+    ] = None,
+    source: FromOption = None,
+    schema: SchemaOption = "public",
+    questions: Annotated[int, typer.Option(help="Afterwards ask both so many times, and compare.")] = 20,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Bring a vector table of langchain-postgres into a collection: ids, texts, metadata, vectors as they are.
+
+    Interrupted, run it again: what is there is left alone. Then the ten nearest of some rows are compared in both;
+    exit 1 where fewer than 98 of 100 are the same.
+    """
+    from pgrecall.imports import vectors
+    from pgrecall.types import EmbedModel
+
+    provider, _, name = model.partition("/")
+    key, equals, value = (only or "").partition("=")
+    if not name or (only and not equals):
+        raise InvalidInput(
+            "expected --model PROVIDER/MODEL, such as openai/text-embedding-3-small, and --only KEY=VALUE"
+        )
+    if distance not in get_args(Distance):
+        raise InvalidInput(f"--distance is {distance!r}; expected cosine, l2 or ip")
+    made = EmbedModel(provider, name, distance)  # type: ignore[arg-type]
+    into = collection or pgvector_collection or table
+    with session.tenant(tenant) as opened, _source(session, source, schema) as peer:
+        chosen = vectors.Only(key, value) if only else None
+        rows = vectors.table(peer, table, collection=pgvector_collection, only=chosen)
+        with files._progress(session, f"importing {into}", rows.count()) as done:
+            result = vectors.load(
+                opened,
+                rows,
+                into,
+                made,
+                text_config=text_config,
+                dry_run=dry_run,
+                questions=questions,
+                progress=lambda number, _: done(number),
+            )
+    _report(session, {"tenant": tenant, "collection": into}, f"{tenant}/{into}", "chunks", result)
+    if result.same < 0.98 * result.compared:
+        raise typer.Exit(1)
+
+
+@command(app, "langchain-history")
+def langchain_history(
+    session: Session,
+    table: Annotated[str, typer.Argument(help="A PostgresChatMessageHistory's table.", show_default=False)],
+    tenant: TenantOption,
+    source: FromOption = None,
+    schema: SchemaOption = "public",
+    dry_run: DryRunOption = False,
+) -> None:
+    """Bring a chat table of langchain-postgres into a tenant's chats, session by session.
+
+    Interrupted, run it again. Needs the package langchain-pgrecall, which reads LangChain's messages.
+    """
+    from pgrecall.imports import chats
+
+    with (
+        session.tenant(tenant) as opened,
+        _source(session, source, schema) as peer,
+        files._progress(session, f"importing {table}", None) as done,
+    ):
+        result = chats.load(opened, peer, table, dry_run=dry_run, progress=lambda number, _: done(number))
+    _report(session, {"tenant": tenant, "table": table}, f"{tenant}: {table}", "messages", result)
+
+
+@contextmanager
+def _source(session: Session, url: str | None, schema: str) -> Iterator[Source]:
+    """The other library's database; this one as its owner, who sees everyone's tables, where none is named."""
+    from pgrecall.imports.source import opened
+
+    with ExitStack() as stack:
+        where = url or stack.enter_context(session.owner()).url
+        yield stack.enter_context(opened(where, schema))
+
+
+def _report(session: Session, data: dict[str, Any], where: str, what: str, result: Imported) -> None:
+    counts = {"found": result.found, "written": result.written, "unchanged": result.unchanged}
+    told = f"{where}: {result.found:,} {what} found"
+    if not result.dry_run:
+        told += f", {result.written:,} written, {result.unchanged:,} there already"
+    if result.compared:
+        counts |= {"same": result.same, "compared": result.compared}
+        told += f"; of {result.compared:,} nearest {result.same:,} are the same in both"
+    session.emit(data | counts | {"dry_run": result.dry_run}, told)
