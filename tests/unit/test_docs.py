@@ -66,9 +66,10 @@ def unknown_word(words: list[str]) -> str | None:
         if word.startswith("-"):
             options.add(word.partition("=")[0])
         elif children is not None:
-            if word not in children:
+            # A group may take what is none of its commands: `pgrecall import FILE`.
+            if word not in children and not hasattr(command, "default"):
                 return word
-            command = children[word]
+            command = children.get(word) or children[command.default]
     known = {name for parameter in command.params for name in parameter.opts} | {"--help", "-h"}
     known |= {name for annotated in SHARED.values() for name in annotated.__metadata__[0].param_decls}
     return next((option for option in sorted(options) if option not in known), None)
