@@ -19,7 +19,8 @@ from support.data import chunks
 
 COMMANDS = [
     *("db upgrade", "db downgrade", "db status", "db plan", "db check", "db mark", "db reset"),
-    *("up", "down", "doctor", "search", "export", "import"),
+    *("up", "down", "doctor", "search", "export"),
+    *("import file", "import langchain-postgres", "import langchain-history"),
     *("tenants list", "tenants show", "tenants create", "tenants delete"),
     *("collections list", "collections show", "collections drop", "spaces list", "spaces add", "spaces drop"),
 ]

@@ -124,7 +124,7 @@ def test_what_is_no_table_of_theirs_is_refused(db, tenant_id, peer):
             vectors.table(source, "nothing")
         with pytest.raises(ConfigurationError, match="has no column langchain_id, content"):
             vectors.table(source, "chat_history")
-        with pytest.raises(ConfigurationError, match="has no column message, session_id"):
+        with pytest.raises(ConfigurationError, match="has no column id, message, session_id"):
             chats.load(db.tenant(tenant_id), source, "Docs")
     with pytest.raises(pgrecall.Unavailable), opened("postgresql://localhost:1/nothing"):
         pass

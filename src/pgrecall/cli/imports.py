@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -12,7 +12,6 @@ from typer.core import TyperGroup
 from pgrecall.cli import files
 from pgrecall.cli.session import Session, TenantOption, command
 from pgrecall.errors import InvalidInput
-from pgrecall.types import Distance
 
 if TYPE_CHECKING:
     from pgrecall.imports.source import Imported, Source
@@ -86,7 +85,7 @@ def langchain_postgres(
         raise InvalidInput(
             "expected --model PROVIDER/MODEL, such as openai/text-embedding-3-small, and --only KEY=VALUE"
         )
-    if distance not in get_args(Distance):
+    if distance not in ("cosine", "l2", "ip"):
         raise InvalidInput(f"--distance is {distance!r}; expected cosine, l2 or ip")
     made = EmbedModel(provider, name, distance)  # type: ignore[arg-type]
     into = collection or pgvector_collection or table
