@@ -20,7 +20,7 @@ from support.data import chunks
 COMMANDS = [
     *("db upgrade", "db downgrade", "db status", "db plan", "db check", "db mark", "db reset"),
     *("up", "down", "doctor", "search", "export"),
-    *("import file", "import langchain-postgres", "import langchain-history"),
+    *("import file", "import langchain-postgres", "import langchain-history", "import langgraph-store"),
     *("tenants list", "tenants show", "tenants create", "tenants delete"),
     *("collections list", "collections show", "collections drop", "spaces list", "spaces add", "spaces drop"),
 ]

@@ -12,7 +12,7 @@ import pytest
 import pgrecall
 from conftest import as_dsn
 from pgrecall import ConfigurationError, EmbedModel, InvalidInput, NotFound
-from pgrecall.imports import chats, vectors
+from pgrecall.imports import chats, store, vectors
 from pgrecall.imports.source import opened
 from support.cli import run
 
@@ -30,6 +30,12 @@ CREATE TABLE langchain_pg_embedding (
 CREATE TABLE chat_history (
   id serial PRIMARY KEY, session_id uuid NOT NULL, message jsonb NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE store (
+  prefix text NOT NULL, key text NOT NULL, value jsonb NOT NULL, created_at timestamptz DEFAULT now(),
+  updated_at timestamptz DEFAULT now(), expires_at timestamptz, ttl_minutes int, PRIMARY KEY (prefix, key));
+CREATE TABLE store_vectors (
+  prefix text NOT NULL, key text NOT NULL, field_name text NOT NULL, embedding vector(8),
+  PRIMARY KEY (prefix, key, field_name));
 """
 
 
@@ -60,6 +66,13 @@ def peer(_databases):
             message = {"type": ("human", "ai")[n % 2], "data": data}
             row = (sessions[n % 2], json.dumps(message))
             connection.execute("INSERT INTO chat_history (session_id, message) VALUES (%s, %s)", row)
+        for n in range(40):
+            expires = ("now() - interval '1 day'", "now() + interval '1 day'", "NULL")[n % 3]
+            made_by = f"INSERT INTO store VALUES (%s, %s, %s, now(), now(), {expires}, %s)"
+            where = (f"users.u{n % 4}", f"k{n}")
+            connection.execute(made_by, (*where, json.dumps({"n": n}), 30 if n % 3 == 1 else None))
+            for field in ("text", "tags[*].0"):
+                connection.execute("INSERT INTO store_vectors VALUES (%s, %s, %s, %s)", (*where, field, text(made[n])))
     return url
 
 
@@ -115,6 +128,20 @@ def test_chats_come_over_in_their_order_and_only_once(db, tenant_id, peer):
     messages = tenant.chat(str(uuid.UUID(int=1))).messages()
     assert [m.text for m in messages] == [f"message {n}" for n in range(0, 30, 2)]
     assert {m.role for m in messages} == {"user"} and messages[0].framework == "langchain"
+
+
+def test_a_store_comes_over_with_its_vectors_and_lifetimes(db, tenant_id, peer):
+    """Namespaces, keys, values; expired items stay behind; a second run changes nothing; the nearest is the nearest."""
+    tenant = db.tenant(tenant_id)
+    with opened(peer) as source:
+        assert store.load(tenant, source, dry_run=True).found == 26
+        first, again = (store.load(tenant, source, model=MODEL) for _ in range(2))
+        [(asked,)] = source.rows(psycopg.sql.SQL("SELECT embedding::text FROM store_vectors WHERE key = 'k5' LIMIT 1"))
+    assert (first.written, again.written, again.unchanged) == (26, 0, 26)
+    memory = tenant.memory(actor="test")
+    assert memory.search_facts(query_vector=json.loads(asked), limit=1)[0].key == "k5"
+    lives = {f.key: f.ttl for f in memory.search_facts(namespace=("users", "u1"), limit=100)}
+    assert lives["k1"] == 1800 and lives["k5"] is None and "k9" not in lives
 
 
 def test_what_is_no_table_of_theirs_is_refused(db, tenant_id, peer):

@@ -15,6 +15,7 @@ from pgrecall.errors import InvalidInput
 
 if TYPE_CHECKING:
     from pgrecall.imports.source import Imported, Source
+    from pgrecall.types import Distance, EmbedModel
 
 
 class _Files(TyperGroup):
@@ -77,17 +78,13 @@ def langchain_postgres(
     exit 1 where fewer than 98 of 100 are the same.
     """
     from pgrecall.imports import vectors
-    from pgrecall.types import EmbedModel
 
-    provider, _, name = model.partition("/")
     key, equals, value = (only or "").partition("=")
-    if not name or (only and not equals):
-        raise InvalidInput(
-            "expected --model PROVIDER/MODEL, such as openai/text-embedding-3-small, and --only KEY=VALUE"
-        )
+    if only and not equals:
+        raise InvalidInput(f"--only is {only!r}; expected KEY=VALUE")
     if distance not in ("cosine", "l2", "ip"):
         raise InvalidInput(f"--distance is {distance!r}; expected cosine, l2 or ip")
-    made = EmbedModel(provider, name, distance)  # type: ignore[arg-type]
+    made = _model(model, distance)  # type: ignore[arg-type]
     into = collection or pgvector_collection or table
     with session.tenant(tenant) as opened, _source(session, source, schema) as peer:
         chosen = vectors.Only(key, value) if only else None
@@ -130,6 +127,46 @@ def langchain_history(
     ):
         result = chats.load(opened, peer, table, dry_run=dry_run, progress=lambda number, _: done(number))
     _report(session, {"tenant": tenant, "table": table}, f"{tenant}: {table}", "messages", result)
+
+
+@command(app, "langgraph-store")
+def langgraph_store(
+    session: Session,
+    tenant: TenantOption,
+    table: Annotated[str, typer.Option("--table", help="The store's table.")] = "store",
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="PROVIDER/MODEL", help="Bring its vectors too, which this made.", show_default=False),
+    ] = None,
+    source: FromOption = None,
+    schema: SchemaOption = "public",
+    dry_run: DryRunOption = False,
+) -> None:
+    """Bring LangGraph's long-term memory (PostgresStore) into a tenant's facts.
+
+    Interrupted, run it again: items whose value is there are left alone. Without --model items come without vectors.
+    """
+    from pgrecall.imports import store
+
+    made = None if model is None else _model(model)
+    with (
+        session.tenant(tenant) as opened,
+        _source(session, source, schema) as peer,
+        files._progress(session, f"importing {table}", None) as done,
+    ):
+        result = store.load(
+            opened, peer, table=table, model=made, dry_run=dry_run, progress=lambda number, _: done(number)
+        )
+    _report(session, {"tenant": tenant, "table": table}, f"{tenant}: {table}", "items", result)
+
+
+def _model(model: str, distance: Distance = "cosine") -> EmbedModel:
+    from pgrecall.types import EmbedModel
+
+    provider, _, name = model.partition("/")
+    if not name:
+        raise InvalidInput(f"--model is {model!r}; expected PROVIDER/MODEL, such as openai/text-embedding-3-small")
+    return EmbedModel(provider, name, distance)
 
 
 @contextmanager

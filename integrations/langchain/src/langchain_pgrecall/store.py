@@ -25,11 +25,9 @@ from langgraph.store.base import (
 from langchain_pgrecall.items import check_namespace, to_filter
 from langchain_pgrecall.spaces import embedder
 from pgrecall import Connection, EmbedModel, EmbedSpace, Fact, FactKey, InvalidInput, StoredFact, as_database
+from pgrecall.imports.store import KIND
 from pgrecall.providers import space_of
 from pgrecall.steps import Steps, call, faces
-
-#: The kind of fact that an item is; facts of other kinds are not seen here.
-KIND = "item"
 
 SubjectOf = Callable[[tuple[str, ...]], str | None]
 
