@@ -61,9 +61,9 @@ def main() -> None:
             print(f"{message.type}: {message.text or message.tool_calls}")
 
         # The person asks to be forgotten: her items go, wherever in the tenant they are.
-        db.tenant("acme").erase_subject("ana")
+        db.tenant("acme").erase_subject("ana", actor="admin")
         print(agent(store(), "recall").invoke(asked, ana)["messages"][-2].text)
-        db.tenant("acme").reopen_subject("ana")  # only so that the example can be run again
+        db.tenant("acme").reopen_subject("ana", actor="admin")  # only so that the example can be run again
 
 
 if __name__ == "__main__":

@@ -33,12 +33,12 @@ def main() -> None:
         memory = db.tenant("acme").memory(actor="example")
         memory.put_fact(pgrecall.Fact("ana", "profile", "name", "Ana"))
 
-        report = db.tenant("acme").erase_subject("ana")
+        report = db.tenant("acme").erase_subject("ana", actor="admin")
         print(f"failed hooks: {dict(report.failed_hooks)}")
         for person in ("ana", "bob"):
             held = saver.get_tuple({"configurable": {"thread_id": f"chat-of-{person}"}})
             print(f"{person}: {'no thread' if held is None else 'a thread'}")
-        db.tenant("acme").reopen_subject("ana")  # only so that the example can be run again
+        db.tenant("acme").reopen_subject("ana", actor="admin")  # only so that the example can be run again
 
 
 if __name__ == "__main__":

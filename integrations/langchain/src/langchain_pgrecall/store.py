@@ -89,7 +89,7 @@ class PGRecallStore(BaseStore):
     def sweep_ttl(self) -> int:
         """Delete what expired, of all tenants, and return how many rows; needs the maintenance login.
 
-        Reads never return expired items anyway; any job may sweep, at any time (`pgrecall memory sweep`).
+        Reads never return expired items anyway; any job may sweep, at any time (`Database.sweep`).
         """
         return sum(self._database.sweep().purged.values())
 
