@@ -74,6 +74,14 @@ def test_an_app_serves_a_hundred_tenants_at_once_on_one_pool(url, tenant_id, mon
     assert len(connected) == 1
 
 
+def test_an_answer_leaves_what_it_rested_on(url, capsys):
+    """The chunks that were retrieved, with scores, and that one of them has changed since."""
+    load("langchain-rag").main()
+    answer, first, second = capsys.readouterr().out.splitlines()
+    assert answer == "Expenses are paid back in two weeks."
+    assert first.startswith("expenses 0.") and first.endswith("changed") and second.endswith("same")
+
+
 def test_a_collection_follows_a_folder(url, capsys, tenant_id):
     """The counts of each run, and what is left."""
     load("langchain-index").main()

@@ -295,6 +295,21 @@ def test_a_sibling_costs_nothing_and_shares_the_model(db, store, words):
         store.for_tenant("")
 
 
+def test_searches_of_a_run_leave_evidence(db, store):
+    """Through the store and through its retrievers, sync and async; a plain search leaves none."""
+    store.add_texts(TEXTS, ids=["1", "2", "3"])
+    store.similarity_search("cats")
+    of_run = store.for_run("run-1")
+    found = of_run.as_retriever(search_kwargs={"k": 2}).invoke("dogs bark loudly")
+    asyncio.run(of_run.amax_marginal_relevance_search("cats purr", k=1))
+    [first, second] = db.tenant(store.tenant).runs().evidence("run-1")
+    assert [chunk.chunk_id for chunk in first.chunks] == ids_of(found) and len(second.chunks) == 1
+    store.add_texts(["dogs are quiet now"], ids=["2"])
+    assert db.tenant(store.tenant).runs().evidence("run-1")[0].chunks[0].now == "changed"
+    of_run.close()
+    assert len(store.similarity_search("cats")) == 3
+
+
 def test_what_was_deleted_with_its_tenant_stays_away(db, store):
     """A late writer is told so; nothing of it is stored."""
     store.add_texts(TEXTS)

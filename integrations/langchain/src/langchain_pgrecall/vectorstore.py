@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
@@ -111,6 +112,16 @@ class PGRecallVectorStore(Searches):
         given = (self._embedding, self._embedder, self._database)
         sibling._bind(*given, tenant, self.collection, self._space, self._text_config)
         sibling._owned = None
+        return sibling
+
+    def for_run(self, run_id: str) -> Self:
+        """The same store at work for one run: what its searches give is recorded as the run's evidence.
+
+        A search whose evidence can't be written raises. `database.tenant(…).runs().evidence(run_id)` reads it.
+        """
+        sibling = copy.copy(self)
+        sibling._owned = None
+        sibling._store = self._store.for_run(run_id)
         return sibling
 
     def close(self) -> None:
