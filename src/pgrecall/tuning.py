@@ -17,6 +17,8 @@ from pgrecall.tenancy import wrapped
 #: The functions behind `@>` on jsonb and `@@`.
 FUNCTIONS = ("pg_catalog.jsonb_contains(jsonb, jsonb)", "pg_catalog.ts_match_vq(tsvector, tsquery)")
 
+# Two that change one function at the same moment fail: "tuple concurrently updated".
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('pgrecall.tune', 0::int8))"
 _LOOK = "SELECT proleakproof FROM pg_catalog.pg_proc WHERE oid = %s::text::regprocedure"
 
 
@@ -30,6 +32,7 @@ def tune(url: sa.URL, *, undo: bool = False) -> list[str]:
     try:
         with psycopg.connect(dsn) as connection:
             connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
+            connection.execute(_LOCK)
             for function in FUNCTIONS:
                 [marked] = connection.execute(_LOOK, (function,)).fetchone() or (False,)
                 if marked is undo:
@@ -38,7 +41,8 @@ def tune(url: sa.URL, *, undo: bool = False) -> list[str]:
     except psycopg.errors.InsufficientPrivilege as exc:
         raise ConfigurationError(
             "only a superuser may mark functions LEAKPROOF, and this login is none. Filters stay right without it: "
-            "they read the tenant's own rows instead of an index"
+            "they read the tenant's own rows instead of an index. For those on a large collection: "
+            "pgrecall collections index-key COLLECTION KEY:TYPE"
         ) from exc
     except psycopg.Error as exc:
         raise wrapped(exc) from exc

@@ -177,6 +177,19 @@ class SpaceInfo:
     created_at: datetime
 
 
+#: What values a declared key indexes; those of other types are found without it.
+KeyType: TypeAlias = Literal["text", "number", "bool"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedKey:
+    """A metadata key that filters look up; `path` leads to it. Not `ready` while it is being filled."""
+
+    path: tuple[str, ...]
+    type: KeyType
+    ready: bool
+
+
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection and what it holds."""
@@ -187,6 +200,7 @@ class CollectionInfo:
     created_at: datetime
     documents: int
     chunks: int
+    indexed_keys: tuple[IndexedKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

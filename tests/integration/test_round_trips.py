@@ -110,6 +110,22 @@ def test_chats_and_runs_take_two_or_three(proxy, tenant_id, store):
         assert count.trips == trips
 
 
+def test_a_declared_key_costs_no_round_trip(proxy, tenant_id, store, space):
+    """Neither a warm search by it, nor an upsert, which enters its values."""
+    with proxy.counting() as before:
+        store.upsert(new_chunks()[:500])
+    with pgrecall.connect(proxy.url) as db:
+        db.tenant(tenant_id).index_key("handbook", "lang")
+        keyed = db.tenant(tenant_id).vectors("handbook", space)
+        keyed.query(vectors(1)[0])
+        with proxy.counting() as count:
+            assert keyed.query(vectors(1)[0], 5, F.lang == "de")
+        assert count.trips == 2
+        with proxy.counting() as after:
+            keyed.upsert(new_chunks()[500:])
+        assert after.trips <= before.trips
+
+
 def test_a_row_at_a_time_would_be_counted(proxy, store):
     """The proxy tells calls apart: five queries, one after the other, are ten round trips."""
     with proxy.counting() as count:

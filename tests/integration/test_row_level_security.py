@@ -28,7 +28,8 @@ def two_tenants(db, tenant_id, admin_connection):
     tenants = f"{tenant_id}-A", f"{tenant_id}-B"
     for tenant in tenants:
         store = db.tenant(tenant).vectors("handbook", EmbedSpace("test", "eight", 8))
-        store.upsert([Chunk("1", tenant, [1.0] * 8, "d")], documents=[Document("d", tenant)])
+        store.upsert([Chunk("1", tenant, [1.0] * 8, "d", metadata={"k": "v"})], documents=[Document("d", tenant)])
+        db.tenant(tenant).index_key("handbook", "k")
         db.tenant(tenant).chat("s").append(pgrecall.Message("user", tenant))
         for statement in RUN.split(";\n")[:-1]:
             admin_connection.execute(statement, {"tenant": tenant})
@@ -81,6 +82,7 @@ INSERTS = {
     "run_retrievals": "(tenant_id, run_id, seq, collection, query_hash, query_kind) "
     "VALUES (%s, 'r', 9, 'c', '', 'text')",
     "run_evidence": "(tenant_id, run_id, seq, rank, chunk_id, content_hash, score) VALUES (%s, 'r', 1, 9, 'k', '', 1)",
+    "chunk_keys": "(tenant_id, collection, chunk_id, key, value) VALUES (%s, 'n', 'i', 1, 'v')",
 }
 
 

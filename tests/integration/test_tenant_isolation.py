@@ -235,6 +235,8 @@ TENANT: dict[str, Callable] = {
     "index_records": lambda t, n: t.index_records(n.collection).collection,
     "collections": lambda t, n: [c.name for c in t.collections()],
     "collection": lambda t, n: getattr(t.collection(n.collection), "chunks", None),
+    "index_key": lambda t, n: [t.index_key(n.collection, "mine"), t.index_key(n.collection, "of", "number")],
+    "unindex_key": lambda t, n: t.unindex_key(n.collection, "mine"),
     "drop_collection": lambda t, n: t.drop_collection(n.collection),
     "atomic": lambda t, n: in_a_block(t, n),
     "memory": lambda t, n: t.memory(actor=n.subject).actor,
@@ -348,6 +350,7 @@ def fill(db, tenant, names, text):
     runs.append_event(names.run, "k", {"of": text})
     store = db.tenant(tenant).vectors(names.collection, SPACE)
     runs.record_evidence(names.run, "q", store.query(ONES), collection=names.collection)
+    db.tenant(tenant).index_key(names.collection, "mine")
     db.tenant(tenant).index_records(names.collection).update([names.chunk], group_ids=[names.doc])
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import psycopg
 import pytest
 
 import pgrecall
 from conftest import as_dsn
-from pgrecall import ConfigurationError, EmbedSpace, migrate, tuning
+from pgrecall import ConfigurationError, EmbedSpace, doctor, migrate, tuning
+from pgrecall.doctor import filters
 from support.cli import run as cli
 from support.data import chunks
 
@@ -42,3 +45,37 @@ def test_who_is_no_superuser_is_told_so(admin_url, app_url):
     with pytest.raises(ConfigurationError, match="only a superuser"):
         tuning.tune(app_url)
     assert all(f"({a}, {b})" in "".join(tuning.FUNCTIONS) for a, b in (("jsonb", "jsonb"), ("tsvector", "tsquery")))
+
+
+def test_processes_that_tune_at_the_same_moment_take_turns(new_database):
+    """One finds it done by the other; neither fails on the function that both would change."""
+    url = new_database()
+    with ThreadPoolExecutor(8) as pool:
+        for undo in (False, True, False):
+            assert sorted(map(len, pool.map(lambda _, undo=undo: tuning.tune(url, undo=undo), range(8)))) == [0] * 7 + [
+                2
+            ]
+
+
+def test_the_doctor_says_where_filters_read_too_much(new_database, monkeypatch):
+    """A large collection warns until its functions are marked, or a key of it is indexed."""
+    monkeypatch.setattr(filters, "SLOW_CHUNKS", 20)
+    url = new_database()
+    migrate.upgrade(url)
+
+    def found(db):
+        return next((f.status, f.found) for f in doctor.diagnose(db) if f.check == "filters")
+
+    with pgrecall.connect(url) as db:
+        tenant = db.tenant("acme")
+        tenant.vectors("small", EmbedSpace("test", "eight", 8)).upsert(chunks(20))
+        assert found(db)[0] == "ok"
+        tenant.vectors("large", EmbedSpace("test", "eight", 8)).upsert(chunks(21))
+        status, text = found(db)
+        assert status == "warn" and "the largest: 'large' of tenant 'acme', 21" in text
+        tuning.tune(url)
+        assert found(db) == ("ok", "jsonb_contains is LEAKPROOF: filters use the metadata's index")
+        tuning.tune(url, undo=True)
+        assert found(db)[0] == "warn"
+        tenant.index_key("large", "lang")
+        assert found(db)[0] == "ok"

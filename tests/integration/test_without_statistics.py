@@ -27,6 +27,7 @@ BOUND = 12 * ROWS
 
 made = chunks(ROWS)
 bare = [replace(c, embedding=None) for c in made]
+tagged = [replace(c, metadata={**c.metadata, "lang": "it"}) for c in made]
 question = made[0].embedding
 
 CALLS: dict[str, Callable[[PostgresVectorStore], object]] = {
@@ -48,6 +49,19 @@ CALLS: dict[str, Callable[[PostgresVectorStore], object]] = {
     "delete_by_doc_id": lambda store: store.delete_by_doc_id("c-doc-0"),
     "drop": lambda store: store.drop(),
 }
+#: The same on a collection with declared keys.
+KEYED: dict[str, Callable[[PostgresVectorStore], object]] = {
+    "query, filter": CALLS["query, filter"],
+    "query, two filters": lambda store: store.query(question, 10, (F.lang == "de") & (F.n < 200)),
+    "query, alternatives": lambda store: store.query(question, 10, (F.lang == "de") | F.n.in_([1, 2, 3])),
+    "list": CALLS["list"],
+    "count": CALLS["count"],
+    "upsert, unchanged": CALLS["upsert, unchanged"],
+    "upsert, changed": lambda store: store.upsert(tagged),
+    "set_metadata": lambda store: store.set_metadata({"lang": "it"}, filters=F.lang == "de"),
+    "delete": CALLS["delete"],
+    "drop": CALLS["drop"],
+}
 _tenants = itertools.count()
 
 
@@ -57,7 +71,7 @@ def unaware(request: pytest.FixtureRequest, _databases: NewDatabase, space_of_mo
     url = _databases()
     migrate.upgrade(url)
     with psycopg.connect(as_dsn(url), autocommit=True) as connection:
-        for table in ("tenants", "collections", "documents", "chunks", "chunk_vectors"):
+        for table in ("tenants", "collections", "documents", "chunks", "chunk_vectors", "chunk_keys"):
             connection.execute(f"ALTER TABLE pgrecall.{table} SET (autovacuum_enabled = false)")
         if request.param != "never analyzed":
             with pgrecall.connect(url) as db:
@@ -97,6 +111,32 @@ def test_no_call_reads_a_collection_once_a_row(unaware, admin, space: EmbedSpace
     before = rows_read(admin)
     with pgrecall.connect(unaware) as db:
         CALLS[call](db.tenant(tenant).vectors("c", space))
+    assert 0 < rows_read(admin) - before <= BOUND
+
+
+@pytest.mark.parametrize("call", KEYED)
+def test_no_call_with_declared_keys_reads_a_collection_once_a_row(unaware, admin, space: EmbedSpace, call):
+    """Looking keys up, and keeping their entries, grows with the rows that the call is about."""
+    tenant = f"tenant-{next(_tenants)}"
+    with pgrecall.connect(unaware) as db:
+        db.tenant(tenant).vectors("c", space).upsert(made)
+        db.tenant(tenant).index_key("c", "lang")
+        db.tenant(tenant).index_key("c", "n", "number")
+    before = rows_read(admin)
+    with pgrecall.connect(unaware) as db:
+        KEYED[call](db.tenant(tenant).vectors("c", space))
+    assert 0 < rows_read(admin) - before <= 2 * BOUND
+
+
+def test_keys_are_filled_in_linear_time(unaware, admin, space: EmbedSpace):
+    """Declaring a key reads each chunk a few times, and dropping it each entry."""
+    tenant = f"tenant-{next(_tenants)}"
+    with pgrecall.connect(unaware) as db:
+        db.tenant(tenant).vectors("c", space).upsert(made)
+    before = rows_read(admin)
+    with pgrecall.connect(unaware) as db:
+        db.tenant(tenant).index_key("c", "n", "number")
+        db.tenant(tenant).unindex_key("c", "n", "number")
     assert 0 < rows_read(admin) - before <= BOUND
 
 

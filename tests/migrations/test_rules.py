@@ -9,6 +9,7 @@ import pytest
 
 from conftest import as_dsn
 from pgrecall import migrate, schema
+from pgrecall.filters.keys import PREFIX
 from pgrecall.statements import erasure
 
 TENANT_TABLES = [table.name for table in schema.TENANT_TABLES]
@@ -88,6 +89,7 @@ def test_every_foreign_key_between_tenant_tables_joins_tenant_to_tenant(catalog)
     found = catalog(FOREIGN_KEYS)
     assert [name for name, *_ in found] == [
         "chat_messages_session_fkey",
+        "chunk_keys_chunk_fkey",
         "chunk_vectors_chunk_fkey",
         "chunks_document_fkey",
         "collections_tenant_fkey",
@@ -165,6 +167,7 @@ def test_no_secondary_index_can_stand_in_for_a_key(catalog):
         ("pgrecall.chat_messages_id_key",),
         ("pgrecall.chat_sessions_expiry_idx",),
         ("pgrecall.chat_sessions_subject_idx",),
+        ("pgrecall.chunk_keys_value_idx",),
         ("pgrecall.chunk_vectors_scan_idx",),
         ("pgrecall.chunks_document_idx",),
         ("pgrecall.index_records_group_idx",),
@@ -268,6 +271,8 @@ def test_the_longest_ids_of_all_fit_together(admin_url):
         vector = {"chunk_id": long[1000], "space_id": SPACE, "embed_norm": 1, "embedding": "[1,1,1,1,1,1,1,1]"}
         insert(connection, "chunk_vectors", **here, **vector)
         insert(connection, "index_records", **here, namespace=long[200], key=long[1000], group_id=long[1000])
+        value = "".join(chr(0x10000 + (i * 7919) % 0x10000) for i in range(PREFIX))
+        insert(connection, "chunk_keys", **here, chunk_id=long[1000], key=1, value=value)
         here = {"tenant_id": long[200], "subject": long[1000]}
         insert(connection, "chat_sessions", **here, session_id=long[1000])
         del here["subject"]

@@ -76,6 +76,26 @@ def test_a_downgrade_of_a_filled_database_leaves_the_version_table_alone(new_dat
         database.tenant("acme").vectors("handbook", pgrecall.EmbedSpace("test", "eight", 8)).count()
 
 
+def test_a_downgrade_takes_the_declarations_of_keys_along(new_database, run, fill):
+    """Their entries go with the table: taken up again, filters must not go by keys that would find nothing."""
+    url = new_database()
+    migrate.upgrade(url)
+    fill(url)
+    with pgrecall.connect(url) as database:
+        database.tenant("acme").index_key("handbook", "lang")
+    assert run(url, "SELECT count(*) FROM pgrecall.chunk_keys") == [(20,)]
+    migrate.downgrade(url, "0002")
+    assert run(url, "SELECT DISTINCT settings::text FROM pgrecall.collections") == [("{}",)]
+    migrate.upgrade(url)
+    assert differences(url) == []
+    with pgrecall.connect(url) as database:
+        tenant = database.tenant("acme")
+        store = tenant.vectors("handbook")
+        assert (tenant.collection("handbook").indexed_keys, store.count(pgrecall.F.lang == "de")) == ((), 7)
+        tenant.index_key("handbook", "lang")
+        assert store.count(pgrecall.F.lang == "de") == 7
+
+
 def test_a_database_of_a_newer_version_is_left_alone(new_database, run):
     """A revision that this version does not know stops every command with advice, and nothing is changed."""
     url = new_database()

@@ -28,6 +28,7 @@ from pgrecall import (
     Filter,
     GraphBuild,
     Hit,
+    IndexedKey,
     Maintained,
     Message,
     Not,
@@ -68,6 +69,10 @@ def handles() -> VectorStore:
         with tenant.atomic():
             pass
         assert_type(tenant.collection("handbook"), CollectionInfo | None)
+        tenant.vectors("handbook", indexed_keys={"lang": "text"})
+        assert_type(tenant.index_key("handbook", ["author", "age"], "number"), IndexedKey)
+        assert_type(tenant.unindex_key("handbook", "lang"), int)
+        tenant.index_key("handbook", "lang", "date")  # type: ignore[arg-type]
         store = tenant.vectors("handbook", SPACE, embed=lambda texts: [[0.0] for _ in texts])
         assert_type(store, PostgresVectorStore)
         tenant.vectors("handbook", EmbedModel("openai", "small"), embed=Embedder(lambda texts: [[0.0] for _ in texts]))

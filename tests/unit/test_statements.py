@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
 from pgrecall import F
+from pgrecall.filters.keys import Key, lookup
 from pgrecall.schema import ACTORS, DUE, SUBJECTS, TENANT_TABLES
-from pgrecall.statements import deletes, erasure, facts, graphs, reads, recall, records, registry, search, writes
+from pgrecall.statements import deletes, erasure, facts, graphs, keys, reads, recall, records, registry, search, writes
 from pgrecall.statements.reads import Where
 
 TABLES = "|".join(sorted((table.name for table in TENANT_TABLES), key=len, reverse=True))
@@ -33,7 +35,7 @@ ACROSS_TENANTS = {"registry.TENANTS", "registry.SPACE_USE", "registry.DROP_SPACE
 
 
 def texts():
-    for module in (deletes, erasure, facts, graphs, recall, records, registry, writes, reads):
+    for module in (deletes, erasure, facts, graphs, keys, recall, records, registry, writes, reads):
         short = module.__name__.rpartition(".")[2]
         for name, value in vars(module).items():
             if name.isupper() and not name.startswith("_"):
@@ -46,6 +48,10 @@ def texts():
         Where.of(tree, by_ids=ids, by_documents=documents, but_ids=ids and but)
         for tree, ids, documents, but in product(filters, *[(False, True)] * 3)
     ]
+    known = [Key(1, ("lang",), "text"), Key(2, ("n",), "number"), Key(3, ("tags",), "text")]
+    for tree in (F.lang == "de", (F.n > 3) & (F.lang == "de") & (F.n <= 9), F.tags.any(["a"]) | (F.n == 1)):
+        found = lookup(tree, known)
+        wheres.append(replace(Where.of(tree), keys=found.form, by_keys_alone=found.whole))
     for number, where in enumerate(wheres):
         yield from ((f"nearest {d} {number}", search.nearest(d, where)) for d in ("cosine", "l2", "ip"))
         yield f"graph {number}", search.nearest_by_graph("cosine", where, 3, 8, 2)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import typer
 
+from pgrecall.cli.progress import progress
 from pgrecall.cli.session import Session, TenantOption, YesOption, command, table
 from pgrecall.cli.tenants import collection_table
-from pgrecall.errors import NotFound
+from pgrecall.errors import InvalidInput, NotFound
 
-app = typer.Typer(name="collections", help="List, show and drop a tenant's collections.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from pgrecall.types import KeyType
+
+app = typer.Typer(name="collections", help="List, show, index and drop a tenant's collections.", no_args_is_help=True)
 
 NameArgument: TypeAlias = Annotated[str, typer.Argument(metavar="COLLECTION", show_default=False)]
 
@@ -34,7 +40,64 @@ def show(session: Session, name: NameArgument, tenant: TenantOption) -> None:
         found = opened.collection(name)
     if found is None:
         raise NotFound(f"tenant {tenant!r} has no collection {name!r}")
-    session.emit(asdict(found), table(*collection_table([found])))
+    columns, rows = collection_table([found])
+    keys = [key_text(k.path, k.type) + ("" if k.ready else " (being filled)") for k in found.indexed_keys]
+    shown = table((*columns, "indexed keys"), [(*rows[0], "\n".join(keys))]) if keys else table(columns, rows)
+    session.emit(asdict(found), shown)
+
+
+@command(app, "index-key")
+def index_key(
+    session: Session,
+    name: NameArgument,
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY:TYPE",
+            help="A key of the metadata, or a JSON list for a nested one; text, number or bool.",
+            show_default=False,
+        ),
+    ],
+    tenant: TenantOption,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop it: filters find the same without it.")] = False,
+) -> None:
+    """Let filters on a metadata key use an index, where nobody may be superuser (see `db tune`).
+
+    For example lang:text, or '["author", "age"]:number'. What is there is entered in batches while others read and
+    write; run it again where it was cut off. Every write of a chunk then pays for it.
+    """
+    path, kind = parse_key(key)
+    shown = key_text(path, kind)
+    with session.tenant(tenant) as opened:
+        if drop:
+            gone = opened.unindex_key(name, path, kind)
+            result = {"tenant": tenant, "collection": name, "dropped": {"path": path, "type": kind}, "entries": gone}
+            session.emit(result, f"{name}: {shown} is not indexed any more; {gone:,} entries deleted")
+            return
+        found = opened.collection(name)
+        with progress(session, f"indexing {shown}", None if found is None else found.chunks) as report:
+            done = opened.index_key(name, path, kind, progress=lambda count, _: report(count))
+    session.emit({"tenant": tenant, "collection": name} | asdict(done), f"{name}: {shown} is indexed")
+
+
+def parse_key(text: str) -> tuple[list[str], KeyType]:
+    """What stands before and after the last colon. Raises InvalidInput."""
+    key, colon, kind = text.rpartition(":")
+    if not colon or not key:
+        raise InvalidInput(f"{text!r:.80} is no KEY:TYPE; expected for example lang:text, or year:number")
+    path = [key]
+    if key.startswith("["):
+        try:
+            path = json.loads(key)
+        except ValueError as exc:
+            raise InvalidInput(f"{key!r:.80} is no JSON list of keys ({exc})") from exc
+    return path, cast("KeyType", kind)
+
+
+def key_text(path: Sequence[str], kind: str) -> str:
+    """A key as `index-key` takes it."""
+    plain = len(path) == 1 and not path[0].startswith("[")
+    return f"{path[0] if plain else json.dumps(list(path), ensure_ascii=False)}:{kind}"
 
 
 @command(app, "drop")

@@ -87,7 +87,7 @@ def upgrade(
     sql: SqlOption = False,
 ) -> None:
     """Make the tables, or upgrade them to this version; safe to run from many places at once."""
-    from pgrecall import migrate
+    from pgrecall import migrate, tuning
 
     if sql:
         text = script(lambda: migrate.sql(revision))
@@ -95,6 +95,8 @@ def upgrade(
         return
     with session.owner() as owner, session.working("Upgrading…"):
         before, after = migrate.upgrade(owner.url, revision)
+        if owner.embedded:
+            tuning.tune(owner.url)
     _moved(session, before, after)
 
 
@@ -193,7 +195,8 @@ def tune(
     """Let filters and full text use their indexes under row-level security. Needs a superuser.
 
     Marks two of Postgres' own functions, jsonb_contains and ts_match_vq, LEAKPROOF in this database. A dump does not
-    carry the marks: run it again after a restore. The embedded server is tuned when it is migrated.
+    carry the marks: run it again after a restore, or pg_upgrade. The embedded server is tuned when it is migrated.
+    Where nobody may be superuser: collections index-key.
     """
     from pgrecall import tuning
 

@@ -11,6 +11,7 @@ from typing import IO, Annotated
 
 import typer
 
+from pgrecall.cli.progress import progress
 from pgrecall.cli.session import Session, TenantOption, command
 from pgrecall.errors import InvalidInput
 
@@ -42,7 +43,7 @@ def export(
         lines = transfer.export_lines(opened.vectors(collection))
         info = opened.collection(collection)
         total = 0 if info is None else 2 + info.documents + info.chunks
-        with _progress(session, f"exporting {collection}", total) as done:
+        with progress(session, f"exporting {collection}", total) as done:
             if to_stdout:
                 written = _write(lines, sys.stdout.buffer, done)
             else:
@@ -105,7 +106,7 @@ def import_(
         into = collection if collection is not None else header.collection
         with (
             session.tenant(name) as opened,
-            _progress(session, f"importing {into}", size, bytes_=True) as done,
+            progress(session, f"importing {into}", size, bytes_=True) as done,
         ):
             read = _counted(chain([first], lines), done)
             result = transfer.import_lines(opened, read, into, commit_every=commit_every)
@@ -133,27 +134,3 @@ def _counted(lines: Iterator[bytes], done: Callable[[int], None]) -> Iterator[by
         read += len(line)
         done(read)
         yield line
-
-
-@contextmanager
-def _progress(
-    session: Session, what: str, total: int | None, *, bytes_: bool = False
-) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where that is a terminal; gives a function that takes how much is done."""
-    if session.as_json or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    amount = DownloadColumn() if bytes_ else MofNCompleteColumn()
-    columns = TextColumn("{task.description}"), BarColumn(40), amount, TimeElapsedColumn()
-    with Progress(*columns, console=session.stderr(), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)

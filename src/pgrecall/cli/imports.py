@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from pgrecall.cli import files
+from pgrecall.cli.progress import progress
 from pgrecall.cli.session import Session, TenantOption, command
 from pgrecall.errors import InvalidInput
 
@@ -89,7 +90,7 @@ def langchain_postgres(
     with session.tenant(tenant) as opened, _source(session, source, schema) as peer:
         chosen = vectors.Only(key, value) if only else None
         rows = vectors.table(peer, table, collection=pgvector_collection, only=chosen)
-        with files._progress(session, f"importing {into}", rows.count()) as done:
+        with progress(session, f"importing {into}", rows.count()) as done:
             result = vectors.load(
                 opened,
                 rows,
@@ -123,7 +124,7 @@ def langchain_history(
     with (
         session.tenant(tenant) as opened,
         _source(session, source, schema) as peer,
-        files._progress(session, f"importing {table}", None) as done,
+        progress(session, f"importing {table}", None) as done,
     ):
         result = chats.load(opened, peer, table, dry_run=dry_run, progress=lambda number, _: done(number))
     _report(session, {"tenant": tenant, "table": table}, f"{tenant}: {table}", "messages", result)
@@ -152,7 +153,7 @@ def langgraph_store(
     with (
         session.tenant(tenant) as opened,
         _source(session, source, schema) as peer,
-        files._progress(session, f"importing {table}", None) as done,
+        progress(session, f"importing {table}", None) as done,
     ):
         result = store.load(
             opened, peer, table=table, model=made, dry_run=dry_run, progress=lambda number, _: done(number)

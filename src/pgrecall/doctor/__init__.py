@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pgrecall.doctor.filters import check_filters
 from pgrecall.doctor.findings import Check, Finding, Status
 from pgrecall.doctor.graphs import GraphState, Sampling, check_graphs, look_at_graphs
 from pgrecall.doctor.logins import check_login, check_maintenance_login, check_roles, read_login
@@ -83,6 +84,7 @@ def _diagnose(database: Database) -> Iterator[Finding]:
     if database._maintenance._url != database._engines._url:
         yield check_maintenance_login(database._maintenance, weak)
     yield check_statistics(gate)
+    yield from check_filters(database)
 
 
 def metrics(database: Database) -> dict[str, Any]:

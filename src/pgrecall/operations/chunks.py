@@ -11,9 +11,11 @@ import numpy as np
 from pgrecall import wire
 from pgrecall.errors import FilterError, InvalidInput
 from pgrecall.filters import Compare, Filter, Not, Or
+from pgrecall.operations import keys
 from pgrecall.operations.packing import json_object
 from pgrecall.operations.registry import Place
 from pgrecall.statements import deletes, reads
+from pgrecall.statements import keys as key_sql
 from pgrecall.statements.reads import Where
 from pgrecall.tenancy import Gate
 from pgrecall.types import (
@@ -144,7 +146,11 @@ def retag(gate: Gate, place: Place, where: Where, values: dict[str, Any], metada
 
     def body() -> int:
         with gate.transaction(place.scope, "retag") as tx:
-            return tx.count(reads.retag(where, replace=replace), place.at(new_metadata=new, **values))
+            change = (reads.retag(where, replace=replace), place.at(new_metadata=new, **values))
+            held, changed = tx.many([(key_sql.HOLD, place.at()), change])
+            if changed and held[0][0]:
+                tx.many(keys.entries(place, wire.text_array([row[0] for row in changed]), held[0][0]))
+            return len(changed)
 
     return gate.retrying(body)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pgrecall.filters.keys import Key
+from pgrecall.operations.keys import ready_keys
 from pgrecall.operations.registry import Place
 from pgrecall.statements import graphs as sql
+from pgrecall.statements import keys as key_sql
 from pgrecall.tenancy import Gate
 from pgrecall.types import EmbedSpace
 
@@ -42,6 +46,7 @@ class Route(NamedTuple):
     built: bool
     entered: bool = False
     waiting: int = 0
+    keys: tuple[Key, ...] = ()
 
     def by_graph(self, space: EmbedSpace, top_k: int) -> bool:
         """Whether the graph pays."""
@@ -59,18 +64,38 @@ class Routes:
     known: dict[tuple[str | None, str, int], tuple[float, Route]] = field(default_factory=dict)
     warned: dict[int, float] = field(default_factory=dict)
 
+    def forget(self) -> None:
+        """Ask anew."""
+        self.known.clear()
+
+    def keys(self, gate: Gate, place: Place) -> tuple[Key, ...]:
+        """The collection's indexed keys, for whoever searches no space."""
+        return self._remembered((place.scope.tenant, place.collection, 0), lambda: self._keys(gate, place)).keys
+
     def find(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int) -> Route:
         """The collection's route; one that does not exist has no rows."""
         key = (place.scope.tenant, place.collection, space_id)
+        return self._remembered(key, lambda: self._look(gate, place, space, space_id))
+
+    def _remembered(self, key: tuple[str | None, str, int], ask: Callable[[], Route]) -> Route:
         held = self.known.get(key)
         if held is not None and time.monotonic() - held[0] < REMEMBERED_SECONDS:
             return held[1]
-        route = look(gate, place, space, space_id)
+        route = ask()
         if len(self.known) >= 10_000:
             self.known.clear()
         self.known[key] = (time.monotonic(), route)
+        return route
+
+    def _look(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int) -> Route:
+        route = look(gate, place, space, space_id)
         self._warn(place, space, space_id, route)
         return route
+
+    def _keys(self, gate: Gate, place: Place) -> Route:
+        with gate.transaction(place.scope, "keys") as tx:
+            rows = tx.last(key_sql.DECLARED, place.at())
+        return NOWHERE._replace(keys=ready_keys(rows[0][0] if rows else None))
 
     def _warn(self, place: Place, space: EmbedSpace, space_id: int, route: Route) -> None:
         most = exact_max(space.dim)
@@ -94,4 +119,4 @@ def look(gate: Gate, place: Place, space: EmbedSpace, space_id: int) -> Route:
     params = place.at(space=space_id, most=exact_max(space.dim) + 1)
     with gate.transaction(place.scope, "route") as tx:
         rows = tx.last(sql.ROUTE, params)
-    return Route(*rows[0]) if rows else NOWHERE
+    return Route(*rows[0][1:])._replace(keys=ready_keys(rows[0][0])) if rows else NOWHERE

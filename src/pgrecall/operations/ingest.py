@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from pgrecall import wire
 from pgrecall.errors import Conflict, InvalidEmbedding, InvalidInput
+from pgrecall.operations import keys
 from pgrecall.operations.embedding import Embed, call_embed
 from pgrecall.operations.packing import (
     ChunkRows,
@@ -27,7 +28,7 @@ from pgrecall.statements import reads
 from pgrecall.statements import writes as sql
 from pgrecall.statements.reads import Where
 from pgrecall.tenancy import Gate, Transaction
-from pgrecall.types import Chunk, Document, EmbedSpace, UpsertResult
+from pgrecall.types import Chunk, Document, EmbedSpace, IndexedKey, UpsertResult
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 Chunks: TypeAlias = Iterable[Chunk] | AsyncIterable[Chunk]
@@ -49,6 +50,7 @@ class Target:
     halfvec_oid: int
     create_tenants: bool
     text_config: str | None = None
+    indexed_keys: tuple[IndexedKey, ...] = ()
     canary: Any = None
     on_nul: OnNul = "error"
     caretaker: Caretaker | None = None
@@ -78,14 +80,19 @@ def _write_documents(tx: Transaction, target: Target, documents: Sequence[Docume
         tx.count(sql.DOCUMENTS, target.place.at(**part))
 
 
-def _write_chunks(tx: Transaction, target: Target, chunks: Sequence[Chunk], held: Guarded, known: set[str]) -> set[str]:
-    """Write a batch of distinct chunks in one round trip (two where a stored vector is kept); the ids that changed."""
+def _write_chunks(
+    tx: Transaction, target: Target, chunks: Sequence[Chunk], held: Guarded, known: set[str], pending: keys.Work
+) -> set[str]:
+    """Write a batch of distinct chunks in one round trip (two where a stored vector is kept); the ids that changed.
+
+    Of those the entries of indexed keys are `pending`: they go with the next batch, and at last with COMMIT.
+    """
     rows = pack(chunks, target.space, target.halfvec_oid, target.on_nul)
     if len(chunks) > 1 and sum(map(len, rows.values.values())) > MESSAGE_BYTES:
         middle = len(chunks) // 2
         halves = (chunks[:middle], chunks[middle:])
-        return set().union(*(_write_chunks(tx, target, half, held, known) for half in halves))
-    work: list[tuple[str, dict[str, Any]]] = []
+        return set().union(*(_write_chunks(tx, target, half, held, known, pending) for half in halves))
+    work: keys.Work = []
     if named := sorted({d for d in rows.doc_ids if d is not None} - known):
         work.append((sql.NAMED_DOCUMENTS, target.place.at(ids=wire.text_array(named))))
         known.update(named)
@@ -94,7 +101,11 @@ def _write_chunks(tx: Transaction, target: Target, chunks: Sequence[Chunk], held
     work.append((sql.CHUNKS, target.place.at(text_config=held.text_config, **rows.values)))
     if rows.vectors:
         work.append((sql.VECTORS, target.place.at(space=held.space_id, **rows.vectors)))
-    return {row[0] for result in tx.many(work) for row in result}
+    work, pending[:] = [*pending, *work], []
+    changed = {row[0] for result in tx.many(work) for row in result}
+    if held.keys and changed:
+        pending += keys.entries(target.place, wire.text_array(sorted(changed)), held.keys)
+    return changed
 
 
 def _check_kept(tx: Transaction, target: Target, rows: ChunkRows) -> None:
@@ -246,6 +257,7 @@ def _write_group(
     wrote: Callable[[int], None],
 ) -> Tally:
     tally = Tally(list(group.ids or ()))
+    pending: keys.Work = []
     known = {d.id for d in documents if isinstance(d, Document)}
     done = 0
     with gate.transaction(target.place.scope, "upsert") as tx:
@@ -255,6 +267,7 @@ def _write_group(
             target.space,
             create_tenants=target.create_tenants,
             text_config=target.text_config,
+            indexed_keys=target.indexed_keys,
             canary=target.canary,
         )
         # ON CONFLICT DO UPDATE locks each row, an unchanged one too: replacements of one document take turns here.
@@ -263,7 +276,7 @@ def _write_group(
             named = wire.text_array(sorted(set(tally.ids)))
             tx.rows(sql.LOCK_REPLACED, target.place.at(doc_id=replaces, ids=named))
         for batch in group.batches:
-            tally.changed |= _write_chunks(tx, target, last_wins(batch), held, known)
+            tally.changed |= _write_chunks(tx, target, last_wins(batch), held, known, pending)
             done += len(batch)
             if group.ids is None:
                 tally.ids += (c.id for c in batch)
@@ -272,4 +285,6 @@ def _write_group(
             stale = Where.of(None, by_ids=True, by_documents=True, but_ids=True)
             params = target.place.at(ids=named, doc_ids=wire.text_array([replaces]))
             [(_, tally.removed)] = tx.rows(reads.delete(stale), params)
+        if pending:
+            tx.many(pending, commit=True)
     return tally

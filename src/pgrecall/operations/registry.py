@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, NoReturn
@@ -23,7 +25,16 @@ from pgrecall.schema import REVISION
 from pgrecall.statements import deletes
 from pgrecall.statements import registry as sql
 from pgrecall.tenancy import Gate, Rows, Scope, Transaction
-from pgrecall.types import CollectionInfo, DeleteReport, EmbedModel, EmbedSpace, SpaceInfo, TenantInfo, Vector
+from pgrecall.types import (
+    CollectionInfo,
+    DeleteReport,
+    EmbedModel,
+    EmbedSpace,
+    IndexedKey,
+    SpaceInfo,
+    TenantInfo,
+    Vector,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,8 @@ class Guarded(NamedTuple):
     fingerprint: list[float] | None
     text_config: str | None
     graph_generation: int
+    #: Declared keys, as `collections.settings` has them.
+    keys: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +189,7 @@ def guard(
     *,
     create_tenants: bool,
     text_config: str | None,
+    indexed_keys: Sequence[IndexedKey],
     canary: Vector | None,
 ) -> Guarded:
     """The first statement of every write: the tenant lives, the collection stands and answers in this space.
@@ -189,13 +203,16 @@ def guard(
         if text_config is not None:
             text_config = known_text_config(tx, text_config)
         fingerprint = None if canary is None else wire.float4_array(np.asarray(canary))
-        values = place.at(text_config=text_config, fingerprint=fingerprint, **space_params(space))
+        # Ready at once: there is nothing yet to fill them with.
+        keys = [{"number": n, "path": k.path, "type": k.type, "ready": True} for n, k in enumerate(indexed_keys, 1)]
+        settings = json.dumps({"keys": keys, "key_numbers": len(keys)} if keys else {})
+        values = place.at(text_config=text_config, fingerprint=fingerprint, settings=settings, **space_params(space))
         if not tx.count(sql.ADD_COLLECTION, values) and not tx.rows(sql.GUARD, place.at()):
             # The space was dropped since it was registered.
             add_space(tx, space)
             tx.count(sql.ADD_COLLECTION, values)
         rows = tx.rows(sql.GUARD, place.at())
-    erased_at, active, stored_print, stored_config, generation, *identity = rows[0]
+    erased_at, active, stored_print, stored_config, generation, keys, *identity = rows[0]
     if erased_at is not None:
         assert place.scope.tenant is not None
         refuse_erased(place.scope.tenant, erased_at)
@@ -207,11 +224,22 @@ def guard(
             f"collection {place.collection!r} keeps {keeps}, not {text_config!r}, since it was made; "
             "leave text_config out, or put the chunks into another collection"
         )
+    _check_keys(place, indexed_keys, keys)
     if canary is not None and stored_print is not None:
         check_fingerprint(f"collection {place.collection!r}", space, stored_print, canary)
     elif canary is not None:
         tx.count(sql.SET_FINGERPRINT, place.at(fingerprint=wire.float4_array(np.asarray(canary))))
-    return Guarded(active, stored_print, stored_config, generation)
+    return Guarded(active, stored_print, stored_config, generation, keys or [])
+
+
+def _check_keys(place: Place, wanted: Sequence[IndexedKey], declared: list[dict[str, Any]] | None) -> None:
+    held = {(key.path, key.type) for key in _indexed(declared)}
+    for key in wanted:
+        if (key.path, key.type) not in held:
+            raise InvalidInput(
+                f"collection {place.collection!r} has no indexed key {list(key.path)} of type {key.type}; add it by "
+                "tenant.index_key, or leave indexed_keys out"
+            )
 
 
 def known_text_config(tx: Transaction, text_config: str) -> str:
@@ -248,7 +276,11 @@ def collections(gate: Gate, scope: Scope, name: str | None = None) -> list[Colle
     """The tenant's collections, or the one of this name."""
     with gate.transaction(scope, "collections") as tx:
         rows = tx.last(sql.COLLECTIONS, {"tenant": scope.tenant, "name": name})
-    return [CollectionInfo(r[0], EmbedSpace(*r[1:5]), *r[5:]) for r in rows]
+    return [CollectionInfo(r[0], EmbedSpace(*r[1:5]), *[*r[5:9], _indexed(r[9])]) for r in rows]
+
+
+def _indexed(keys: list[dict[str, Any]] | None) -> tuple[IndexedKey, ...]:
+    return tuple(IndexedKey(tuple(key["path"]), key["type"], key["ready"]) for key in keys or ())
 
 
 def drop_collection(gate: Gate, place: Place) -> DeleteReport:
@@ -258,9 +290,14 @@ def drop_collection(gate: Gate, place: Place) -> DeleteReport:
         with gate.transaction(place.scope, "collection drop") as tx:
             if not tx.rows(deletes.LOCK_COLLECTION, place.at()):
                 raise NotFound(f"collection {place.collection!r} does not exist")
-            return DeleteReport(**{k: tx.count(s, place.at()) for k, s in deletes.COLLECTION.items()})
+            return DeleteReport(**_rows({k: tx.count(s, place.at()) for k, s in deletes.COLLECTION.items()}))
 
     return gate.retrying(body)
+
+
+def _rows(counts: dict[str, int]) -> dict[str, int]:
+    """The counts without the entries of indexed keys, which are no rows of a caller's."""
+    return {table: count for table, count in counts.items() if table != "keys"}
 
 
 def create_tenant(gate: Gate, scope: Scope, *, reopen: bool) -> bool:

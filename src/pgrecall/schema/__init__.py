@@ -12,6 +12,7 @@ from pgrecall.schema.chat import chat_messages, chat_sessions, run_events, run_e
 from pgrecall.schema.chunks import (
     GRAPH_NAME,
     WAITING,
+    chunk_keys,
     chunk_vectors,
     chunks,
     collections,
@@ -43,6 +44,7 @@ __all__ = [
     "Part",
     "chat_messages",
     "chat_sessions",
+    "chunk_keys",
     "chunk_vectors",
     "chunks",
     "collections",
@@ -68,6 +70,7 @@ REVISION = "0007"
 
 #: Leaf first: the order in which rows are deleted, so that counts are exact and cascades find nothing.
 TENANT_TABLES: tuple[sa.Table, ...] = (
+    chunk_keys,
     chunk_vectors,
     chunks,
     documents,

@@ -154,3 +154,32 @@ chunk_vectors = sa.Table(
         postgresql_where=sa.text("graph >= 0"),
     ),
 )
+
+chunk_keys = sa.Table(
+    "chunk_keys",
+    metadata,
+    sa.Column("tenant_id", sa.Text),
+    sa.Column("collection", sa.Text),
+    sa.Column("chunk_id", ID),
+    sa.Column("key", sa.SmallInteger, autoincrement=False),
+    sa.Column("value", sa.Text(collation="C")),
+    # The chunk first: without statistics a key that began with the collection would cost a lookup by value no more than
+    # the index below, which is for that, and be read for the whole collection.
+    sa.PrimaryKeyConstraint("chunk_id", "tenant_id", "collection", "key", "value", name="chunk_keys_pkey"),
+    sa.ForeignKeyConstraint(
+        ["tenant_id", "collection", "chunk_id"],
+        ["pgrecall.chunks.tenant_id", "pgrecall.chunks.collection", "pgrecall.chunks.id"],
+        name="chunk_keys_chunk_fkey",
+        ondelete="CASCADE",
+    ),
+    # Partial, though every row is in it: the cascade's cached plan must not take it for the primary key.
+    sa.Index(
+        "chunk_keys_value_idx",
+        "tenant_id",
+        "collection",
+        "key",
+        "value",
+        "chunk_id",
+        postgresql_where=sa.text("key >= 0"),
+    ),
+)

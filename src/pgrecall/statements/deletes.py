@@ -19,6 +19,7 @@ SELECT FROM pgrecall.collections WHERE tenant_id = %(tenant)s AND name = %(colle
 """
 
 COLLECTION = {
+    "keys": "DELETE FROM pgrecall.chunk_keys WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "vectors": "DELETE FROM pgrecall.chunk_vectors WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "chunks": "DELETE FROM pgrecall.chunks WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "documents": "DELETE FROM pgrecall.documents WHERE tenant_id = %(tenant)s AND collection = %(collection)s",

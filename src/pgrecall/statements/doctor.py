@@ -67,6 +67,19 @@ SELECT l.rolname::text, l.rolsuper, l.rolbypassrls, l.rolreplication,
 FROM pg_catalog.pg_roles l WHERE l.rolname = session_user
 """
 
+LEAKPROOF = """
+SELECT proleakproof FROM pg_catalog.pg_proc WHERE oid = 'pg_catalog.jsonb_contains(jsonb, jsonb)'::regprocedure
+"""
+
+# Over all tenants, for maintenance.
+WITHOUT_KEYS = """
+SELECT c.tenant_id, c.name, k.chunks
+FROM (SELECT tenant_id, collection, count(*) AS chunks FROM pgrecall.chunks GROUP BY tenant_id, collection
+  HAVING count(*) > %(most)s) k
+JOIN pgrecall.collections c ON c.tenant_id = k.tenant_id AND c.name = k.collection
+WHERE NOT c.settings @> '{"keys": [{"ready": true}]}' ORDER BY k.chunks DESC, c.tenant_id, c.name
+"""
+
 INVALID_INDEXES = """
 SELECT c.relname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -2,7 +2,7 @@
 
 # What the router asks once in a while: bounded counts, so that a huge collection costs no more than a small one.
 ROUTE = """
-SELECT s.graph_generation,
+SELECT c.settings->'keys', s.graph_generation,
   (SELECT count(*) FROM (SELECT FROM pgrecall.chunk_vectors v
     WHERE v.tenant_id = %(tenant)s AND v.collection = %(collection)s AND v.space_id = %(space)s AND v.graph >= 0
     LIMIT %(most)s) counted),

@@ -5,10 +5,10 @@ Texts are compiled once for each shape of filter; the values are bound at each c
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -16,6 +16,7 @@ from sqlalchemy.sql.selectable import LateralFromClause
 
 from pgrecall.filters import Filter, bind_values, compile_filter, shape
 from pgrecall.schema import chunk_vectors, chunks, collections
+from pgrecall.statements import keys
 from pgrecall.statements.compose import bound, compiled
 
 
@@ -28,6 +29,10 @@ class Where:
     but_ids: bool
     shape: Hashable
     tree: Filter | None = field(compare=False)
+    #: What declared keys look up of the filter, where they can (`filters.keys.Lookup.form`).
+    keys: tuple[Any, ...] | None = None
+    #: Whether that is all of the filter.
+    by_keys_alone: bool = False
 
     @classmethod
     def of(
@@ -92,6 +97,33 @@ def code_points(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     return sa.collate(column, "C")
 
 
+class Found(NamedTuple):
+    """Chunks that match: where they come from, their columns, and what is left to say of them."""
+
+    rows: sa.FromClause
+    c: sa.ColumnCollection[str, sa.ColumnElement[Any]]
+    conditions: list[sa.ColumnElement[bool]]
+
+
+Lock: TypeAlias = Callable[[sa.Select[Any]], sa.Select[Any]]
+
+
+def matching(where: Where, ids: sa.ColumnElement[Any] | None = None, lock: Lock | None = None) -> Found:
+    """The chunks that match: read, or looked up where declared keys name them (or `ids`), and locked one by one.
+
+    Looked up, not joined, nor `id = ANY (…)`: without statistics the planner took that for a condition on each row of
+    the collection, which is the product of both.
+    """
+    if where.keys is None:
+        return Found(chunks, chunks.c, [*here(chunks), *satisfying(where)])
+    named = sa.select(sa.func.unnest(keys.every_id(where.keys) if ids is None else ids).label("id")).subquery()
+    distinct = sa.select(code_points(named.c.id).label("id")).distinct()
+    each = (distinct.order_by(sa.literal_column("id")) if lock else distinct).subquery("each")
+    one = sa.select(chunks.c.collection, chunks.c.id, *CHUNK).where(*satisfying(where))
+    chunk = lookup(lock(one) if lock else one, chunks, chunks.c.id == each.c.id)
+    return Found(each.join(chunk, sa.true()), chunk.c, [])
+
+
 CHUNK = (
     chunks.c.text,
     chunks.c.metadata,
@@ -104,19 +136,20 @@ CHUNK = (
 @lru_cache(maxsize=512)
 def listing(where: Where, *, with_vectors: bool, page: bool) -> str:
     """Chunks by id, code point order; `page` adds limit and offset, and `after` (keyset)."""
-    columns: list[sa.ColumnElement[Any]] = [chunks.c.id, *CHUNK]
-    source: sa.FromClause = chunks
+    found = matching(where)
+    columns: list[sa.ColumnElement[Any]] = [found.c.id, *(found.c[column.name] for column in CHUNK)]
+    source = found.rows
     if with_vectors:
         as_stored = sa.select(sa.func.halfvec_send(chunk_vectors.c.embedding), chunk_vectors.c.embed_norm)
-        own = (chunk_vectors.c.chunk_id == chunks.c.id, chunk_vectors.c.space_id == _active_space())
+        own = (chunk_vectors.c.chunk_id == found.c.id, chunk_vectors.c.space_id == _active_space())
         vector = lookup(as_stored, chunk_vectors, *own)
         columns += vector.c
-        source = chunks.outerjoin(vector, sa.true())
-    statement = sa.select(*columns).select_from(source).where(*here(chunks), *satisfying(where))
-    statement = statement.order_by(code_points(chunks.c.id))
+        source = source.outerjoin(vector, sa.true())
+    statement = sa.select(*columns).select_from(source).where(*found.conditions)
+    statement = statement.order_by(code_points(found.c.id))
     if page:
         statement = (
-            statement.where(code_points(chunks.c.id) > sa.cast(bound("after"), sa.Text))
+            statement.where(code_points(found.c.id) > sa.cast(bound("after"), sa.Text))
             .limit(sa.cast(bound("limit"), sa.BigInteger))
             .offset(sa.cast(bound("offset"), sa.BigInteger))
         )
@@ -131,28 +164,31 @@ def _active_space() -> sa.ScalarSelect[Any]:
 @lru_cache(maxsize=512)
 def count(where: Where) -> str:
     """How many chunks match."""
-    return compiled(sa.select(sa.func.count()).select_from(chunks).where(*here(chunks), *satisfying(where)))
+    found = matching(where)
+    return compiled(sa.select(sa.func.count()).select_from(found.rows).where(*found.conditions))
 
 
 @lru_cache(maxsize=512)
 def retag(where: Where, *, replace: bool) -> str:
-    """Change the metadata of matching chunks; their vectors are not touched."""
+    """Change the metadata of matching chunks, and return their ids; their vectors are not touched."""
     new = sa.cast(bound("new_metadata"), JSONB)
     value = new if replace else chunks.c.metadata.op("||")(new)
     locked = _locked(where, key_share=True)
     statement = sa.update(chunks).values(metadata=value).where(*_same(chunks, chunks.c.id, locked))
-    return compiled(statement.where(chunks.c.metadata.is_distinct_from(value)))
+    return compiled(statement.where(chunks.c.metadata.is_distinct_from(value)).returning(chunks.c.id))
 
 
 def _locked(where: Where, *, key_share: bool = False) -> sa.CTE:
     """The matching chunks, locked by id in code point order as every writer locks them."""
-    matching = sa.select(chunks.c.collection, chunks.c.id).where(*here(chunks), *satisfying(where))
-    return (
-        matching.order_by(code_points(chunks.c.id))
-        .with_for_update(key_share=key_share)
-        .cte("locked")
-        .prefix_with("MATERIALIZED")
-    )
+
+    def lock(select: sa.Select[Any]) -> sa.Select[Any]:
+        return select.with_for_update(key_share=key_share)
+
+    found = matching(where, lock=lock)
+    locked = sa.select(found.c.collection, found.c.id).select_from(found.rows).where(*found.conditions)
+    if found.rows is chunks:
+        locked = lock(locked.order_by(code_points(chunks.c.id)))
+    return locked.cte("locked").prefix_with("MATERIALIZED")
 
 
 def _same(table: sa.Table, key: sa.ColumnElement[str], locked: sa.CTE) -> list[sa.ColumnElement[bool]]:

@@ -20,7 +20,8 @@ LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 # FOR SHARE: delete_tenant and a switch of the space update these rows, so they wait for writers under way, and
 # writers that come later see what they did. Costs nothing that can be measured.
 GUARD = """
-SELECT t.erased_at, c.space_id, c.fingerprint, c.text_config, s.graph_generation, s.provider, s.model, s.dim, s.distance
+SELECT t.erased_at, c.space_id, c.fingerprint, c.text_config, s.graph_generation, c.settings->'keys',
+  s.provider, s.model, s.dim, s.distance
 FROM pgrecall.tenants t JOIN pgrecall.collections c ON c.tenant_id = t.tenant_id
 JOIN pgrecall.embed_spaces s ON s.id = c.space_id
 WHERE t.tenant_id = %(tenant)s AND c.tenant_id = %(tenant)s AND c.name = %(collection)s
@@ -51,8 +52,9 @@ TENANTS = "SELECT tenant_id, created_at, erased_at FROM pgrecall.tenants ORDER B
 
 # By what the space is, not by a remembered number: that could have been dropped, and given to another space, meanwhile.
 ADD_COLLECTION = """
-INSERT INTO pgrecall.collections (tenant_id, name, space_id, text_config, fingerprint)
-SELECT %(tenant)s, %(collection)s, s.id, %(text_config)s, %(fingerprint)s::float4[] FROM pgrecall.embed_spaces s
+INSERT INTO pgrecall.collections (tenant_id, name, space_id, text_config, fingerprint, settings)
+SELECT %(tenant)s, %(collection)s, s.id, %(text_config)s, %(fingerprint)s::float4[], %(settings)s::jsonb
+FROM pgrecall.embed_spaces s
 WHERE s.provider = %(provider)s AND s.model = %(model)s AND s.dim = %(dim)s AND s.distance = %(distance)s
 ON CONFLICT DO NOTHING
 """
@@ -71,7 +73,8 @@ WHERE c.tenant_id = %(tenant)s AND c.name = %(collection)s
 COLLECTIONS = """
 SELECT c.name, s.provider, s.model, s.dim, s.distance, c.text_config, c.created_at,
   (SELECT count(*) FROM pgrecall.documents d WHERE d.tenant_id = %(tenant)s AND d.collection = c.name),
-  (SELECT count(*) FROM pgrecall.chunks k WHERE k.tenant_id = %(tenant)s AND k.collection = c.name)
+  (SELECT count(*) FROM pgrecall.chunks k WHERE k.tenant_id = %(tenant)s AND k.collection = c.name),
+  c.settings->'keys'
 FROM pgrecall.collections c JOIN pgrecall.embed_spaces s ON s.id = c.space_id
 WHERE c.tenant_id = %(tenant)s AND (%(name)s::text IS NULL OR c.name = %(name)s)
 ORDER BY c.name

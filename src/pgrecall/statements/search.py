@@ -7,10 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from pgrecall.schema import chunk_vectors, chunks, collections, documents, embed_spaces
+from pgrecall.statements import keys
 from pgrecall.statements.compose import bound, compiled
-from pgrecall.statements.reads import CHUNK, Where, code_points, here, in_space, lookup, satisfying
+from pgrecall.statements.reads import CHUNK, Where, code_points, here, in_space, lookup, matching, satisfying
 from pgrecall.types import Distance
 
 #: What pgvector measures each distance by.
@@ -32,14 +34,11 @@ def nearest(distance: Distance, where: Where, *, with_vectors: bool = False) -> 
     """
     operator, query = OPERATORS[distance], sa.cast(bound("query"), HALFVEC)
     if where:
-        vector = lookup(
-            sa.select(chunk_vectors.c.embedding),
-            chunk_vectors,
-            chunk_vectors.c.chunk_id == chunks.c.id,
-            in_space(),
-        )
-        chunk_id, embedding = chunks.c.id, vector.c.embedding
-        candidates = sa.select(chunk_id).join(vector, sa.true()).where(*here(chunks), *satisfying(where))
+        found = matching(where)
+        own = (chunk_vectors.c.chunk_id == found.c.id, in_space())
+        vector = lookup(sa.select(chunk_vectors.c.embedding), chunk_vectors, *own)
+        chunk_id, embedding = found.c.id, vector.c.embedding
+        candidates = sa.select(chunk_id).select_from(found.rows.join(vector, sa.true())).where(*found.conditions)
     else:
         chunk_id, embedding = chunk_vectors.c.chunk_id, chunk_vectors.c.embedding
         # `graph >= 0` holds for every row; it is how a statement asks for the scan index (see schema).
@@ -79,9 +78,7 @@ def nearest_by_graph(
     as_stored = chunk_vectors.c.embedding.op(operator, return_type=sa.Float())(query)
     conditions, legs, collected = [*here(chunk_vectors), space], [], None
     if where:
-        matching = sa.select(chunks.c.id).where(*here(chunks), *satisfying(where)).limit(bound("most"))
-        candidates = matching.cte("candidates").prefix_with("MATERIALIZED")
-        collected = sa.select(sa.func.count()).select_from(candidates).scalar_subquery()
+        candidates, collected = _candidates(where)
         own = (chunk_vectors.c.chunk_id == candidates.c.id, in_space())
         vector = lookup(sa.select(chunk_vectors.c.embedding), chunk_vectors, *own)
         apart = vector.c.embedding.op(operator, return_type=sa.Float())(query)
@@ -89,7 +86,8 @@ def nearest_by_graph(
         few = few.where(collected < sa.cast(bound("most"), sa.BigInteger))
         legs.append(few.order_by(apart, code_points(candidates.c.id)).limit(bound("k")))
         # A scalar subquery is asked row by row, in the graph's order; EXISTS could become a join that sorts all.
-        one = sa.select(sa.true()).where(*here(chunks), chunks.c.id == chunk_vectors.c.chunk_id, *satisfying(where))
+        one = sa.select(sa.true()).where(*here(chunks), chunks.c.id == chunk_vectors.c.chunk_id)
+        one = one.where(*satisfying(where))
         matches = one.limit(sa.literal_column("1")).correlate(chunk_vectors).scalar_subquery()
         conditions += [collected >= sa.cast(bound("most"), sa.BigInteger), sa.func.coalesce(matches, sa.false())]
     for apart, in_leg, order, limit in (
@@ -108,6 +106,29 @@ def nearest_by_graph(
     )
     hits = _hits(near, near.c.chunk_id, with_vectors=with_vectors)
     return compiled(hits if collected is None else hits.add_columns(collected.label("candidates")))
+
+
+def _candidates(where: Where) -> tuple[sa.CTE, sa.ScalarSelect[int]]:
+    """Up to `most` chunks that match, and how many those are; `most` stands for more than can be told cheaply.
+
+    Declared keys are asked for as many, or for four times as many where the rest of the filter leaves fewer. Where they
+    find more, the graph will do, and no chunk is looked at.
+    """
+    if where.keys is None:
+        every = sa.select(chunks.c.id).where(*here(chunks), *satisfying(where))
+        candidates = every.limit(bound("most")).cte("candidates").prefix_with("MATERIALIZED")
+        return candidates, sa.select(sa.func.count()).select_from(candidates).scalar_subquery()
+    most = sa.cast(bound("most"), sa.BigInteger)
+    times = sa.literal_column("1" if where.by_keys_alone else "4", sa.BigInteger)
+    ids = keys.few_ids(where.keys, most * times).label("ids")
+    found = sa.select(ids).cte("found").prefix_with("MATERIALIZED")
+    known = sa.cast(sa.select(found.c.ids).scalar_subquery(), ARRAY(sa.Text))
+    few = matching(where, known)
+    some = sa.select(few.c.id).select_from(few.rows).limit(bound("most"))
+    candidates = some.cte("candidates").prefix_with("MATERIALIZED")
+    counted = sa.select(sa.func.count()).select_from(candidates).scalar_subquery()
+    collected = sa.select(sa.case((found.c.ids.is_not(None), counted), else_=most).label("rows"))
+    return candidates, sa.select(collected.cte("collected").prefix_with("MATERIALIZED").c.rows).scalar_subquery()
 
 
 def _hits(near: sa.CTE, near_id: sa.ColumnElement[str], *, with_vectors: bool) -> sa.Select[Any]:

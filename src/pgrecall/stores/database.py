@@ -266,7 +266,7 @@ class Database:
         try:
             return aside(gate, run)
         finally:
-            self._routes.known.clear()
+            self._routes.forget()
 
     def _optimize(self, gate: Gate, place: Place, wait: float) -> Optimized:
         held = registry.find_collection(gate, place)

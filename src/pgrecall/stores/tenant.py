@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgrecall.errors import ConfigurationError
 from pgrecall.facts import MAX_IDENTITY_BYTES, ErasureReport, Ttl
 from pgrecall.messages import ChatHit, ChatInfo, Role, Status
 from pgrecall.operations import chats as chat_ops
-from pgrecall.operations import erasure, registry
+from pgrecall.operations import erasure, keys, registry
 from pgrecall.operations.chunks import whole_number
 from pgrecall.operations.embedding import Embed
 from pgrecall.operations.erasure import ExportKey
 from pgrecall.operations.fact_packing import actor_name, reason_text
+from pgrecall.operations.keys import Progress
+from pgrecall.operations.registry import Place
 from pgrecall.stores.atomic import Atomic
 from pgrecall.stores.chat import PostgresChat, looked_for
 from pgrecall.stores.memory import PostgresMemoryStore
@@ -31,6 +33,8 @@ from pgrecall.types import (
     DeleteReport,
     EmbedModel,
     EmbedSpace,
+    IndexedKey,
+    KeyType,
     check_text,
 )
 
@@ -66,22 +70,31 @@ class Tenant:
         *,
         embed: Embed | None = None,
         text_config: str | None = None,
+        indexed_keys: Mapping[Any, KeyType] | None = None,
     ) -> PostgresVectorStore:
         """The vector store of one collection; made in the database by its first write.
 
         `space` says what its vectors are made by; left out, it is the collection's own; an EmbedModel learns its
         dimensions from `embed`. `embed`, a function from a list of texts to their vectors (sync or async, or an
         Embedder with both), embeds chunks that come without one, and its fingerprint is compared with the collection's
-        on first use. `text_config`, a Postgres text search configuration such as
-        "english", makes a new collection keep full text too (it halves the speed of ingest).
+        on first use. `text_config`, a Postgres text search configuration such as "english", makes a new collection keep
+        full text too (it halves the speed of ingest). `indexed_keys`, from keys of the metadata (a tuple for a nested
+        one) to text, number or bool, declares them with a new collection, as `index_key` does with one that is there.
         """
         check_text(collection, "collection", MAX_NAME_BYTES)
         if space is not None and not isinstance(space, EmbedSpace | EmbedModel):
             raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace or EmbedModel")
         if text_config is not None:
             check_text(text_config, "text_config", MAX_NAME_BYTES)
+        declared = keys.several(indexed_keys or {})
         return PostgresVectorStore(
-            self._database, self.tenant_id, collection, space, embed=embed, text_config=text_config
+            self._database,
+            self.tenant_id,
+            collection,
+            space,
+            embed=embed,
+            text_config=text_config,
+            indexed_keys=declared,
         )
 
     def memory(
@@ -154,6 +167,49 @@ class Tenant:
         return work
 
     collection, acollection = twins(_collection)
+
+    def _index_key(
+        self, collection: str, key: str | Sequence[str], key_type: KeyType = "text", *, progress: Progress | None = None
+    ) -> Work[IndexedKey]:
+        """Let filters on a metadata key use an index, under row-level security and whoever is connected.
+
+        `key` is its name, or a list of names for a nested one; `key_type` is text, number or bool: values of other
+        types are found as without it. An array's elements are indexed too, for `contains`, `any` and `all`.
+
+        What is there is entered in batches, beside others that read and write; `progress(done, total)` is called after
+        each. Until that is done filters read the tenant's rows as before; call again where it was cut off. Every write
+        of a chunk then pays for the key. Up to 16 keys a collection.
+
+        Raises: NotFound where the collection does not exist, InvalidInput, Conflict, Unavailable.
+        """
+        check_text(collection, "collection", MAX_NAME_BYTES)
+        path, kind = keys.checked(key, key_type)
+
+        def work(gate: Gate) -> IndexedKey:
+            done = keys.index_key(gate, self._place(gate, collection), path, kind, progress)
+            self._database._routes.forget()
+            return done
+
+        return work
+
+    index_key, aindex_key = twins(_index_key)
+
+    def _unindex_key(self, collection: str, key: str | Sequence[str], key_type: KeyType = "text") -> Work[int]:
+        """Drop an indexed key; returns how many entries went. Filters find the same without it. Raises NotFound."""
+        check_text(collection, "collection", MAX_NAME_BYTES)
+        path, kind = keys.checked(key, key_type)
+
+        def work(gate: Gate) -> int:
+            gone = keys.unindex_key(gate, self._place(gate, collection), path, kind)
+            self._database._routes.forget()
+            return gone
+
+        return work
+
+    unindex_key, aunindex_key = twins(_unindex_key)
+
+    def _place(self, gate: Gate, collection: str) -> Place:
+        return Place(self._database._scope(gate, self.tenant_id), collection)
 
     def _drop_collection(self, name: str) -> Work[DeleteReport]:
         """Delete a collection with everything in it. Raises NotFound."""

@@ -14,6 +14,7 @@ from pgrecall.operations import chunks as chunk_ops
 from pgrecall.operations import ingest, registry
 from pgrecall.operations.embedding import Embed, ModelInUse
 from pgrecall.operations.ingest import Chunks, Plan, Progress, Target
+from pgrecall.operations.keys import narrowed
 from pgrecall.operations.packing import OnNul, several
 from pgrecall.operations.registry import Place
 from pgrecall.operations.search import Query, diverse, search
@@ -27,6 +28,7 @@ from pgrecall.types import (
     EmbedModel,
     EmbedSpace,
     Hit,
+    IndexedKey,
     Metadata,
     Optimized,
     UpsertResult,
@@ -54,12 +56,14 @@ class PostgresVectorStore:
         *,
         embed: Embed | None = None,
         text_config: str | None = None,
+        indexed_keys: tuple[IndexedKey, ...] = (),
     ) -> None:
         self._database = database
         self._tenant = tenant
         self._collection = collection
         self._model = ModelInUse(space, embed)
         self._text_config = text_config
+        self._indexed_keys = indexed_keys
 
     @property
     def tenant_id(self) -> str:
@@ -108,6 +112,7 @@ class PostgresVectorStore:
             database._probed(gate).halfvec_oid,
             create_tenants=not database.require_known_tenants,
             text_config=self._text_config,
+            indexed_keys=self._indexed_keys,
             canary=self._model.canary,
             on_nul=on_nul,
             caretaker=database._caretaker,
@@ -234,13 +239,19 @@ class PostgresVectorStore:
                 space_id = self._database._known_space_id(gate, place.scope, space, afresh=afresh)
                 route = self._database._routes.find(gate, place, space, space_id)
                 try:
-                    return find(gate, Query(place, space, space_id, vector, k, where, values, route))
+                    asked = Query(place, space, space_id, vector, k, *narrowed(where, values, route.keys), route)
+                    return find(gate, asked)
                 except registry.StaleSpace:
                     if afresh:
                         raise
             raise AssertionError
 
         return work
+
+    def _by_keys(self, gate: Gate, where: Where, values: dict[str, Any]) -> tuple[Where, dict[str, Any]]:
+        """The condition, by the collection's indexed keys where there are any."""
+        known = () if where.tree is None else self._database._routes.keys(gate, self._place(gate))
+        return narrowed(where, values, known)
 
     def for_run(self, run_id: str) -> PostgresVectorStore:
         """This store at work for a run: each search's chunks are recorded as evidence, see `PostgresRuns.evidence`.
@@ -268,7 +279,7 @@ class PostgresVectorStore:
     def _count(self, filters: Filter | None = None, *, doc_ids: Sequence[str] | None = None) -> Work[int]:
         """How many chunks match; all without arguments."""
         where, values = chunk_ops.condition(filters, None, doc_ids)
-        return lambda gate: chunk_ops.count(gate, self._place(gate), where, values)
+        return lambda gate: chunk_ops.count(gate, self._place(gate), *self._by_keys(gate, where, values))
 
     count, acount = twins(_count)
 
@@ -286,7 +297,8 @@ class PostgresVectorStore:
         Returns how many chunks changed. Raises InvalidInput where nothing says which chunks.
         """
         where, values = chunk_ops.condition(filters, ids, doc_ids)
-        return lambda gate: chunk_ops.retag(gate, self._place(gate), where, values, metadata, replace=replace)
+        retag = partial(chunk_ops.retag, metadata=metadata, replace=replace)
+        return lambda gate: retag(gate, self._place(gate), *self._by_keys(gate, where, values))
 
     set_metadata, aset_metadata = twins(_set_metadata)
 
@@ -296,7 +308,7 @@ class PostgresVectorStore:
         Raises InvalidInput where neither says anything; FilterError.
         """
         where, values = chunk_ops.condition(filters, ids)
-        return lambda gate: chunk_ops.delete(gate, self._place(gate), where, values)
+        return lambda gate: chunk_ops.delete(gate, self._place(gate), *self._by_keys(gate, where, values))
 
     delete, adelete = twins(_delete)
 
@@ -337,9 +349,8 @@ class PostgresVectorStore:
     ) -> Work[list[Chunk]]:
         """Chunks that match, ordered by id."""
         where, values = chunk_ops.condition(filters, ids, doc_ids)
-        return lambda gate: chunk_ops.listing(
-            gate, self._place(gate), where, values, limit=limit, offset=offset, with_embeddings=with_embeddings
-        )
+        page = partial(chunk_ops.listing, limit=limit, offset=offset, with_embeddings=with_embeddings)
+        return lambda gate: page(gate, self._place(gate), *self._by_keys(gate, where, values))
 
     list, alist = twins(_list)
 

@@ -1,0 +1,33 @@
+"""A bar on the terminal while a command takes its time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pgrecall.cli.session import Session
+
+
+@contextmanager
+def progress(
+    session: Session, what: str, total: int | None, *, bytes_: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, where that is a terminal; gives a function that takes how much is done."""
+    if session.as_json or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    amount = DownloadColumn() if bytes_ else MofNCompleteColumn()
+    columns = TextColumn("{task.description}"), BarColumn(40), amount, TimeElapsedColumn()
+    with Progress(*columns, console=session.stderr(), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
