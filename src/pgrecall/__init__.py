@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pgrecall.stores.chat import PostgresChat
     from pgrecall.stores.connect import Connection, as_database, connect
     from pgrecall.stores.database import Database
+    from pgrecall.stores.docstore import PostgresDocstore
     from pgrecall.stores.memory import PostgresMemoryStore
     from pgrecall.stores.records import IndexRecords
     from pgrecall.stores.runs import PostgresRuns
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         Chunk,
         CollectionInfo,
         DeleteReport,
+        DocstoreEntry,
         Document,
         EmbedModel,
         EmbedSpace,
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         IndexedKey,
         Maintained,
         Optimized,
+        Reference,
         SpaceInfo,
         TenantInfo,
         UpsertResult,
@@ -77,6 +80,7 @@ __all__ = [
     "Database",
     "DatabaseError",
     "DeleteReport",
+    "DocstoreEntry",
     "Document",
     "EmbedModel",
     "EmbedSpace",
@@ -110,9 +114,11 @@ __all__ = [
     "Or",
     "PgRecallError",
     "PostgresChat",
+    "PostgresDocstore",
     "PostgresMemoryStore",
     "PostgresRuns",
     "PostgresVectorStore",
+    "Reference",
     "RolledBack",
     "RunConflict",
     "RunEvent",
@@ -149,6 +155,7 @@ if not TYPE_CHECKING:
         "stores.chat",
         "stores.memory",
         "stores.runs",
+        "stores.docstore",
         "stores.tenant",
         "stores.database",
         "stores.connect",

@@ -78,6 +78,10 @@ class VectorStore(Protocol):
         """Delete a document with its chunks and their vectors; an unknown one counts as zero."""
         ...
 
+    def clear(self) -> DeleteReport:
+        """Delete every chunk and document; the collection stays."""
+        ...
+
     def drop(self) -> DeleteReport:
         """Delete the collection with everything in it; NotFound where there is none."""
         ...
@@ -134,6 +138,10 @@ class VectorStore(Protocol):
 
     async def adelete_by_doc_id(self, doc_id: str) -> DeleteReport:
         """As `delete_by_doc_id`."""
+        ...
+
+    async def aclear(self) -> DeleteReport:
+        """As `clear`."""
         ...
 
     async def adrop(self) -> DeleteReport:

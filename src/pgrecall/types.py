@@ -96,12 +96,13 @@ class Chunk:
     payload: Metadata | None = None
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Chunk) or type(other) is not type(self):
+        if not isinstance(other, Chunk):
             return NotImplemented
+        compared = fields(self if type(other) is type(self) else Chunk)
         ours, theirs = self.embedding, other.embedding
         if (ours is None) != (theirs is None):
             return False
-        same = all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self) if f.name != "embedding")
+        same = all(getattr(self, f.name) == getattr(other, f.name) for f in compared if f.name != "embedding")
         return same and (ours is None or theirs is None or np.array_equal(np.asarray(ours), np.asarray(theirs)))
 
     def __hash__(self) -> int:
@@ -136,6 +137,28 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class DocstoreEntry:
+    """What an ingestion remembers of a document or a part of it; None is what an entry does not say.
+
+    `hash` is the caller's, of the content; `ref_doc_id` the document that it came from; `payload` a framework's form.
+    """
+
+    id: str
+    hash: str | None = None
+    ref_doc_id: str | None = None
+    metadata: Metadata | None = None
+    payload: Metadata | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What came from a document: ids of entries and chunks, and the entries' metadata, merged, else the document's."""
+
+    ids: list[str]
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class UpsertResult:
     """What an upsert did: `ids` one per input, in order; counts of distinct chunks."""
 
@@ -155,6 +178,7 @@ class DeleteReport(Mapping[str, int]):
     documents: int = 0
     collections: int = 0
     records: int = 0
+    docstore: int = 0
 
     def __getitem__(self, key: str) -> int:
         if key not in self.__dataclass_fields__:

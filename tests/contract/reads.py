@@ -151,7 +151,7 @@ class ReadsContract(Opened):
         """An unknown collection, id or document is no error to a reader, nor to a delete of rows."""
         assert store.query([1.0] * 8) == store.get(["x"]) == store.list() == store.documents() == []
         assert store.count() == store.set_metadata({"a": 1}, ids=["x"]) == 0
-        for report in (store.delete(["x"]), store.delete_by_doc_id("x")):
+        for report in (store.delete(["x"]), store.delete_by_doc_id("x"), store.clear()):
             assert set(report.values()) == {0}
         with pytest.raises(NotFound, match="does not exist"):
             store.drop()

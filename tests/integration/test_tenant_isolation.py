@@ -25,6 +25,7 @@ from contract.base import AsyncFace
 from pgrecall import (
     Chunk,
     Database,
+    DocstoreEntry,
     Document,
     EmbedSpace,
     F,
@@ -33,6 +34,7 @@ from pgrecall import (
     IndexRecords,
     PgRecallError,
     PostgresChat,
+    PostgresDocstore,
     PostgresMemoryStore,
     PostgresRuns,
     PostgresVectorStore,
@@ -125,6 +127,7 @@ STORE: dict[str, Callable] = {
     "delete": lambda s, n: [s.delete([n.chunk]), s.delete(filters=F.mine == n.chunk)],
     "delete_by_doc_id": lambda s, n: s.delete_by_doc_id(n.doc),
     "optimize": lambda s, n: s.optimize(),
+    "clear": lambda s, n: s.clear(),
     "drop": lambda s, n: s.drop(),
 }
 MESSAGE = pgrecall.Message("user", "B's")
@@ -160,6 +163,15 @@ CHAT: dict[str, Callable] = {
     "info": lambda c, n: getattr(c.info(), "messages", None),
     "set_metadata": lambda c, n: [c.set_metadata({"x": 1}), c.set_metadata({"x": 2}, replace=True)],
     "set_ttl": lambda c, n: c.set_ttl(timedelta(days=1)),
+}
+DOCSTORE: dict[str, Callable] = {
+    "put": lambda d, n: [d.put([DocstoreEntry(n.doc, "B's")]), d.put([DocstoreEntry("new", ref_doc_id=n.doc)])],
+    "get": lambda d, n: d.get([n.doc, "own-doc"]),
+    "list": lambda d, n: d.list(),
+    "hashes": lambda d, n: [d.hashes(), d.hashes([n.doc])],
+    "references": lambda d, n: [d.references(), d.references([n.doc])],
+    "delete": lambda d, n: d.delete([n.doc]),
+    "delete_document": lambda d, n: d.delete_document(n.doc),
 }
 RUN = pgrecall.RunState("", {"of": "B"}, state_version=None)
 
@@ -238,6 +250,7 @@ TENANT: dict[str, Callable] = {
     "index_key": lambda t, n: [t.index_key(n.collection, "mine"), t.index_key(n.collection, "of", "number")],
     "unindex_key": lambda t, n: t.unindex_key(n.collection, "mine"),
     "drop_collection": lambda t, n: t.drop_collection(n.collection),
+    "docstore": lambda t, n: t.docstore(n.collection).collection,
     "atomic": lambda t, n: in_a_block(t, n),
     "memory": lambda t, n: t.memory(actor=n.subject).actor,
     "erase_subject": lambda t, n: t.erase_subject(n.subject, actor="b"),
@@ -255,7 +268,18 @@ DATABASE_OTHERS = {
     "tenant", "spaces", "aspaces", "add_space", "aadd_space", "close", "aclose", "tenants", "atenants",
     "maintain", "amaintain", "sweep", "asweep", "on_erase",
 }  # fmt: skip
-NOT_TWINNED = {"vectors", "chat", "runs", "index_records", "atomic", "for_run", "tail", "memory", "export_subject"}
+NOT_TWINNED = {
+    "vectors",
+    "docstore",
+    "chat",
+    "runs",
+    "index_records",
+    "atomic",
+    "for_run",
+    "tail",
+    "memory",
+    "export_subject",
+}
 #: What a verb is called on, and its cases.
 HANDLES: dict[str, tuple[Callable, dict[str, Callable]]] = {
     "store": (lambda t, n: t.vectors(n.collection, SPACE), STORE),
@@ -263,6 +287,7 @@ HANDLES: dict[str, tuple[Callable, dict[str, Callable]]] = {
     "chat": (lambda t, n: t.chat(n.session), CHAT),
     "runs": (lambda t, n: t.runs(), RUNS),
     "memory": (lambda t, n: t.memory(actor="b", space=SPACE), MEMORY),
+    "docstore": (lambda t, n: t.docstore(n.collection), DOCSTORE),
     "tenant": (lambda t, n: t, TENANT),
 }
 
@@ -275,10 +300,11 @@ HANDLES: dict[str, tuple[Callable, dict[str, Callable]]] = {
         (PostgresChat, CHAT, set()),
         (PostgresRuns, RUNS, {"atail"}),
         (PostgresMemoryStore, MEMORY, set()),
+        (PostgresDocstore, DOCSTORE, set()),
         (Tenant, TENANT, {"aexport_subject"}),
         (Database, DATABASE, DATABASE_OTHERS),
     ],
-    ids=["store", "records", "chat", "runs", "memory", "tenant", "database"],
+    ids=["store", "records", "chat", "runs", "memory", "docstore", "tenant", "database"],
 )
 def test_every_public_method_has_a_case(kind, cases, others):
     """A method that is added without a case below fails here."""
@@ -343,6 +369,12 @@ def fill(db, tenant, names, text):
     chunk = Chunk(names.chunk, text, ONES, names.doc, 1, {"mine": names.chunk})
     document = Document(names.doc, f"source of {text}", f"uri of {text}", metadata={"of": text})
     db.tenant(tenant).vectors(names.collection, SPACE).upsert([chunk], documents=[document])
+    db.tenant(tenant).docstore(names.collection).put(
+        [
+            DocstoreEntry(names.doc, text, metadata={"mine": text}, payload={"text": text}),
+            DocstoreEntry("part", text, names.doc),
+        ]
+    )
     messages = [pgrecall.Message("user", f"{text} {n}", id=names.message if n else None) for n in range(3)]
     db.tenant(tenant).chat(names.session, names.prefix).append(messages)
     runs = db.tenant(tenant).runs()

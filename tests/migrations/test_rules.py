@@ -170,6 +170,7 @@ def test_no_secondary_index_can_stand_in_for_a_key(catalog):
         ("pgrecall.chunk_keys_value_idx",),
         ("pgrecall.chunk_vectors_scan_idx",),
         ("pgrecall.chunks_document_idx",),
+        ("pgrecall.docstore_ref_doc_idx",),
         ("pgrecall.index_records_group_idx",),
         ("pgrecall.memory_events_subject_idx",),
         ("pgrecall.memory_events_target_idx",),

@@ -177,7 +177,13 @@ class MemoryVectorStore:
         if self._key not in self._shelves:
             raise NotFound(f"collection {self._key[1]!r} does not exist")
         held = self._shelves.pop(self._key)
-        return DeleteReport(len(held.vectors), len(held.chunks), len(held.documents), 1)
+        return DeleteReport(len(held.vectors), len(held.chunks), len(held.documents), collections=1)
+
+    def clear(self):
+        held = self._held()
+        if self._key in self._shelves:
+            self._shelves[self._key] = Held(held.space)
+        return DeleteReport(len(held.vectors), len(held.chunks), len(held.documents))
 
     def _held(self) -> Held:
         return self._shelves.get(self._key) or Held(self._space)
@@ -210,6 +216,7 @@ class MemoryVectorStore:
     aupsert, areplace_document, aquery, aget = twin(upsert), twin(replace_document), twin(query), twin(get)
     adocuments, acount, aset_metadata = twin(documents), twin(count), twin(set_metadata)
     adelete, adelete_by_doc_id, adrop = twin(delete), twin(delete_by_doc_id), twin(drop)
+    aclear = twin(clear)
     alist = twin(list)  # noqa: A003 -- the method above, not the type
 
 

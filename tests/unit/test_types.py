@@ -77,7 +77,7 @@ def test_chunks_compare_their_embeddings_by_value():
     assert one != "1"
     assert len({one, Chunk("1", "t", np.array([1.0, 2.0]))}) == 1
     # What is stored has a norm too: another kind of value, from either side.
-    assert one != StoredChunk("1", "t", [1.0, 2.0]) != one
+    assert one == StoredChunk("1", "t", [1.0, 2.0], norm=5.0) == one  # the same chunk, of which more is known
 
 
 def test_values_are_frozen_and_travel_between_processes():
@@ -96,8 +96,8 @@ def test_values_are_frozen_and_travel_between_processes():
 def test_a_delete_report_reads_as_a_mapping():
     """It prints as a dict, and an unknown table is a KeyError even where an attribute has that name."""
     report = DeleteReport(vectors=1, chunks=2)
-    assert dict(report) == {"vectors": 1, "chunks": 2, "documents": 0, "collections": 0, "records": 0}
-    assert len(report) == 5
+    assert dict(report) == {"vectors": 1, "chunks": 2, "documents": 0, "collections": 0, "records": 0, "docstore": 0}
+    assert len(report) == 6
     for name in ("tenants", "keys"):
         with pytest.raises(KeyError):
             report[name]

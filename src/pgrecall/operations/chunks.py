@@ -66,8 +66,10 @@ def condition(
 
 def _chunk(row: tuple[Any, ...]) -> Chunk:
     chunk_id, text, metadata, doc_id, index, payload, *sent = row
-    vector = wire.halfvec_values(sent[0]) if sent and sent[0] is not None else None
-    return Chunk(chunk_id, text, vector, doc_id, index, metadata, payload)
+    if not sent:
+        return Chunk(chunk_id, text, None, doc_id, index, metadata, payload)
+    vector = None if sent[0] is None else wire.halfvec_values(sent[0])
+    return StoredChunk(chunk_id, text, vector, doc_id, index, metadata, payload, sent[1])
 
 
 def get(gate: Gate, place: Place, ids: Sequence[str], *, with_embeddings: bool) -> list[Chunk]:
@@ -98,16 +100,14 @@ def listing(
         return [_chunk(row) for row in tx.last(statement, place.at(**values, **page))]
 
 
-def scan(gate: Gate, place: Place) -> Iterator[StoredChunk]:
+def scan(gate: Gate, place: Place) -> Iterator[Chunk]:
     """Every chunk with its stored vector, ordered by id, page by page; each page is a transaction of its own."""
     where, after = Where.of(None), ""
     while True:
         with gate.transaction(place.scope, "scan") as tx:
             statement = reads.listing(where, with_vectors=True, page=True)
             rows = tx.last(statement, place.at(limit=PAGE, offset=0, after=after))
-        for chunk_id, text, metadata, doc_id, index, payload, sent, norm in rows:
-            vector = None if sent is None else wire.halfvec_values(sent)
-            yield StoredChunk(chunk_id, text, vector, doc_id, index, metadata, payload, norm)
+        yield from map(_chunk, rows)
         if len(rows) < PAGE:
             return
         after = rows[-1][0]

@@ -300,6 +300,19 @@ def _rows(counts: dict[str, int]) -> dict[str, int]:
     return {table: count for table, count in counts.items() if table != "keys"}
 
 
+def clear_collection(gate: Gate, place: Place) -> DeleteReport:
+    """Delete what is in a collection, which stays; one that is not there is empty."""
+
+    def body() -> DeleteReport:
+        with gate.transaction(place.scope, "collection clear") as tx:
+            if not tx.rows(deletes.LOCK_COLLECTION, place.at()):
+                return DeleteReport()
+            emptied = {k: s for k, s in deletes.COLLECTION.items() if k not in deletes.STAYS}
+            return DeleteReport(**_rows({k: tx.count(s, place.at()) for k, s in emptied.items()}))
+
+    return gate.retrying(body)
+
+
 def create_tenant(gate: Gate, scope: Scope, *, reopen: bool) -> bool:
     """Register a tenant; True where it is new (or reopened). Raises TenantErased unless `reopen`."""
     values = {"tenant": scope.tenant}

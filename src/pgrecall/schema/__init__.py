@@ -20,6 +20,7 @@ from pgrecall.schema.chunks import (
     embed_spaces,
     tenants,
 )
+from pgrecall.schema.docstore import docstore
 from pgrecall.schema.memory import erased_subjects, fact_vectors, memory_events, memory_facts, memory_settings
 from pgrecall.schema.records import index_records
 from pgrecall.schema.retention import ACTORS, DUE, PARTS, SUBJECTS, TRAIL, Part
@@ -48,6 +49,7 @@ __all__ = [
     "chunk_vectors",
     "chunks",
     "collections",
+    "docstore",
     "documents",
     "embed_spaces",
     "erased_subjects",
@@ -66,7 +68,7 @@ __all__ = [
 ]
 
 #: The revision that this code reads and writes; the head of `migrations/versions`.
-REVISION = "0007"
+REVISION = "0008"
 
 #: Leaf first: the order in which rows are deleted, so that counts are exact and cascades find nothing.
 TENANT_TABLES: tuple[sa.Table, ...] = (
@@ -75,6 +77,7 @@ TENANT_TABLES: tuple[sa.Table, ...] = (
     chunks,
     documents,
     index_records,
+    docstore,
     collections,
     chat_messages,
     chat_sessions,

@@ -24,5 +24,8 @@ COLLECTION = {
     "chunks": "DELETE FROM pgrecall.chunks WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "documents": "DELETE FROM pgrecall.documents WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "records": "DELETE FROM pgrecall.index_records WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
+    "docstore": "DELETE FROM pgrecall.docstore WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "collections": "DELETE FROM pgrecall.collections WHERE tenant_id = %(tenant)s AND name = %(collection)s",
 }
+#: What stays of a collection that is emptied: what makes it, and what is remembered of documents beside its chunks.
+STAYS = frozenset({"records", "docstore", "collections"})

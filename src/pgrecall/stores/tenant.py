@@ -20,6 +20,7 @@ from pgrecall.operations.keys import Progress
 from pgrecall.operations.registry import Place
 from pgrecall.stores.atomic import Atomic
 from pgrecall.stores.chat import PostgresChat, looked_for
+from pgrecall.stores.docstore import PostgresDocstore
 from pgrecall.stores.memory import PostgresMemoryStore
 from pgrecall.stores.records import IndexRecords
 from pgrecall.stores.runs import PostgresRuns
@@ -128,6 +129,10 @@ class Tenant:
             grace=grace,
             text_config=text_config,
         )
+
+    def docstore(self, collection: str = "default") -> PostgresDocstore:
+        """What an ingestion remembers of its documents, in this collection, which need not exist."""
+        return PostgresDocstore(self._database, self.tenant_id, check_text(collection, "collection", MAX_NAME_BYTES))
 
     def atomic(self) -> Atomic:
         """A `with` (or `async with`) block in which the tenant's operations are one transaction: all of them, or none.

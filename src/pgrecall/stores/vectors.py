@@ -330,6 +330,12 @@ class PostgresVectorStore:
 
     optimize, aoptimize = twins(_optimize)
 
+    def _clear(self) -> Work[DeleteReport]:
+        """Delete every chunk and document; the collection stays, with its space, and so does its docstore."""
+        return lambda gate: registry.clear_collection(gate, self._place(gate))
+
+    clear, aclear = twins(_clear)
+
     def _drop(self) -> Work[DeleteReport]:
         """Delete the collection with everything in it. Raises NotFound."""
         return lambda gate: registry.drop_collection(gate, self._place(gate))

@@ -122,23 +122,33 @@ def _ordered(path: Path, operator: FilterOperator, value: Any) -> Parts:
     op = _ORDER[operator]
     if value is None:
         return _NONE, _neither_none_nor(path)
-    if isinstance(value, list):
-        comparable = Or(Compare(path, "gt", value), Compare(path, "lte", value))
-        return Compare(path, op, value), Not(Or(_is_none(path), comparable))
-    if isinstance(value, str):
-        refused = _neither_none_nor(path, _is_string)
-        if found := _UNSTORABLE.search(value):
-            # No stored text equals it, so < is as good as <=: each is before or after its place in the order.
-            before, is_nul = value[: found.start()], found[0] == "\0"
-            if is_nul:
-                return Compare(path, "gt" if op in ("gt", "gte") else "lte", before), refused
-            return Compare(path, "gte" if op in ("gt", "gte") else "lt", before + "\ue000"), refused
-        return Compare(path, op, value), refused
+    if isinstance(value, str | list):
+        bound, exact = _bound(value)
+        if not exact:  # nothing that is stored equals the value
+            op = "gte" if op in ("gt", "gte") else "lt"
+        if isinstance(value, str):
+            return Compare(path, op, bound), _neither_none_nor(path, _is_string)
+        comparable = Or(Compare(path, "gt", bound), Compare(path, "lte", bound))
+        return Compare(path, op, bound), Not(Or(_is_none(path), comparable))
     refused = _neither_none_nor(path, _is_number)
     if math.isfinite(value):
         return Compare(path, op, value), refused
     below = not math.isnan(value) and (value > 0) == (op in ("lt", "lte"))
     return (_is_number(path) if below else _NONE), refused
+
+
+def _bound(value: str | list[Any]) -> tuple[Any, bool]:
+    """What orders the stored values as `value` does: itself, or, where it can't be stored, the first one after it."""
+    if isinstance(value, str):
+        found = _UNSTORABLE.search(value)
+        if found is None:
+            return value, True
+        # U+0001 comes after NUL, U+E000 after the surrogates; nothing that can be stored is between.
+        return value[: found.start()] + ("\x01" if found[0] == "\0" else "\ue000"), False
+    for at, item in enumerate(value):
+        if isinstance(item, str) and not storable(item):
+            return [*value[:at], _bound(item)[0]], False
+    return value, True
 
 
 def _one_of(path: Path, operator: FilterOperator, value: Any) -> Parts:

@@ -1,0 +1,104 @@
+"""The document store: what an ingestion remembers of its documents, in a collection of one tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pgrecall.operations import docstore as docstore_ops
+from pgrecall.operations.packing import OnNul, several
+from pgrecall.operations.registry import Place
+from pgrecall.stores.twins import R, Work, twins
+from pgrecall.tenancy import Gate
+from pgrecall.types import DocstoreEntry, Reference
+
+if TYPE_CHECKING:
+    from pgrecall.stores.database import Database
+
+
+class PostgresDocstore:
+    """Entries by id in one collection, bound to its tenant for life: made by ``db.tenant(…).docstore(…)``.
+
+    The collection need not exist; `drop` of the collection deletes them with it. Every method has an asynchronous twin
+    with an `a` before its name. Safe to share between threads, event loops and forked processes.
+    """
+
+    def __init__(self, database: Database, tenant: str, collection: str) -> None:
+        self._database = database
+        self._tenant = tenant
+        self._collection = collection
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant that the store is bound to."""
+        return self._tenant
+
+    @property
+    def collection(self) -> str:
+        """The collection's name."""
+        return self._collection
+
+    def __repr__(self) -> str:
+        return f"<PostgresDocstore tenant={self.tenant_id!r} collection={self.collection!r}>"
+
+    def _run(self, work: Work[R]) -> R:
+        return self._database._run(work)
+
+    async def _arun(self, work: Work[R]) -> R:
+        return await self._database._arun(work)
+
+    def _place(self, gate: Gate) -> Place:
+        return Place(self._database._scope(gate, self.tenant_id), self.collection)
+
+    def _put(self, entries: Iterable[DocstoreEntry], *, new_only: bool = False, on_nul: OnNul = "error") -> Work[int]:
+        """Add or change entries by id, all or nothing; returns how many changed.
+
+        What an entry leaves out (None) stays as it was. With `new_only` one that is there with a payload is an error.
+        `on_nul="strip"` drops NUL characters from metadata and payload, which Postgres can't store.
+        Raises: InvalidInput, TenantErased, UnknownTenant, Conflict, Unavailable.
+        """
+        several(entries, "DocstoreEntry")
+        ordered = docstore_ops.distinct(entries)
+        create = not self._database.require_known_tenants
+        return lambda gate: docstore_ops.put(
+            gate, self._place(gate), ordered, create_tenants=create, new_only=new_only, on_nul=on_nul
+        )
+
+    put, aput = twins(_put)
+
+    def _get(self, ids: Sequence[str]) -> Work[list[DocstoreEntry]]:
+        """Entries by id, in the order given; unknown ids are left out."""
+        return lambda gate: docstore_ops.get(gate, self._place(gate), ids)
+
+    get, aget = twins(_get)
+
+    def _hashes(self, ids: Collection[str] | None = None) -> Work[dict[str, str]]:
+        """Hashes by id: all, or those of `ids` that have one."""
+        return lambda gate: docstore_ops.hashes(gate, self._place(gate), ids)
+
+    hashes, ahashes = twins(_hashes)
+
+    def _references(self, doc_ids: Sequence[str] | None = None) -> Work[dict[str, Reference]]:
+        """What came from each document: entries that name it (`ref_doc_id`), and the collection's chunks of it."""
+        return lambda gate: docstore_ops.references(gate, self._place(gate), doc_ids)
+
+    references, areferences = twins(_references)
+
+    def _delete(self, ids: Sequence[str]) -> Work[int]:
+        """Delete entries, and that of a document whose last one goes; returns how many of `ids` there were."""
+        return lambda gate: docstore_ops.delete(gate, self._place(gate), ids)
+
+    delete, adelete = twins(_delete)
+
+    def _delete_document(self, doc_id: str) -> Work[int]:
+        """Delete a document's own entry and those that came from it; returns how many. Chunks stay."""
+        return lambda gate: docstore_ops.delete_document(gate, self._place(gate), doc_id)
+
+    delete_document, adelete_document = twins(_delete_document)
+
+    # Last: in the class body `list` is this method from here on.
+    def _list(self) -> Work[list[DocstoreEntry]]:
+        """Every entry, in the order in which they were first written."""
+        return lambda gate: docstore_ops.listing(gate, self._place(gate))
+
+    list, alist = twins(_list)
