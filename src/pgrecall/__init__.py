@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from pgrecall.facts import Erased, ErasureReport, Event, Fact, FactKey, StoredFact, SweepReport
     from pgrecall.filters import And, Compare, F, Filter, Not, Or
+    from pgrecall.hits import Explanation, Hit, Hits, ReciprocalRank, Step, Weighted
     from pgrecall.messages import ChatHit, ChatInfo, Message, ToolCall
     from pgrecall.operations.embedding import Embedder
     from pgrecall.protocols import MemoryStore, RunStore, VectorStore
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
         EmbedModel,
         EmbedSpace,
         GraphBuild,
-        Hit,
         IndexedKey,
         Maintained,
         Optimized,
@@ -92,6 +92,7 @@ __all__ = [
     "Event",
     "Evidence",
     "EvidenceChunk",
+    "Explanation",
     "F",
     "Fact",
     "FactKey",
@@ -100,6 +101,7 @@ __all__ = [
     "FingerprintMismatch",
     "GraphBuild",
     "Hit",
+    "Hits",
     "IndexRecords",
     "IndexedKey",
     "InvalidEmbedding",
@@ -118,6 +120,7 @@ __all__ = [
     "PostgresMemoryStore",
     "PostgresRuns",
     "PostgresVectorStore",
+    "ReciprocalRank",
     "Reference",
     "RolledBack",
     "RunConflict",
@@ -125,6 +128,7 @@ __all__ = [
     "RunState",
     "RunStore",
     "SpaceInfo",
+    "Step",
     "StoredFact",
     "SubjectErased",
     "SweepReport",
@@ -136,6 +140,7 @@ __all__ = [
     "UnknownTenant",
     "UpsertResult",
     "VectorStore",
+    "Weighted",
     "as_database",
     "connect",
 ]
@@ -144,6 +149,7 @@ if not TYPE_CHECKING:
     _HOMES = (
         "errors",
         "types",
+        "hits",
         "facts",
         "messages",
         "runs",

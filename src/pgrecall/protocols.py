@@ -13,7 +13,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from pgrecall.facts import Event, Fact, FactKey, Order, StoredFact
 from pgrecall.filters import Filter
-from pgrecall.types import Chunk, DeleteReport, Document, Hit, Metadata, UpsertResult, Vector
+from pgrecall.hits import Fusion, Hit, Mode
+from pgrecall.types import Chunk, DeleteReport, Document, Metadata, UpsertResult, Vector
 
 #: What a run store keeps; its own value type comes with it.
 RunStateT = TypeVar("RunStateT")
@@ -36,14 +37,21 @@ class VectorStore(Protocol):
 
     def query(
         self,
-        vector: Vector,
+        vector: Vector | None = None,
         top_k: int = 10,
         filters: Filter | None = None,
         *,
+        text: str | None = None,
+        mode: Mode | None = None,
+        fusion: Fusion | None = None,
+        fetch_k: int | None = None,
+        sparse_k: int | None = None,
         ids: Sequence[str] | None = None,
         doc_ids: Sequence[str] | None = None,
     ) -> list[Hit]:
-        """The `top_k` nearest chunks that match every condition, best first, ties by id."""
+        """The `top_k` best chunks that match every condition, best first, ties by id: nearest the vector ("dense"),
+        with the text's words ("sparse"), or both ("hybrid"); the `mode` follows from what is given.
+        """
         ...
 
     def get(self, ids: Sequence[str], *, with_embeddings: bool = False) -> list[Chunk]:
@@ -96,10 +104,15 @@ class VectorStore(Protocol):
 
     async def aquery(
         self,
-        vector: Vector,
+        vector: Vector | None = None,
         top_k: int = 10,
         filters: Filter | None = None,
         *,
+        text: str | None = None,
+        mode: Mode | None = None,
+        fusion: Fusion | None = None,
+        fetch_k: int | None = None,
+        sparse_k: int | None = None,
         ids: Sequence[str] | None = None,
         doc_ids: Sequence[str] | None = None,
     ) -> list[Hit]:

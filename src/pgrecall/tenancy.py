@@ -107,7 +107,7 @@ def _opening(role: str, tenant: str | None, vector_schema: str) -> str:
 class Transaction:
     """An open transaction: runs statements on the driver's connection. Made by `Gate.transaction` only."""
 
-    __slots__ = ("_raw", "_wait", "is_async", "open", "rows_seen", "tenant")
+    __slots__ = ("_raw", "_wait", "is_async", "open", "round_trips", "rows_seen", "tenant")
 
     def __init__(self, raw: Any, wait: Callable[[Any], Any], tenant: str | None, *, is_async: bool) -> None:
         self._raw = raw
@@ -115,11 +115,12 @@ class Transaction:
         self.tenant = tenant
         self.is_async = is_async
         self.open = True
-        self.rows_seen = 0
+        self.rows_seen, self.round_trips = 0, 1  # BEGIN is the first
 
     def script(self, statements: str) -> None:
         """Run statements that take no parameters, in one round trip; none where there are none."""
         if statements:
+            self.round_trips += 1
             self._wait(self._raw.execute(statements, prepare=False))
 
     def rows(self, statement: str, params: Params) -> Rows:
@@ -128,12 +129,14 @@ class Transaction:
 
     def count(self, statement: str, params: Params) -> int:
         """Run one statement and return how many rows it touched."""
+        self.round_trips += 1
         cursor = self._wait(self._raw.execute(statement, params, prepare=False))
         self.rows_seen += max(cursor.rowcount, 0)
         return int(cursor.rowcount)
 
     def many(self, work: Sequence[tuple[str, Params]], *, commit: bool = False) -> list[Rows]:
         """Run statements in one round trip, with COMMIT as the last where asked; returns the rows of each."""
+        self.round_trips += 1
         if len(work) == 1 and not commit:
             cursors = [self._wait(self._raw.execute(*work[0], prepare=False))]
         elif self.is_async:
@@ -157,6 +160,7 @@ class Transaction:
 
     def commit(self) -> None:
         """End the transaction, keeping what it did."""
+        self.round_trips += 1
         self._wait(self._raw.execute("COMMIT", prepare=False))
         self.open = False
 

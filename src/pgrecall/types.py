@@ -117,26 +117,6 @@ class StoredChunk(Chunk):
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """One search result.
-
-    `score` is a similarity, higher is better: cosine ``1 - distance``, inner product the product itself,
-    Euclidean ``1 / (1 + distance)``. `distance` is pgvector's (inner product: negated), lower is better.
-    """
-
-    chunk_id: str
-    score: float
-    distance: float
-    text: str
-    metadata: dict[str, Any]
-    doc_id: str | None
-    index: int | None
-    source: str | None
-    uri: str | None
-    payload: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class DocstoreEntry:
     """What an ingestion remembers of a document or a part of it; None is what an entry does not say.
 
@@ -216,7 +196,9 @@ class IndexedKey:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """A collection and what it holds."""
+    """A collection and what it holds. `text_config` is the language of its full text, None where it keeps none;
+    until `text_complete`, searches by words are refused (see `Tenant.set_text_config`).
+    """
 
     name: str
     space: EmbedSpace
@@ -225,6 +207,7 @@ class CollectionInfo:
     documents: int
     chunks: int
     indexed_keys: tuple[IndexedKey, ...] = ()
+    text_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)

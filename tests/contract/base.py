@@ -30,7 +30,7 @@ def ids_of(rows: list[Any]) -> list[str]:
 
 
 class Opened:
-    """Subclasses give `opener`: (tenant, collection, space) to a store; a test's stores share their rows."""
+    """Subclasses give `opener`: (tenant, collection, space, text_config) to a store; stores of a test share rows."""
 
     @pytest.fixture
     def runner(self) -> Iterator[asyncio.Runner]:
@@ -43,8 +43,10 @@ class Opened:
 
     @pytest.fixture(params=["sync", "async"])
     def open_store(self, request: pytest.FixtureRequest, runner: asyncio.Runner, opener: OpenStore) -> OpenStore:
-        def open_store(tenant: str = "a", collection: str = "handbook", space: EmbedSpace = SPACE) -> Any:
-            store = opener(tenant, collection, space)
+        def open_store(
+            tenant: str = "a", collection: str = "handbook", space: EmbedSpace = SPACE, text_config: str | None = None
+        ) -> Any:
+            store = opener(tenant, collection, space, text_config)
             return store if request.param == "sync" else AsyncFace(store, runner)
 
         return open_store

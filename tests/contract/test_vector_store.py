@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 
 import pytest
 
-pytest.register_assert_rewrite("contract.reads", "contract.writes")
+pytest.register_assert_rewrite("contract.reads", "contract.writes", "contract.words")
 from contract.reads import ReadsContract  # noqa: E402 -- only now can its asserts explain themselves
+from contract.words import WordsContract  # noqa: E402
 from contract.writes import WritesContract  # noqa: E402
 from pgrecall import MemoryStore, PostgresVectorStore, RunStore, VectorStore  # noqa: E402
 from support.memory_store import MemoryVectorStore  # noqa: E402
 
 
-class VectorStoreContract(ReadsContract, WritesContract):
+class VectorStoreContract(ReadsContract, WritesContract, WordsContract):
     """Subclass it and give `opener` to hold another store to the contract."""
 
 
 class TestPostgres(VectorStoreContract):
     @pytest.fixture
     def opener(self, db, tenant_id):
-        return lambda tenant, collection, space: db.tenant(f"{tenant_id}/{tenant}").vectors(collection, space)
+        def opener(tenant, collection, space, text_config):
+            return db.tenant(f"{tenant_id}/{tenant}").vectors(collection, space, text_config=text_config)
+
+        return opener
 
 
 class TestMemory(VectorStoreContract):
     @pytest.fixture
     def opener(self):
         shelves = {}
-        return lambda tenant, collection, space: MemoryVectorStore(shelves, tenant, collection, space)
+        return functools.partial(MemoryVectorStore, shelves)
 
 
 def verbs(protocol: type) -> list[str]:
@@ -67,7 +72,7 @@ def test_help_tells_what_a_caller_gives_and_gets():
     """A method made by `twins` has its plan's signature and docstring, and its own name and result."""
     for name in ("query", "aquery"):
         method = getattr(PostgresVectorStore, name)
-        assert (method.__name__, method.__qualname__) == (name, f"PostgresVectorStore.{name}")
-        assert str(inspect.signature(method)).startswith("(self, vector: 'Vector', top_k: 'int' = 10, filters: ")
-        assert inspect.signature(method).return_annotation == method.__annotations__["return"] == "list[Hit]"
-        assert method.__doc__.startswith("The `top_k` nearest chunks, best first")
+        assert (method.__name__, method.__qualname__) == (name, f"Searching.{name}")
+        assert str(inspect.signature(method)).startswith("(self, vector: 'Vector | None' = None, top_k: 'int' = 10, ")
+        assert inspect.signature(method).return_annotation == method.__annotations__["return"] == "Hits"
+        assert method.__doc__.startswith("The `top_k` best chunks, best first")

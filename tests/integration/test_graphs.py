@@ -12,6 +12,7 @@ from pgrecall.operations import search
 from pgrecall.schema import WAITING
 from pgrecall.statements import search as searches
 from pgrecall.statements.reads import Where
+from pgrecall.statements.search import Form, Graph
 from support.graphs import DIM, LARGE, SPACE, ids, made, recall, run, truth, vectors
 
 
@@ -51,7 +52,7 @@ def test_the_plan_of_a_graph_search_takes_the_graph_and_the_index_of_what_waits(
     database.maintain()
     gate = database._engines.sync_gate()
     scope = database._scope(gate, "acme").setting({"enable_sort": "off", "hnsw.iterative_scan": "relaxed_order"})
-    statement = "EXPLAIN " + searches.nearest_by_graph("cosine", Where.of(None), 1, DIM, 1)
+    statement = "EXPLAIN " + searches.search(Form("cosine", graph=Graph(1, DIM, 1)), Where.of(None))
     vector = str(vectors(1)[0].tolist())
     params = {"tenant": "acme", "collection": "large", "space": 1, "k": 10, "fetch": 100, "query": vector}
     params |= {"provider": "test", "model": "sixteen", "dim": DIM, "distance": "cosine"}

@@ -112,6 +112,9 @@ STORE: dict[str, Callable] = {
         s.query(ONES, 10, F.mine == n.chunk),
         s.query(ONES, 10, ids=[n.chunk]),
         s.query(ONES, 10, doc_ids=[n.doc]),
+        s.query(ONES, 10, text="b secrets"),
+        (told := s.query(text="b secrets", explain=True)),
+        (told.explanation.rows, told.explanation.candidates),
     ],
     "for_run": lambda s, n: s.for_run(n.run).query(ONES, 10),
     "query_mmr": lambda s, n: [s.query_mmr(ONES, 5), s.query_mmr(ONES, 5, ids=[n.chunk])],
@@ -368,7 +371,7 @@ def everything_of(outside, tenant):
 def fill(db, tenant, names, text):
     chunk = Chunk(names.chunk, text, ONES, names.doc, 1, {"mine": names.chunk})
     document = Document(names.doc, f"source of {text}", f"uri of {text}", metadata={"of": text})
-    db.tenant(tenant).vectors(names.collection, SPACE).upsert([chunk], documents=[document])
+    db.tenant(tenant).vectors(names.collection, SPACE, text_config="english").upsert([chunk], documents=[document])
     db.tenant(tenant).docstore(names.collection).put(
         [
             DocstoreEntry(names.doc, text, metadata={"mine": text}, payload={"text": text}),
@@ -432,7 +435,7 @@ def test_names_of_another_tenant_are_names_of_nothing(defended, tenant_id, on, v
             tenant = f"{tenant_id}-B-{names.prefix}"
             if shared:
                 own = Chunk("own", "B's own", ONES, "own-doc", metadata={"mine": "own"})
-                db.tenant(tenant).vectors(names.collection, SPACE).upsert([own])
+                db.tenant(tenant).vectors(names.collection, SPACE, text_config="english").upsert([own])
                 db.tenant(tenant).chat(names.session).append([pgrecall.Message("user", "B's own")] * 2)
                 db.tenant(tenant).runs().put(replace(RUN, run_id=names.run))
                 own = Fact("own", "kind", "own", {"mine": "own"}, "B's own", ttl=1_000, embedding=ONES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from pgrecall import (
     Chunk,
+    ConfigurationError,
     DeleteReport,
     Document,
     EmbedSpaceMismatch,
@@ -19,12 +21,15 @@ from pgrecall import (
     InvalidEmbedding,
     InvalidInput,
     NotFound,
+    ReciprocalRank,
+    Weighted,
     guards,
 )
 from pgrecall.jsonable import dumps
 from pgrecall.operations.chunks import refuse_everything, whole_number
 from pgrecall.operations.search import similarity
 from pgrecall.statements.reads import Where
+from pgrecall.statements.words import words
 from pgrecall.types import MAX_ID_BYTES, EmbedSpace, UpsertResult, check_text
 from support.filter_reference import matches
 
@@ -37,9 +42,10 @@ class Held:
     documents: dict[str, Document] = field(default_factory=dict)
     chunks: dict[str, Chunk] = field(default_factory=dict)  # without their embeddings
     vectors: dict[str, Any] = field(default_factory=dict)  # as stored: half precision
+    text_config: str | None = None
 
     def copy(self) -> Held:
-        return Held(self.space, dict(self.documents), dict(self.chunks), dict(self.vectors))
+        return Held(self.space, dict(self.documents), dict(self.chunks), dict(self.vectors), self.text_config)
 
 
 def twin(method: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -53,8 +59,8 @@ def twin(method: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
 class MemoryVectorStore:
     """One collection of one tenant; `shelves` is what all stores of one "database" share."""
 
-    def __init__(self, shelves: dict[tuple[str, str], Held], tenant: str, collection: str, space: EmbedSpace):
-        self._shelves, self._key, self._space = shelves, (tenant, collection), space
+    def __init__(self, shelves: dict[tuple[str, str], Held], tenant, collection, space, text_config=None):
+        self._shelves, self._key, self._space, self._text_config = shelves, (tenant, collection), space, text_config
 
     def upsert(self, chunks, *, documents=()):
         return self._put(_all_of(chunks, Chunk), _all_of(documents, Document), None)
@@ -92,6 +98,7 @@ class MemoryVectorStore:
             held.chunks[chunk_id], held.vectors[chunk_id] = clean, vector
             if clean.doc_id is not None:
                 held.documents.setdefault(clean.doc_id, Document(clean.doc_id))
+        held.text_config = held.text_config if self._key in self._shelves else self._text_config
         stale = [
             i for i, c in held.chunks.items() if replaces is not None and c.doc_id == replaces and i not in distinct
         ]
@@ -99,29 +106,50 @@ class MemoryVectorStore:
         self._shelves[self._key] = held
         return UpsertResult([c.id for c in given], len(changed), len(distinct) - len(changed), 0, len(stale))
 
-    def query(self, vector, top_k=10, filters=None, *, ids=None, doc_ids=None):
+    def query(
+        self,
+        vector=None,
+        top_k=10,
+        filters=None,
+        *,
+        text=None,
+        mode=None,
+        fusion=None,
+        fetch_k=None,
+        sparse_k=None,
+        ids=None,
+        doc_ids=None,
+    ):
         whole_number(top_k, "top_k", 1)
+        mode = mode or ("dense" if text is None else "sparse" if vector is None else "hybrid")
+        for needs, given in (("vector", vector), ("text", text)):
+            if given is None and mode in ("hybrid", "dense" if needs == "vector" else "sparse"):
+                raise InvalidInput(f"no {needs} was given, which mode {mode!r} needs")
         held = self._held()
         self._same_space(held)
-        wanted = guards.to_stored([vector], self._space, ["the query"]).vectors[0].astype(float)
-        found = [
-            (self._distance(held.vectors[c.id].astype(float), wanted), c) for c in self._matching(filters, ids, doc_ids)
-        ]
+        if mode != "dense" and self._key in self._shelves and held.text_config is None:
+            raise ConfigurationError(f"collection {self._key[1]!r} keeps no full text")
+        chunks = self._matching(filters, ids, doc_ids)
+        depth = whole_number(fetch_k or max(50, 2 * top_k), "fetch_k", 1)
+        apart = {} if mode == "sparse" else self._nearest(held, vector, chunks, depth if mode == "hybrid" else top_k)
+        sparse_depth = whole_number(sparse_k or depth, "sparse_k", 1)
+        said = {} if mode == "dense" else best_said(text, chunks, sparse_depth if mode == "hybrid" else top_k)
+        alike = {i: similarity(d, self._space.distance) for i, d in apart.items()}
+        scores = {"dense": alike, "sparse": said}.get(mode) or fused(alike, said, fusion or Weighted())
+        ranks = [{i: n for n, i in enumerate(leg, 1)} for leg in (apart, said)]
         hits = []
-        for distance, chunk in sorted(found, key=lambda pair: (pair[0], pair[1].id))[:top_k]:
-            source = held.documents.get(chunk.doc_id, Document("-"))
-            copy, score = _copy(chunk), similarity(distance, self._space.distance)
-            known = (
-                chunk.text,
-                copy.metadata,
-                chunk.doc_id,
-                chunk.index,
-                source.source,
-                source.uri,
-                copy.payload,
-            )
-            hits.append(Hit(chunk.id, score, distance, *known))
+        for chunk_id in sorted(scores, key=lambda i: (-scores[i], i))[:top_k]:
+            copy = _copy(held.chunks[chunk_id])
+            source = held.documents.get(copy.doc_id, Document("-"))
+            known = (copy.text, copy.metadata, copy.doc_id, copy.index, source.source, source.uri, copy.payload)
+            places = (ranks[0].get(chunk_id), ranks[1].get(chunk_id), said.get(chunk_id))
+            hits.append(Hit(chunk_id, scores[chunk_id], apart.get(chunk_id), *known, *places))
         return hits
+
+    def _nearest(self, held, vector, chunks, k):
+        wanted = guards.to_stored([vector], self._space, ["the query"]).vectors[0].astype(float)
+        found = [(self._distance(held.vectors[c.id].astype(float), wanted), c.id) for c in chunks]
+        return {chunk_id: distance for distance, chunk_id in sorted(found)[:k]}
 
     def _distance(self, one, other):
         if self._space.distance == "l2":
@@ -218,6 +246,36 @@ class MemoryVectorStore:
     adelete, adelete_by_doc_id, adrop = twin(delete), twin(delete_by_doc_id), twin(drop)
     aclear = twin(clear)
     alist = twin(list)  # noqa: A003 -- the method above, not the type
+
+
+def best_said(text, chunks, k):
+    """The chunks with the most of the words: their scores, best first."""
+    parts = words(text)
+    wanted = [*({*re.findall(r"\w+", parts["words"].lower())}), *parts["phrases"]]
+    scores = {}
+    for chunk in chunks:
+        has = functools.partial(_says, chunk.text)
+        if (count := sum(map(has, wanted))) and not any(map(has, parts["without"])):
+            scores[chunk.id] = float(count)
+    return {i: scores[i] for i in sorted(scores, key=lambda i: (-scores[i], i))[:k]}
+
+
+def _says(text, phrase):
+    has, wanted = (" ".join(re.findall(r"\w+", part.lower())) for part in (text, phrase))
+    return bool(wanted) and f" {wanted} " in f" {has} "
+
+
+def fused(dense, sparse, fusion):
+    """Scores of both legs' chunks; each leg comes best first."""
+    scores = dict.fromkeys([*dense, *sparse], 0.0)
+    for leg, share in ((dense, fusion.alpha), (sparse, 1 - fusion.alpha)):
+        low, high = min(leg.values(), default=0), max(leg.values(), default=0)
+        for place, (chunk_id, score) in enumerate(leg.items(), 1):
+            if isinstance(fusion, ReciprocalRank):
+                scores[chunk_id] += share * 2 / (fusion.k + place)
+            else:
+                scores[chunk_id] += share * ((score - low) / (high - low) if high > low else 1.0)
+    return scores
 
 
 def _all_of(values, kind):

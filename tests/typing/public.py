@@ -24,10 +24,12 @@ from pgrecall import (
     EmbedSpace,
     ErasureReport,
     Evidence,
+    Explanation,
     F,
     Filter,
     GraphBuild,
     Hit,
+    Hits,
     IndexedKey,
     Maintained,
     Message,
@@ -37,6 +39,7 @@ from pgrecall import (
     PostgresChat,
     PostgresRuns,
     PostgresVectorStore,
+    ReciprocalRank,
     RunEvent,
     RunState,
     SpaceInfo,
@@ -90,11 +93,17 @@ def verbs(store: PostgresVectorStore) -> None:
     store.upsert(["text"])  # type: ignore[list-item]
     store.upsert(chunks, on_nul="drop")  # type: ignore[arg-type]
     assert_type(store.replace_document(Document("d"), chunks), UpsertResult)
-    assert_type(store.query([0.1, 0.2], 5, F.lang == "de", ids=["1"]), list[Hit])
+    assert_type(store.query([0.1, 0.2], 5, F.lang == "de", ids=["1"]), Hits)
     store.query(np.ones(2), top_k=5, filters=Not(F.year > 2020))
     store.query("text")  # type: ignore[arg-type]
+    hits: list[Hit] = store.query(text="two words", mode="sparse", explain="plan")
+    store.query([0.1], text="words", fusion=ReciprocalRank(k=10), fetch_k=20, sparse_k=5, explain=True)
+    store.query([0.1], text="words", mode="words")  # type: ignore[arg-type]
+    store.query([0.1], text="words", fusion="weighted")  # type: ignore[arg-type]
+    assert_type(store.query([0.1]).explanation, Explanation | None)
+    assert_type(hits[0].dense_rank, int | None)
     store.query([0.1], tenant="other")  # type: ignore[call-arg]
-    assert_type(store.query_mmr([0.1], 5, F.lang == "de", fetch_k=50, lambda_mult=0.3), list[Hit])
+    assert_type(store.query_mmr([0.1], 5, F.lang == "de", fetch_k=50, lambda_mult=0.3), Hits)
     assert_type(store.get(["1"], with_embeddings=True), list[Chunk])
     assert_type(store.list(F.lang == "de", limit=10, offset=5), list[Chunk])
     assert_type(store.documents(["d"]), list[Document])
@@ -167,10 +176,10 @@ async def twins(db: Database, store: PostgresVectorStore) -> None:
     assert_type(await db.adelete_tenant("acme"), ErasureReport)
     assert_type(await db.tenant("acme").acollections(), list[CollectionInfo])
     assert_type(await store.aupsert(arriving(), on_nul="error"), UpsertResult)
-    assert_type(await store.aquery([0.1], filters=F["a", "b"].in_([1, "x"])), list[Hit])
+    assert_type(await store.aquery([0.1], filters=F["a", "b"].in_([1, "x"])), Hits)
     assert_type(await store.alist(), list[Chunk])
     assert_type(await store.adelete(["1"]), DeleteReport)
-    await store.aquery()  # type: ignore[call-arg]
+    await store.aquery(vectors=[0.1])  # type: ignore[call-arg]
 
 
 def filters() -> list[Filter]:

@@ -18,6 +18,7 @@ from pgrecall.filters.keys import Key, lookup
 from pgrecall.schema import ACTORS, DUE, SUBJECTS, TENANT_TABLES
 from pgrecall.statements import deletes, erasure, facts, graphs, keys, reads, recall, records, registry, search, writes
 from pgrecall.statements.reads import Where
+from pgrecall.statements.search import Form, Graph
 
 TABLES = "|".join(sorted((table.name for table in TENANT_TABLES), key=len, reverse=True))
 KEYWORDS = "WHERE|SET|ON|ORDER|GROUP|USING|FOR|LIMIT|JOIN|LEFT|CROSS|UNION"
@@ -32,6 +33,14 @@ INSERT_OF_TENANT = re.compile(
 ACROSS_TENANTS = {"registry.TENANTS", "registry.SPACE_USE", "registry.DROP_SPACE", "graphs.COLLECTIONS"} | {
     f"due {table}.{column}" for table, columns in DUE.items() for column in columns
 }
+
+FORMS = [
+    *(Form(distance) for distance in ("cosine", "l2", "ip")),
+    Form("cosine", graph=Graph(3, 8, 2), with_vectors=True),
+    Form("cosine", "sparse", counts=True),
+    Form("l2", "hybrid", fusion="reciprocal", with_vectors=True),
+    Form("ip", "hybrid", graph=Graph(3, 8, 2)),
+]
 
 
 def texts():
@@ -53,8 +62,8 @@ def texts():
         found = lookup(tree, known)
         wheres.append(replace(Where.of(tree), keys=found.form, by_keys_alone=found.whole))
     for number, where in enumerate(wheres):
-        yield from ((f"nearest {d} {number}", search.nearest(d, where)) for d in ("cosine", "l2", "ip"))
-        yield f"graph {number}", search.nearest_by_graph("cosine", where, 3, 8, 2)
+        for form in FORMS:
+            yield f"search {form} {number}", search.search(form, where)
         for one, two in product((False, True), repeat=2):
             yield f"listing {one} {two} {number}", reads.listing(where, with_vectors=one, page=two)
         yield f"count {number}", reads.count(where)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pgrecall.filters import Filter
-    from pgrecall.types import Hit
+    from pgrecall.hits import Hit
 
 #: Characters of a chunk's text that are shown unless --full says all.
 SHOWN = 400

@@ -150,15 +150,17 @@ def _recall(
                     _timed(vector_schema, held, until),
                     space,
                     number,
-                    halfvec_values(vector),
                     sampling.k + 1,
                     Where.of(None),
                     {},
                     route,
+                    halfvec_values(vector),
                 )
                 # A stored vector finds itself, which says nothing. Equal distances are equally right.
                 right, got = (
-                    [r[2] for r in shape(gate, query) if r[1] not in (None, chunk_id)][: sampling.k]
+                    [d for r in shape(gate, query).rows if (d := r.distance) is not None and r.chunk_id != chunk_id][
+                        : sampling.k
+                    ]
                     for shape in (exact, graph)
                 )
                 if right:

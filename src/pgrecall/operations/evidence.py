@@ -11,13 +11,14 @@ import numpy as np
 
 from pgrecall import wire
 from pgrecall.errors import InvalidInput
+from pgrecall.hits import Hit
 from pgrecall.operations import runs
 from pgrecall.operations.packing import text_hash
 from pgrecall.operations.registry import space_params
 from pgrecall.runs import Evidence, EvidenceChunk
 from pgrecall.statements import runs as sql
 from pgrecall.tenancy import Gate
-from pgrecall.types import EmbedSpace, Hit, Vector
+from pgrecall.types import EmbedSpace, Vector
 
 _NO_SPACE: dict[str, Any] = dict.fromkeys(("provider", "model", "dim", "distance"))
 

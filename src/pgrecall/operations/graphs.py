@@ -27,6 +27,8 @@ EF_SEARCH = 100
 MOST_EF_SEARCH = 1_000
 #: Chunks that match a filter up to which they are searched one by one; each is a lookup of some microseconds.
 CANDIDATES = 1_000
+#: Rows up to which a collection is counted, at 0.1 µs each: how rare a word is depends on them.
+COUNTED = 10_000
 #: How long a process goes by what it learned of a collection. Whatever it knows, the rows found are the right ones.
 REMEMBERED_SECONDS = 10.0
 #: How long a process says nothing more of a space that needs maintenance.
@@ -39,13 +41,15 @@ def exact_max(dim: int) -> int:
 
 
 class Route(NamedTuple):
-    """What decides how a collection is searched. `rows` and `waiting` are counted up to one more than `exact_max`."""
+    """What decides how a collection is searched. `rows` and `waiting` are counted up to `COUNTED`."""
 
     generation: int
     rows: int
     built: bool
     entered: bool = False
     waiting: int = 0
+    text_config: str | None = None
+    text_complete: bool = False
     keys: tuple[Key, ...] = ()
 
     def by_graph(self, space: EmbedSpace, top_k: int) -> bool:
@@ -72,14 +76,14 @@ class Routes:
         """The collection's indexed keys, for whoever searches no space."""
         return self._remembered((place.scope.tenant, place.collection, 0), lambda: self._keys(gate, place)).keys
 
-    def find(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int) -> Route:
-        """The collection's route; one that does not exist has no rows."""
+    def find(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int, *, afresh: bool = False) -> Route:
+        """The collection's route, what is remembered of it unless `afresh`; one that does not exist has no rows."""
         key = (place.scope.tenant, place.collection, space_id)
-        return self._remembered(key, lambda: self._look(gate, place, space, space_id))
+        return self._remembered(key, lambda: self._look(gate, place, space, space_id), afresh=afresh)
 
-    def _remembered(self, key: tuple[str | None, str, int], ask: Callable[[], Route]) -> Route:
+    def _remembered(self, key: tuple[str | None, str, int], ask: Callable[[], Route], *, afresh: bool = False) -> Route:
         held = self.known.get(key)
-        if held is not None and time.monotonic() - held[0] < REMEMBERED_SECONDS:
+        if not afresh and held is not None and time.monotonic() - held[0] < REMEMBERED_SECONDS:
             return held[1]
         route = ask()
         if len(self.known) >= 10_000:
@@ -116,7 +120,7 @@ class Routes:
 
 def look(gate: Gate, place: Place, space: EmbedSpace, space_id: int) -> Route:
     """The collection's route as it is now."""
-    params = place.at(space=space_id, most=exact_max(space.dim) + 1)
+    params = place.at(space=space_id, most=COUNTED)
     with gate.transaction(place.scope, "route") as tx:
         rows = tx.last(sql.ROUTE, params)
     return Route(*rows[0][1:])._replace(keys=ready_keys(rows[0][0])) if rows else NOWHERE

@@ -105,6 +105,7 @@ class Collection(NamedTuple):
     space: EmbedSpace
     text_config: str | None
     fingerprint: list[float] | None
+    text_complete: bool
 
 
 def find_collection(gate: Gate, place: Place) -> Collection | None:
@@ -113,8 +114,8 @@ def find_collection(gate: Gate, place: Place) -> Collection | None:
         rows = tx.last(sql.COLLECTION, place.at())
     if not rows:
         return None
-    fingerprint, text_config, *space = rows[0]
-    return Collection(EmbedSpace(*space), text_config, fingerprint)
+    fingerprint, text_config, text_complete, *space = rows[0]
+    return Collection(EmbedSpace(*space), text_config, fingerprint, text_complete)
 
 
 def space_params(space: EmbedSpace) -> dict[str, Any]:
@@ -222,7 +223,8 @@ def guard(
         keeps = "no full text" if stored_config is None else f"full text as {stored_config!r}"
         raise InvalidInput(
             f"collection {place.collection!r} keeps {keeps}, not {text_config!r}, since it was made; "
-            "leave text_config out, or put the chunks into another collection"
+            f"leave text_config out, or change it for all chunks: "
+            f"tenant.set_text_config({place.collection!r}, {text_config!r})"
         )
     _check_keys(place, indexed_keys, keys)
     if canary is not None and stored_print is not None:
@@ -276,7 +278,7 @@ def collections(gate: Gate, scope: Scope, name: str | None = None) -> list[Colle
     """The tenant's collections, or the one of this name."""
     with gate.transaction(scope, "collections") as tx:
         rows = tx.last(sql.COLLECTIONS, {"tenant": scope.tenant, "name": name})
-    return [CollectionInfo(r[0], EmbedSpace(*r[1:5]), *[*r[5:9], _indexed(r[9])]) for r in rows]
+    return [CollectionInfo(r[0], EmbedSpace(*r[1:5]), *[*r[5:9], _indexed(r[9]), r[10]]) for r in rows]
 
 
 def _indexed(keys: list[dict[str, Any]] | None) -> tuple[IndexedKey, ...]:

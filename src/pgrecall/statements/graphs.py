@@ -19,7 +19,8 @@ SELECT c.settings->'keys', s.graph_generation,
   (SELECT count(*) FROM (SELECT FROM pgrecall.chunk_vectors v
     WHERE v.tenant_id = %(tenant)s AND v.collection = %(collection)s AND v.space_id = %(space)s
       AND v.graph >= 0 AND v.graph > s.graph_generation
-    LIMIT %(most)s) counted)
+    LIMIT %(most)s) counted),
+  c.text_config, c.text_config IS NOT NULL AND NOT c.settings ? 'text_pending'
 FROM pgrecall.collections c JOIN pgrecall.embed_spaces s ON s.id = c.space_id
 WHERE c.tenant_id = %(tenant)s AND c.name = %(collection)s AND s.id = %(space)s
 """

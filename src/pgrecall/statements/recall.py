@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from pgrecall.facts import Order
 from pgrecall.filters import Filter, bind_values, compile_filter, shape
@@ -20,7 +20,7 @@ from pgrecall.schema import fact_vectors, memory_facts
 from pgrecall.statements.compose import bound, compiled
 from pgrecall.statements.facts import made
 from pgrecall.statements.search import OPERATORS
-from pgrecall.statements.words import PARTS, WHOLE
+from pgrecall.statements.words import asked_words
 from pgrecall.types import Distance
 
 #: What a rank counts in a fusion: 1 / (60 + rank) (Cormack, Clarke and Büttcher, SIGIR 2009).
@@ -170,13 +170,12 @@ def listing(which: Facts, order: Order) -> str:
 
 def _by_words(which: Facts) -> tuple[sa.Select[Any], list[sa.CTE]]:
     """Facts whose text matches, with their rank; and what the statement must be given before."""
-    parts = PARTS.columns(sa.column("part", TSQUERY)).cte("parts").prefix_with("MATERIALIZED")
-    whole = WHOLE.columns(sa.column("query", TSQUERY)).cte("asked").prefix_with("MATERIALIZED")
-    asked = sa.select(whole.c.query).scalar_subquery()
+    query = asked_words()
+    asked = sa.select(query.c.query).scalar_subquery()
     f = memory_facts.c
     score = sa.cast(sa.func.ts_rank_cd(f.text_search, asked), sa.Double).label("score")
     found = sa.select(f.id, f.valid_from, score).where(*_matching(which), f.text_search.bool_op("@@")(asked))
-    return found, [parts, whole]
+    return found, [query]
 
 
 def _by_vector(which: Facts, distance: Distance) -> sa.Select[Any]:

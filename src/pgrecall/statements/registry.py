@@ -65,7 +65,7 @@ WHERE tenant_id = %(tenant)s AND name = %(collection)s AND fingerprint IS NULL
 """
 
 COLLECTION = """
-SELECT c.fingerprint, c.text_config, s.provider, s.model, s.dim, s.distance
+SELECT c.fingerprint, c.text_config, NOT c.settings ? 'text_pending', s.provider, s.model, s.dim, s.distance
 FROM pgrecall.collections c JOIN pgrecall.embed_spaces s ON s.id = c.space_id
 WHERE c.tenant_id = %(tenant)s AND c.name = %(collection)s
 """
@@ -74,7 +74,7 @@ COLLECTIONS = """
 SELECT c.name, s.provider, s.model, s.dim, s.distance, c.text_config, c.created_at,
   (SELECT count(*) FROM pgrecall.documents d WHERE d.tenant_id = %(tenant)s AND d.collection = c.name),
   (SELECT count(*) FROM pgrecall.chunks k WHERE k.tenant_id = %(tenant)s AND k.collection = c.name),
-  c.settings->'keys'
+  c.settings->'keys', NOT c.settings ? 'text_pending'
 FROM pgrecall.collections c JOIN pgrecall.embed_spaces s ON s.id = c.space_id
 WHERE c.tenant_id = %(tenant)s AND (%(name)s::text IS NULL OR c.name = %(name)s)
 ORDER BY c.name

@@ -1,111 +1,182 @@
-"""Search: the nearest chunks, exactly or by a graph, composed by SQLAlchemy because they carry filters."""
+"""Search: the chunks nearest to a vector, exactly or by a graph; those with a text's words; both, fused.
+
+Composed by SQLAlchemy because they carry filters, and compiled once for each form. Every form gives the same columns:
+whether the collection answers this query at all, what it is ranked by, what a Hit is made of, and counts.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
+from pgrecall.hits import Mode
 from pgrecall.schema import chunk_vectors, chunks, collections, documents, embed_spaces
-from pgrecall.statements import keys
+from pgrecall.statements import keys, words
 from pgrecall.statements.compose import bound, compiled
 from pgrecall.statements.reads import CHUNK, Where, code_points, here, in_space, lookup, matching, satisfying
 from pgrecall.types import Distance
 
 #: What pgvector measures each distance by.
 OPERATORS: dict[str, str] = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}
+EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS) "
 
 
-def _same_space() -> sa.ColumnElement[bool]:
-    """Whether the collection answers in the caller's space, and the number that was bound stands for it."""
-    parts = (embed_spaces.c[part] == bound(part) for part in ("provider", "model", "dim", "distance"))
-    return sa.and_(collections.c.space_id == bound("space"), *parts)
+class Graph(NamedTuple):
+    """The numbers of a space's graph; they stand in the text, so that the planner can prove that its index serves."""
+
+    space_id: int
+    dim: int
+    generation: int
 
 
-@lru_cache(maxsize=512)
-def nearest(distance: Distance, where: Where, *, with_vectors: bool = False) -> str:
-    """Exact search: the k nearest first, then their text; one row at least where the collection exists.
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a search is asked; equal where the SQL is, beside its condition. Without a graph its dense leg is exact."""
 
-    The raw column stands in ORDER BY, so that no graph's index can ever match this statement. Whether
-    the collection answers in this space comes along in every row, so that asking it costs no round trip.
-    """
-    operator, query = OPERATORS[distance], sa.cast(bound("query"), HALFVEC)
+    distance: Distance
+    mode: Mode = "dense"
+    graph: Graph | None = None
+    fusion: Literal["reciprocal", "weighted"] = "weighted"
+    with_vectors: bool = False
+    counts: bool = False
+
+
+class Found(NamedTuple):
+    """A row of every form. The columns from `text` on are a Hit's; `chunk_id` is NULL where nothing was found."""
+
+    same: bool
+    chunk_id: str | None
+    distance: float | None
+    dense_rank: int | None
+    text_score: float | None
+    sparse_rank: int | None
+    score: float | None
+    text: str
+    metadata: dict[str, Any]
+    doc_id: str | None
+    chunk_index: int | None
+    payload: dict[str, Any] | None
+    source: str | None
+    uri: str | None
+    vector: bytes | None
+    dense_found: int | None
+    sparse_found: int | None
+    candidates: int | None
+
+
+class _Leg(NamedTuple):
+    """What one way of searching finds, best first, and how many chunks it had to choose from where that is counted."""
+
+    rows: sa.CTE
+    candidates: Any
+
+
+@lru_cache(maxsize=1024)
+def search(form: Form, where: Where) -> str:
+    """The statement; one row at least where the collection exists."""
+    none = sa.null()
+    order: Any
+    if form.mode == "sparse":
+        leg = _sparse(where, "k")
+        near, ranked = leg.rows, [none, none, leg.rows.c.text_score, none, none]
+        order, counts = leg.rows.c.text_score.desc(), [none, leg.candidates, none]
+    elif form.mode == "dense":
+        leg = _dense(form, where, "k")
+        near, ranked = leg.rows, [leg.rows.c.distance, none, none, none, none]
+        order, counts = leg.rows.c.distance, [_count(leg.rows), none, leg.candidates]
+    else:
+        dense, sparse = _dense(form, where, "dense_k"), _sparse(where, "sparse_k")
+        near = _fused(form, dense.rows, sparse.rows)
+        ranked = [near.c[n] for n in ("distance", "dense_rank", "text_score", "sparse_rank", "score")]
+        order, counts = near.c.score.desc(), [_count(dense.rows), sparse.candidates, dense.candidates]
+    if form.graph is None and not form.counts:
+        counts = [none, none, none]
+    return compiled(_hits(form, near, ranked, order, counts))
+
+
+def _materialized(select: Any, name: str) -> sa.CTE:
+    cte: sa.CTE = select.cte(name).prefix_with("MATERIALIZED")
+    return cte
+
+
+def _count(rows: sa.CTE) -> sa.ScalarSelect[Any]:
+    return sa.select(sa.func.count()).select_from(rows).scalar_subquery()
+
+
+def _dense(form: Form, where: Where, k: str) -> _Leg:
+    """The `k` nearest: (chunk_id, distance)."""
+    return _exactly(form, where, k) if form.graph is None else _by_graph(form, form.graph, where, k)
+
+
+def _exactly(form: Form, where: Where, k: str) -> _Leg:
+    """The raw column stands in ORDER BY, so that no graph's index can ever match."""
     if where:
         found = matching(where)
         own = (chunk_vectors.c.chunk_id == found.c.id, in_space())
         vector = lookup(sa.select(chunk_vectors.c.embedding), chunk_vectors, *own)
         chunk_id, embedding = found.c.id, vector.c.embedding
-        candidates = sa.select(chunk_id).select_from(found.rows.join(vector, sa.true())).where(*found.conditions)
+        candidates = sa.select(chunk_id.label("chunk_id")).select_from(found.rows.join(vector, sa.true()))
+        candidates = candidates.where(*found.conditions)
     else:
         chunk_id, embedding = chunk_vectors.c.chunk_id, chunk_vectors.c.embedding
         # `graph >= 0` holds for every row; it is how a statement asks for the scan index (see schema).
         every = chunk_vectors.c.graph >= sa.literal_column("0")
         candidates = sa.select(chunk_id).where(*here(chunk_vectors), in_space(), every)
-    apart = embedding.op(operator, return_type=sa.Float())(query).label("distance")
-    near = (
-        candidates.add_columns(apart)
-        .order_by(apart, code_points(chunk_id))
-        .limit(bound("k"))
-        .cte("near")
-        .prefix_with("MATERIALIZED")
-    )
-    return compiled(_hits(near, near.c[chunk_id.name], with_vectors=with_vectors))
+    apart = _apart(form, embedding, sa.cast(bound("query"), HALFVEC))
+    nearest = candidates.add_columns(apart.label("distance")).order_by(apart, code_points(chunk_id)).limit(bound(k))
+    return _Leg(_materialized(nearest, "near"), sa.null())
 
 
-@lru_cache(maxsize=512)
-def nearest_by_graph(
-    distance: Distance, where: Where, space_id: int, dim: int, generation: int, *, with_vectors: bool = False
-) -> str:
-    """The k nearest of a large collection: by the space's graph, and exactly over the rows that wait to enter it.
+def _apart(form: Form, embedding: Any, query: Any) -> Any:
+    return embedding.op(OPERATORS[form.distance], return_type=sa.Float())(query)
 
-    The numbers stand in the text, so that the planner can prove that a partial index serves. Any generation gives right
-    rows: a newer graph holds all that an older one does, and without one both halves are exact. `fetch` rows of the
-    graph are sorted again, because it gives them in nearly the right order.
+
+def _by_graph(form: Form, graph: Graph, where: Where, k: str) -> _Leg:
+    """By the space's graph, and exactly over the rows that wait to enter it.
+
+    Any generation gives right rows: a newer graph holds all that an older one does, and without one both halves are
+    exact. `fetch` rows of the graph are sorted again, because it gives them in nearly the right order.
 
     With a condition, up to `most` of the chunks that match are collected first; where these are all, they are searched
-    exactly, else the graph is, checking each row that it gives. Each row ends with how many those were.
+    exactly, else the graph is, checking each row that it gives.
     """
-    operator = OPERATORS[distance]
     query = sa.cast(bound("query"), HALFVEC)
-    space = chunk_vectors.c.space_id == sa.literal_column(str(space_id), sa.SmallInteger)
-    held = sa.literal_column(str(generation), sa.SmallInteger)
-    as_indexed = sa.cast(chunk_vectors.c.embedding, HALFVEC(dim)).op(operator, return_type=sa.Float())(
-        sa.cast(bound("query"), HALFVEC(dim))
+    space = chunk_vectors.c.space_id == sa.literal_column(str(graph.space_id), sa.SmallInteger)
+    held = sa.literal_column(str(graph.generation), sa.SmallInteger)
+    as_indexed = _apart(
+        form, sa.cast(chunk_vectors.c.embedding, HALFVEC(graph.dim)), sa.cast(bound("query"), HALFVEC(graph.dim))
     )
-    as_stored = chunk_vectors.c.embedding.op(operator, return_type=sa.Float())(query)
-    conditions, legs, collected = [*here(chunk_vectors), space], [], None
+    as_stored = _apart(form, chunk_vectors.c.embedding, query)
+    conditions: list[Any] = [*here(chunk_vectors), space]
+    legs: list[Any] = []
+    collected: Any = sa.null()
     if where:
         candidates, collected = _candidates(where)
         own = (chunk_vectors.c.chunk_id == candidates.c.id, in_space())
         vector = lookup(sa.select(chunk_vectors.c.embedding), chunk_vectors, *own)
-        apart = vector.c.embedding.op(operator, return_type=sa.Float())(query)
+        apart = _apart(form, vector.c.embedding, query)
         few = sa.select(candidates.c.id.label("chunk_id"), apart.label("distance")).join(vector, sa.true())
         few = few.where(collected < sa.cast(bound("most"), sa.BigInteger))
-        legs.append(few.order_by(apart, code_points(candidates.c.id)).limit(bound("k")))
+        legs.append(few.order_by(apart, code_points(candidates.c.id)).limit(bound(k)))
         # A scalar subquery is asked row by row, in the graph's order; EXISTS could become a join that sorts all.
-        one = sa.select(sa.true()).where(*here(chunks), chunks.c.id == chunk_vectors.c.chunk_id)
-        one = one.where(*satisfying(where))
+        one = sa.select(sa.true()).where(*here(chunks), chunks.c.id == chunk_vectors.c.chunk_id, *satisfying(where))
         matches = one.limit(sa.literal_column("1")).correlate(chunk_vectors).scalar_subquery()
         conditions += [collected >= sa.cast(bound("most"), sa.BigInteger), sa.func.coalesce(matches, sa.false())]
     for apart, in_leg, order, limit in (
         (as_indexed, chunk_vectors.c.graph <= held, (as_indexed,), "fetch"),
-        (as_stored, chunk_vectors.c.graph > held, (as_stored, code_points(chunk_vectors.c.chunk_id)), "k"),
+        (as_stored, chunk_vectors.c.graph > held, (as_stored, code_points(chunk_vectors.c.chunk_id)), k),
     ):
         leg = sa.select(chunk_vectors.c.chunk_id, apart.label("distance")).where(*conditions, in_leg)
         legs.append(leg.order_by(*order).limit(bound(limit)))
     both = sa.union_all(*(sa.select(leg.subquery()) for leg in legs)).subquery()
-    near = (
-        sa.select(both.c.chunk_id, both.c.distance)
-        .order_by(both.c.distance, code_points(both.c.chunk_id))
-        .limit(bound("k"))
-        .cte("near")
-        .prefix_with("MATERIALIZED")
-    )
-    hits = _hits(near, near.c.chunk_id, with_vectors=with_vectors)
-    return compiled(hits if collected is None else hits.add_columns(collected.label("candidates")))
+    nearest = sa.select(both.c.chunk_id, both.c.distance)
+    nearest = nearest.order_by(both.c.distance, code_points(both.c.chunk_id)).limit(bound(k))
+    return _Leg(_materialized(nearest, "near"), collected)
 
 
 def _candidates(where: Where) -> tuple[sa.CTE, sa.ScalarSelect[int]]:
@@ -116,37 +187,141 @@ def _candidates(where: Where) -> tuple[sa.CTE, sa.ScalarSelect[int]]:
     """
     if where.keys is None:
         every = sa.select(chunks.c.id).where(*here(chunks), *satisfying(where))
-        candidates = every.limit(bound("most")).cte("candidates").prefix_with("MATERIALIZED")
-        return candidates, sa.select(sa.func.count()).select_from(candidates).scalar_subquery()
+        candidates = _materialized(every.limit(bound("most")), "candidates")
+        return candidates, _count(candidates)
     most = sa.cast(bound("most"), sa.BigInteger)
     times = sa.literal_column("1" if where.by_keys_alone else "4", sa.BigInteger)
     ids = keys.few_ids(where.keys, most * times).label("ids")
-    found = sa.select(ids).cte("found").prefix_with("MATERIALIZED")
+    found = _materialized(sa.select(ids), "found")
     known = sa.cast(sa.select(found.c.ids).scalar_subquery(), ARRAY(sa.Text))
     few = matching(where, known)
-    some = sa.select(few.c.id).select_from(few.rows).limit(bound("most"))
-    candidates = some.cte("candidates").prefix_with("MATERIALIZED")
-    counted = sa.select(sa.func.count()).select_from(candidates).scalar_subquery()
-    collected = sa.select(sa.case((found.c.ids.is_not(None), counted), else_=most).label("rows"))
-    return candidates, sa.select(collected.cte("collected").prefix_with("MATERIALIZED").c.rows).scalar_subquery()
+    candidates = _materialized(sa.select(few.c.id).select_from(few.rows).limit(bound("most")), "candidates")
+    collected = sa.select(sa.case((found.c.ids.is_not(None), _count(candidates)), else_=most).label("rows"))
+    return candidates, sa.select(_materialized(collected, "collected").c.rows).scalar_subquery()
 
 
-def _hits(near: sa.CTE, near_id: sa.ColumnElement[str], *, with_vectors: bool) -> sa.Select[Any]:
-    """What a Hit is made of, for the ids and distances of `near`; one row at least where the collection exists."""
-    chunk = lookup(sa.select(*CHUNK), chunks, chunks.c.id == near_id)
+def _divided(one: Any, by: Any) -> Any:
+    """SQLAlchemy's own division would cast to numeric."""
+    return one.op("/", precedence=8)(by)
+
+
+def _weight(text_search: Any, query: Any) -> Any:
+    """How much of a query is in a text: each word counts more where it comes again, less in a text of many words.
+
+    Postgres' rank with all weights 1 and normalization 16 (divided by 1 + the logarithm of the number of unique words).
+    """
+    ones: Any = sa.literal_column("'{1,1,1,1}'::float4[]")
+    return sa.func.ts_rank(ones, text_search, query, sa.literal_column("16"), type_=sa.REAL())
+
+
+def _sparse(where: Where, k: str) -> _Leg:
+    """The `k` chunks that match the words best: (chunk_id, text_score).
+
+    Of up to `ranked` that match, the `pool` that ts_rank likes best are scored by ts_rank of each word times how rare
+    the word is, as BM25 does (Robertson and Zaragoza, 2009): ln(1 + (N - n + 0.5) / (n + 0.5)), for n of the pool that
+    have it. N is the collection's rows, as far as they were counted.
+    """
+    parts = words.alternatives()
+    wanted, unwanted = words.wanted(parts), words.unwanted()
+    # As subqueries they are evaluated once, not once a row, and the index may serve.
+    any_wanted, any_unwanted = (sa.select(cte.c.query).scalar_subquery() for cte in (wanted, unwanted))
+    said = (
+        sa.select(chunks.c.id, chunks.c.text_search)
+        .where(*here(chunks), *satisfying(where), chunks.c.text_search.bool_op("@@")(any_wanted))
+        .where(sa.not_(sa.func.coalesce(chunks.c.text_search.bool_op("@@")(any_unwanted), sa.false())))
+        .limit(bound("ranked"))
+        .subquery("matching")
+    )
+    rough = _weight(said.c.text_search, any_wanted)
+    best = sa.select(said.c.id.label("chunk_id"), said.c.text_search)
+    pooled = _materialized(best.order_by(rough.desc(), code_points(said.c.id)).limit(bound("pool")), "pooled")
+    part = sa.select(parts.c.part, sa.func.row_number().over().label("number")).subquery("part")
+    share = _weight(pooled.c.text_search, part.c.part).label("share")
+    having = sa.func.count().over(partition_by=part.c.number).label("having")
+    each = sa.select(pooled.c.chunk_id, part.c.number, share, having)
+    weighed = each.where(pooled.c.text_search.bool_op("@@")(part.c.part)).subquery("weighed")
+    rows = sa.func.greatest(sa.cast(bound("rows"), sa.BigInteger), _count(pooled))
+    half: Any = sa.literal_column("0.5::float8")
+    odds = _divided(rows - weighed.c.having + half, weighed.c.having + half)
+    rarity = sa.func.ln(sa.literal_column("1") + odds)
+    # In the order of the words, and as float4, so that equal texts tie.
+    total = sa.func.sum(aggregate_order_by(weighed.c.share * rarity, weighed.c.number))
+    score = sa.cast(total, sa.REAL).label("text_score")
+    scored = sa.select(weighed.c.chunk_id, score).group_by(weighed.c.chunk_id)
+    scored = scored.order_by(score.desc(), code_points(weighed.c.chunk_id))
+    return _Leg(_materialized(scored.limit(bound(k)), "said"), _count(pooled))
+
+
+def _fused(form: Form, near: sa.CTE, said: sa.CTE) -> sa.CTE:
+    """Both legs' chunks with their ranks in each, by one score (see ReciprocalRank and Weighted)."""
+    alpha = sa.cast(bound("alpha"), sa.Double)
+    one: Any = sa.literal_column("1::float8")
+    # As likeness, higher is better.
+    likeness = _divided(one, one + near.c.distance) if form.distance == "l2" else -near.c.distance
+    dense = _ranked(near, likeness, near.c.distance.label("distance"), near.c.distance)
+    text_score = sa.cast(said.c.text_score, sa.Double)
+    sparse = _ranked(said, text_score, text_score.label("text_score"), text_score.desc())
+    chunk_id = sa.func.coalesce(dense.c.chunk_id, sparse.c.chunk_id)
+    parts: list[Any] = []
+    value: Any
+    for leg, weight in ((dense, alpha), (sparse, one - alpha)):
+        if form.fusion == "reciprocal":
+            value = _divided(sa.literal_column("2::float8"), sa.cast(bound("rank_k"), sa.Double) + leg.c.rank)
+        else:
+            spread = sa.func.nullif(leg.c.high - leg.c.low, sa.literal_column("0"))
+            value = sa.case(
+                (leg.c.chunk_id.is_(None), sa.literal_column("0")),
+                else_=sa.func.coalesce(_divided(leg.c.likeness - leg.c.low, spread), sa.literal_column("1")),
+            )
+        parts.append(weight * sa.func.coalesce(value, sa.literal_column("0")))
+    score = (parts[0] + parts[1]).label("score")
+    fused = (
+        sa.select(
+            chunk_id.label("chunk_id"),
+            dense.c.distance,
+            dense.c.rank.label("dense_rank"),
+            sparse.c.text_score,
+            sparse.c.rank.label("sparse_rank"),
+            score,
+        )
+        .select_from(dense.join(sparse, dense.c.chunk_id == sparse.c.chunk_id, full=True))
+        .order_by(score.desc(), code_points(chunk_id))
+        .limit(bound("k"))
+    )
+    return _materialized(fused, "fused")
+
+
+def _ranked(leg: sa.CTE, likeness: Any, kept: Any, order: Any) -> sa.Subquery:
+    rank = sa.func.row_number().over(order_by=(order, code_points(leg.c.chunk_id)))
+    low, high = sa.func.min(likeness).over(), sa.func.max(likeness).over()
+    columns = (kept, likeness.label("likeness"), rank.label("rank"), low.label("low"), high.label("high"))
+    return sa.select(leg.c.chunk_id, *columns).subquery()
+
+
+def _answers(form: Form) -> sa.ColumnElement[bool]:
+    """Whether the space that was bound is the collection's, and for words, its full text is the one that was bound."""
+    parts = [embed_spaces.c[part] == bound(part) for part in ("provider", "model", "dim", "distance")]
+    if form.mode != "dense":
+        pending = collections.c.settings.op("?", is_comparison=True)(sa.literal_column("'text_pending'"))
+        parts += [collections.c.text_config == bound("text_config"), sa.not_(pending)]
+    return sa.and_(collections.c.space_id == bound("space"), *parts)
+
+
+def _hits(form: Form, near: sa.CTE, ranked: list[Any], order: Any, counts: list[Any]) -> sa.Select[Any]:
+    """The texts of `near`, after it is known which; one row at least where the collection exists."""
+    chunk = lookup(sa.select(*CHUNK), chunks, chunks.c.id == near.c.chunk_id)
     document = lookup(sa.select(documents.c.source, documents.c.uri), documents, documents.c.id == chunk.c.doc_id)
     hits = near.join(chunk, sa.true()).outerjoin(document, sa.true())
-    columns = [_same_space().label("same"), near_id, near.c.distance, *chunk.c, *document.c]
-    if with_vectors:
-        sent = sa.select(sa.func.halfvec_send(chunk_vectors.c.embedding))
-        vector = lookup(sent, chunk_vectors, chunk_vectors.c.chunk_id == near_id, in_space())
-        hits = hits.outerjoin(vector, sa.true())
-        columns += vector.c
+    vector: Any = sa.null()
+    if form.with_vectors:
+        sent = sa.select(sa.func.halfvec_send(chunk_vectors.c.embedding).label("sent"))
+        own = lookup(sent, chunk_vectors, chunk_vectors.c.chunk_id == near.c.chunk_id, in_space())
+        hits, vector = hits.outerjoin(own, sa.true()), own.c.sent
+    columns = [_answers(form), near.c.chunk_id, *ranked, *chunk.c, *document.c, vector, *counts]
+    active = collections.join(embed_spaces, embed_spaces.c.id == collections.c.space_id)
     return (
-        sa.select(*columns)
-        .select_from(
-            collections.join(embed_spaces, embed_spaces.c.id == collections.c.space_id).outerjoin(hits, sa.true())
-        )
+        sa.select(*(column.label(name) for name, column in zip(Found._fields, columns, strict=True)))
+        .select_from(active.outerjoin(hits, sa.true()))
         .where(collections.c.tenant_id == bound("tenant"), collections.c.name == bound("collection"))
-        .order_by(near.c.distance, code_points(near_id))
+        .order_by(order, code_points(near.c.chunk_id))
     )

@@ -7,9 +7,10 @@ Postgres' own `websearch_to_tsquery` asks for every word at once, so that one un
 from __future__ import annotations
 
 import re
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from pgrecall.errors import InvalidInput
 from pgrecall.statements.compose import compiled
@@ -28,7 +29,7 @@ _QUOTES = str.maketrans(dict.fromkeys("“”„‟″＂", '"'))
 
 
 class Words(TypedDict):
-    """The parameters that `PARTS` and `TSQUERY` bind beside `text_config`."""
+    """The parameters that the statements bind beside `text_config`."""
 
     words: str
     phrases: list[str]
@@ -54,8 +55,10 @@ def words(text: str) -> Words:
     return found
 
 
-#: Each alternative as a query of its own, one a row: the lexemes of the words, then the phrases.
-PARTS = sa.text(r"""
+_QUERY = sa.column("query", postgresql.TSQUERY())
+
+#: The lexemes of the words, then the phrases.
+_PARTS = sa.text(r"""
 SELECT CAST(concat('''', replace(replace(lexeme, '\', '\\'), '''', ''''''), '''') AS tsquery) AS part
 FROM unnest(tsvector_to_array(to_tsvector(CAST(CAST(:text_config AS text) AS regconfig), CAST(:words AS text))))
   AS alone (lexeme)
@@ -65,17 +68,43 @@ CROSS JOIN LATERAL phraseto_tsquery(CAST(CAST(:text_config AS text) AS regconfig
 WHERE numnode(part) > 0
 """)
 
-#: One query of the rows of `parts`: any of them, and none of what is excluded. NULL, which matches nothing, where
-#: there are none: the text had only stop words, or only exclusions.
-WHOLE = sa.text("""
-SELECT CASE WHEN unwanted.query IS NULL THEN wanted.query ELSE wanted.query && !! unwanted.query END AS query
-FROM (SELECT CAST(string_agg(concat('(', part, ')'), ' | ') AS tsquery) AS query FROM parts) AS wanted,
-(SELECT CAST(string_agg(concat('(', part, ')'), ' | ') AS tsquery) AS query
-  FROM unnest(CAST(:without AS text[])) AS typed (words)
-  CROSS JOIN LATERAL phraseto_tsquery(CAST(CAST(:text_config AS text) AS regconfig), words) AS part
-  WHERE numnode(part) > 0) AS unwanted
+_WANTED = sa.text("SELECT CAST(string_agg(concat('(', part, ')'), ' | ') AS tsquery) AS query FROM parts")
+
+_UNWANTED = sa.text("""
+SELECT CAST(string_agg(concat('(', part, ')'), ' | ') AS tsquery) AS query
+FROM unnest(CAST(:without AS text[])) AS typed (words)
+CROSS JOIN LATERAL phraseto_tsquery(CAST(CAST(:text_config AS text) AS regconfig), words) AS part
+WHERE numnode(part) > 0
 """)
 
-#: Both as one subquery for statements in plain SQL: `text_search @@ (` + TSQUERY + `)`. It binds what `words` gives,
-#: and `text_config`. In its own parentheses it is evaluated once, not once a row, and an index may serve.
-TSQUERY = "WITH parts AS MATERIALIZED (" + compiled(PARTS) + ")" + compiled(WHOLE)
+
+def alternatives() -> sa.CTE:
+    """Each alternative as a query of its own, one a row."""
+    return _PARTS.columns(sa.column("part", postgresql.TSQUERY())).cte("parts").prefix_with("MATERIALIZED")
+
+
+def wanted(parts: sa.CTE) -> sa.CTE:
+    """Any of `parts`; evaluated once. NULL, which matches nothing, where there are none: only stop words were typed."""
+    return _WANTED.columns(_QUERY).add_cte(parts).cte("wanted").prefix_with("MATERIALIZED")
+
+
+def unwanted() -> sa.CTE:
+    """Any of what is excluded, or NULL; evaluated once."""
+    return _UNWANTED.columns(_QUERY).cte("unwanted").prefix_with("MATERIALIZED")
+
+
+def _whole() -> sa.Select[Any]:
+    some, none = wanted(alternatives()), unwanted()
+    both = sa.func.tsquery_and(some.c.query, sa.func.tsquery_not(none.c.query))
+    query = sa.case((none.c.query.is_(None), some.c.query), else_=both)
+    return sa.select(query.label("query")).join_from(some, none, sa.true())
+
+
+def asked_words() -> sa.CTE:
+    """All of it as one query, `c.query`: any of the alternatives, and none of what is excluded."""
+    return _whole().cte("asked").prefix_with("MATERIALIZED")
+
+
+#: The same as a subquery for statements in plain SQL: `text_search @@ (` + TSQUERY + `)`. It binds what `words`
+#: gives, and `text_config`. In its own parentheses it is evaluated once, not once a row, and an index may serve.
+TSQUERY = compiled(_whole())

@@ -63,6 +63,7 @@ class _JoinedGate(Gate):
             block.check(scope)
             raw = block.transaction._raw
             tx = _Joined(raw, self.wait, scope.tenant, is_async=self.is_async)
+            tx.round_trips = 0  # the block began
             try:
                 with driver_errors():
                     tx.script(scope.local)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgrecall.hits import Hits
 from pgrecall.operations import evidence
 from pgrecall.stores.runs import PostgresRuns
 from pgrecall.stores.twins import Work
 from pgrecall.stores.vectors import PostgresVectorStore
 from pgrecall.tenancy import Gate
-from pgrecall.types import MAX_ID_BYTES, Hit, check_text
+from pgrecall.types import MAX_ID_BYTES, check_text
 
 
 class RecordingVectorStore(PostgresVectorStore):
@@ -28,11 +29,11 @@ class RecordingVectorStore(PostgresVectorStore):
         """The run that searches are recorded for."""
         return self._run_id
 
-    def _searching(self, *asked: Any) -> Work[list[Hit]]:
-        search = super()._searching(*asked)
-        query = asked[1]
+    def _searching(self, asked: dict[str, Any], *how: Any) -> Work[Hits]:
+        search = super()._searching(asked, *how)
+        query = asked["vector"] if asked["mode"] == "dense" else asked["text"]
 
-        def work(gate: Gate) -> list[Hit]:
+        def work(gate: Gate) -> Hits:
             hits = search(gate)
             sought = evidence.asked(query)
             place = self._runs._place(gate)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from pgrecall.errors import InvalidInput, NotFound
@@ -17,8 +16,8 @@ from pgrecall.operations.ingest import Chunks, Plan, Progress, Target
 from pgrecall.operations.keys import narrowed
 from pgrecall.operations.packing import OnNul, several
 from pgrecall.operations.registry import Place
-from pgrecall.operations.search import Query, diverse, search
 from pgrecall.statements.reads import Where
+from pgrecall.stores.searching import Searching
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.tenancy import Gate
 from pgrecall.types import (
@@ -27,12 +26,10 @@ from pgrecall.types import (
     Document,
     EmbedModel,
     EmbedSpace,
-    Hit,
     IndexedKey,
     Metadata,
     Optimized,
     UpsertResult,
-    Vector,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
     from pgrecall.stores.database import Database
 
 
-class PostgresVectorStore:
+class PostgresVectorStore(Searching):
     """Chunks and their vectors in one collection, bound to its tenant for life: made by ``db.tenant(…).vectors(…)``.
 
     Every method has an asynchronous twin with an `a` before its name. Nothing is read or written before the first
@@ -180,73 +177,6 @@ class PostgresVectorStore:
         return lambda gate: ingest.upsert(gate, self._target(gate, on_nul), owned, plan)
 
     replace_document, areplace_document = twins(_replace_document)
-
-    def _query(
-        self,
-        vector: Vector,
-        top_k: int = 10,
-        filters: Filter | None = None,
-        *,
-        ids: Sequence[str] | None = None,
-        doc_ids: Sequence[str] | None = None,
-    ) -> Work[list[Hit]]:
-        """The `top_k` nearest chunks, best first, of those that match `filters`, `ids` and `doc_ids`.
-
-        `vector` has the space's length. A collection that does not exist yet has no chunks.
-        Raises: InvalidInput, InvalidEmbedding, FilterError, EmbedSpaceMismatch, Unavailable.
-        """
-        where, values = chunk_ops.condition(filters, ids, doc_ids)
-        chunk_ops.whole_number(top_k, "top_k", 1)
-        return self._searching(search, vector, top_k, where, values)
-
-    query, aquery = twins(_query)
-
-    def _query_mmr(
-        self,
-        vector: Vector,
-        top_k: int = 10,
-        filters: Filter | None = None,
-        *,
-        fetch_k: int | None = None,
-        lambda_mult: float = 0.5,
-        ids: Sequence[str] | None = None,
-        doc_ids: Sequence[str] | None = None,
-    ) -> Work[list[Hit]]:
-        """`top_k` chunks near the vector and unlike each other, in the order of maximal marginal relevance.
-
-        They are chosen from the `fetch_k` nearest (the larger of 20 and four times `top_k` where left out).
-        `lambda_mult` is from 0, as unlike as can be, to 1, the nearest. Raises as `query` does.
-        """
-        where, values = chunk_ops.condition(filters, ids, doc_ids)
-        top_k = chunk_ops.whole_number(top_k, "top_k", 1)
-        fetch_k = max(20, 4 * top_k) if fetch_k is None else chunk_ops.whole_number(fetch_k, "fetch_k", 1)
-        if isinstance(lambda_mult, bool) or not isinstance(lambda_mult, Real) or not 0 <= lambda_mult <= 1:
-            raise InvalidInput(f"lambda_mult is {lambda_mult!r:.40}; expected a number from 0 to 1")
-        pick = partial(diverse, k=top_k, lambda_mult=float(lambda_mult))
-        return self._searching(pick, vector, max(fetch_k, top_k), where, values)
-
-    query_mmr, aquery_mmr = twins(_query_mmr)
-
-    def _searching(
-        self, find: Callable[[Gate, Query], list[Hit]], vector: Vector, k: int, where: Where, values: dict[str, Any]
-    ) -> Work[list[Hit]]:
-        def work(gate: Gate) -> list[Hit]:
-            place = self._place(gate)
-            space = self._known_space(gate, place)
-            if space is None:
-                return []
-            for afresh in (False, True):
-                space_id = self._database._known_space_id(gate, place.scope, space, afresh=afresh)
-                route = self._database._routes.find(gate, place, space, space_id)
-                try:
-                    asked = Query(place, space, space_id, vector, k, *narrowed(where, values, route.keys), route)
-                    return find(gate, asked)
-                except registry.StaleSpace:
-                    if afresh:
-                        raise
-            raise AssertionError
-
-        return work
 
     def _by_keys(self, gate: Gate, where: Where, values: dict[str, Any]) -> tuple[Where, dict[str, Any]]:
         """The condition, by the collection's indexed keys where there are any."""

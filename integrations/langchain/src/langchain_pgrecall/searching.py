@@ -44,7 +44,7 @@ class Searches(VectorStore):
     ) -> Steps[list[tuple[Document, float]]]:
         """The `k` nearest documents with their distances, nearest first, of those that match `filter`."""
         hits = yield from self._hits(embedding, k, filter, kwargs)
-        return [(_document(hit), hit.distance) for hit in hits]
+        return [(_document(hit), hit.distance) for hit in hits if hit.distance is not None]  # which all have
 
     similarity_search_with_score_by_vector, asimilarity_search_with_score_by_vector = faces(
         _similarity_search_with_score_by_vector
@@ -95,7 +95,7 @@ class Searches(VectorStore):
         options = {"fetch_k": fetch_k, "lambda_mult": 0.5 if lambda_mult is None else lambda_mult}
         top_k = 4 if k is None else k
         hits = yield call(self._store, "query_mmr", embedding, top_k, to_filter(filter), **options)
-        return [(_document(hit), hit.distance) for hit in hits]
+        return [(_document(hit), hit.distance) for hit in hits if hit.distance is not None]  # which all have
 
     max_marginal_relevance_search_with_score_by_vector, amax_marginal_relevance_search_with_score_by_vector = faces(
         _max_marginal_relevance_search_with_score_by_vector
