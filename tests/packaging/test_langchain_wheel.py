@@ -55,7 +55,7 @@ def test_the_two_wheels_are_enough_for_every_snippet_of_the_readme(tmp_path, rea
     place = tmp_path / "venv"
     venv.create(place, with_pip=False)
     pip = [sys.executable, "-m", "pip", "--python", str(place / "bin/python"), "--disable-pip-version-check"]
-    asked = ["--constraint", str(REPOSITORY / "constraints.txt"), f"{wheels[0]}[embedded]", str(wheels[1])]
+    asked = ["--constraint", str(REPOSITORY / "constraints.txt"), f"{wheels[0]}[embedded]", f"{wheels[1]}[langgraph]"]
     done = subprocess.run([*pip, "install", "--quiet", "--no-compile", *asked], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     given = {"PATH": os.environ["PATH"], "PGRECALL_HOME": str(reachable / "wheels"), "PYTHONWARNINGS": "error"}
