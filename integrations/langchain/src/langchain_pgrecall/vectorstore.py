@@ -19,7 +19,6 @@ from pgrecall import (
     ConfigurationError,
     Connection,
     Database,
-    Embedder,
     EmbedModel,
     EmbedSpace,
     InvalidInput,
@@ -60,28 +59,22 @@ class PGRecallVectorStore(Searches):
         distance: Distance | None = None,
         text_config: str | None = None,
     ) -> None:
-        made = embedder(embedding)
-        resolved = space_of(embedding, space, distance)
-        database = as_database(connection)
-        self._bind(embedding, made, database, tenant, collection, resolved, text_config)
-        self._owned = database if database is not connection else None
-
-    def _bind(
-        self,
-        embedding: Embeddings,
-        made: Embedder,
-        database: Database,
-        tenant: str,
-        collection: str,
-        space: EmbedSpace | EmbedModel,
-        text_config: str | None,
-    ) -> None:
         self._embedding = embedding
-        self._embedder = made
-        self._database = database
-        self._space = space
+        self._embedder = embedder(embedding)
+        self._space = space_of(embedding, space, distance)
         self._text_config = text_config
-        self._store = database.tenant(tenant).vectors(collection, space, embed=made, text_config=text_config)
+        self._database = as_database(connection)
+        self._owned = self._database if self._database is not connection else None
+        try:
+            self._store = self._of(tenant, collection)
+        except BaseException:
+            self.close()
+            raise
+
+    def _of(self, tenant: str, collection: str) -> PostgresVectorStore:
+        return self._database.tenant(tenant).vectors(
+            collection, self._space, embed=self._embedder, text_config=self._text_config
+        )
 
     def __repr__(self) -> str:
         return f"<PGRecallVectorStore tenant={self.tenant!r} collection={self.collection!r}>"
@@ -108,10 +101,9 @@ class PGRecallVectorStore(Searches):
 
     def for_tenant(self, tenant: str) -> Self:
         """The same store for another tenant, on the same connections; nothing is read, nor the model asked again."""
-        sibling = self.__class__.__new__(self.__class__)
-        given = (self._embedding, self._embedder, self._database)
-        sibling._bind(*given, tenant, self.collection, self._space, self._text_config)
+        sibling = copy.copy(self)
         sibling._owned = None
+        sibling._store = self._of(tenant, self.collection)
         return sibling
 
     def for_run(self, run_id: str) -> Self:
@@ -300,6 +292,8 @@ class PGRecallVectorStore(Searches):
     @classmethod
     def _existing(cls, embedding: Embeddings, keywords: dict[str, Any]) -> Steps[Self]:
         given = peers.arguments(keywords | {"embedding": embedding})
+        if "tenant" not in given:
+            raise ConfigurationError("say whose collection it is: tenant=…")
         database = as_database(given.get("connection"))
         tenant, name = database.tenant(given.pop("tenant")), given.setdefault("collection", "default")
         try:
