@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from contract.base import AsyncFace
-from pgrecall import InvalidInput, Message, NotFound, TenantErased, ToolCall, UnknownTenant
+from pgrecall import InvalidInput, Message, NotFound, SubjectErased, TenantErased, ToolCall, UnknownTenant
 from pgrecall.statements import chat as sql
 
 DAY = timedelta(days=1)
@@ -387,13 +387,44 @@ def test_a_deleted_tenant_s_chat_takes_no_more(db, tenant_id):
     """The tombstone refuses it; a database that requires known tenants refuses unknown ones."""
     chat = db.tenant(tenant_id).chat("s")
     chat.append(user("x"))
-    report = db.delete_tenant(tenant_id)
-    assert (report.messages, report.chats) == (1, 1)
+    deleted = db.delete_tenant(tenant_id).deleted
+    assert (deleted["chat_messages"], deleted["chat_sessions"]) == (1, 1)
     with pytest.raises(TenantErased):
         chat.append(user("late"))
     db.require_known_tenants = True
     with pytest.raises(UnknownTenant):
         db.tenant(f"{tenant_id}-unknown").chat("s").append(user("x"))
+
+
+def test_an_erased_subject_s_chats_take_no_more(db, tenant_id):
+    """What was held goes; its late writers are refused in new chats, old ones and nobody's; others go on."""
+    tenant = db.tenant(tenant_id)
+    chat = tenant.chat("s", "ana")
+    chat.append(user("x"))
+    tenant.chat("shared").append(user("y"))
+    report = tenant.erase_subject("ana", actor="officer")
+    assert (report.deleted["chat_messages"], report.deleted["chat_sessions"]) == (1, 1)
+    for late in (chat, tenant.chat("new", "ana"), tenant.chat("shared", "ana")):
+        for write in (late.append, late.replace):
+            with pytest.raises(SubjectErased):
+                write([user("late")])
+    assert (tenant.chats("ana"), texts(tenant.chat("shared").messages())) == ([], ["y"])
+    tenant.chat("s", "ben").append(user("z"))
+    tenant.reopen_subject("ana", actor="officer")
+    assert tenant.chat("new", "ana").append(user("back"))
+
+
+def test_a_sweep_deletes_what_expired(db, tenant_id, admin_connection):
+    """Messages by themselves, and whole chats with theirs."""
+    tenant = db.tenant(tenant_id)
+    tenant.chat("goes", ttl=DAY).append([user("x"), user("y")])
+    tenant.chat("stays").append(user("z"))
+    tenant.chat("stays", message_ttl=DAY).append(user("goes"))
+    age(admin_connection, tenant_id, 2 * DAY)
+    db.sweep()
+    left = admin_connection.execute("SELECT text FROM pgrecall.chat_messages WHERE tenant_id = %s", [tenant_id])
+    assert left.fetchall() == [("z",)]
+    assert [c.session_id for c in tenant.chats()] == ["stays"]
 
 
 def test_reading_the_end_of_a_long_chat_follows_the_primary_key(db, tenant_id, admin_connection):

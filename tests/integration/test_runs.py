@@ -24,6 +24,7 @@ from pgrecall import (
     NotFound,
     RunConflict,
     RunState,
+    SubjectErased,
     TenantErased,
     UnknownTenant,
 )
@@ -312,8 +313,8 @@ def test_a_deleted_tenant_s_runs_take_no_more(db, tenant_id):
     runs = db.tenant(tenant_id).runs()
     run = runs.put(RunState("r"))
     runs.append_event("r", "k")
-    report = db.delete_tenant(tenant_id)
-    assert (report.runs, report.run_events) == (1, 1)
+    deleted = db.delete_tenant(tenant_id).deleted
+    assert (deleted["runs"], deleted["run_events"]) == (1, 1)
     writes = [
         lambda: runs.put(replace(run)),
         lambda: runs.put(RunState("other")),
@@ -326,6 +327,25 @@ def test_a_deleted_tenant_s_runs_take_no_more(db, tenant_id):
     db.require_known_tenants = True
     with pytest.raises(UnknownTenant):
         db.tenant(f"{tenant_id}-unknown").runs().put(RunState("r"))
+
+
+def test_an_erased_subject_s_runs_take_no_more(db, tenant_id, store):
+    """State, events and evidence go; a late put is refused, of a new run and of nobody's; others go on."""
+    tenant = db.tenant(tenant_id)
+    runs = tenant.runs()
+    run = runs.put(RunState("r", {"n": 1}, subject="ana"))
+    runs.append_event("r", "k")
+    store.for_run("r").query(vectors(1)[0], 2)
+    nobodys = runs.put(RunState("free"))
+    deleted = tenant.erase_subject("ana", actor="officer").deleted
+    assert [deleted[t] for t in ("runs", "run_events", "run_retrievals", "run_evidence")] == [1, 1, 1, 2]
+    for late in (RunState("r", subject="ana"), replace(run, state_version=None), replace(nobodys, subject="ana")):
+        with pytest.raises(SubjectErased):
+            runs.put(late)
+    assert (runs.get("r"), runs.get("free")) == (None, nobodys)
+    runs.put(RunState("r", subject="ben"))
+    tenant.reopen_subject("ana", actor="officer")
+    assert runs.put(RunState("back", subject="ana")).state_version == 1
 
 
 def test_a_run_in_an_atomic_block_is_kept_or_not_with_the_rest(db, tenant_id):

@@ -12,8 +12,9 @@ from pgrecall.errors import Conflict, InvalidInput, NotFound
 from pgrecall.messages import ChatHit, ChatInfo, Message
 from pgrecall.operations import messages as pack
 from pgrecall.operations import windows
-from pgrecall.operations.registry import ensure_tenant, known_text_config
+from pgrecall.operations.registry import ensure_tenant, known_text_config, refuse_erased_subjects
 from pgrecall.statements import chat as sql
+from pgrecall.statements.registry import ERASED_SUBJECTS
 from pgrecall.statements.words import words
 from pgrecall.tenancy import Gate, Rows, Scope, Transaction
 
@@ -38,6 +39,10 @@ class Chat:
         """Parameters of a statement about this chat."""
         return {"tenant": self.scope.tenant, "session": self.session_id, "subject": self.subject, **values}
 
+    def tombstone(self) -> list[tuple[str, dict[str, Any]]]:
+        """The statement that finds the tombstone of the subject, if there is one to find."""
+        return [] if self.subject is None else [(ERASED_SUBJECTS, self.at(subjects=[self.subject]))]
+
     def touch(self, count: int) -> tuple[str, dict[str, Any]]:
         """The statement that takes `count` positions, and holds the chat until the transaction ends."""
         return sql.TOUCH, self.at(count=count, ttl=self.ttl, message_ttl=self.message_ttl)
@@ -46,7 +51,7 @@ class Chat:
 def append(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Message]:
     """Put messages at a chat's end, one after the other, whoever else appends; returns them as stored.
 
-    Raises: InvalidInput, TenantErased, UnknownTenant, Conflict.
+    Raises: InvalidInput, SubjectErased, TenantErased, UnknownTenant, Conflict.
     """
     if not messages:
         return []
@@ -56,7 +61,9 @@ def append(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Message]
     def body() -> list[Message]:
         with gate.transaction(chat.scope, "chat append") as tx:
             # Nearly always the chat is there.
-            taken = tx.many([(sql.HOLD_TENANT, chat.at()), touch])[-1]
+            erased, taken = tx.many([(sql.HOLD_TENANT, chat.at()), *chat.tombstone(), touch])[-2:]
+            if chat.subject is not None:
+                refuse_erased_subjects(erased)
             if not taken:
                 _hold(tx, chat, create=True)
                 taken = tx.rows(*touch)
@@ -84,11 +91,13 @@ def _write(
 def _hold(tx: Transaction, chat: Chat, *, create: bool) -> bool:
     """Hold the chat's row until the transaction ends, making it if `create`; False where there is none.
 
-    Raises: InvalidInput where it belongs to another subject; TenantErased, UnknownTenant.
+    Raises: InvalidInput where it belongs to another subject; SubjectErased, TenantErased, UnknownTenant.
     """
     if create:
         assert chat.scope.tenant is not None
         ensure_tenant(tx, chat.scope.tenant, create=chat.create_tenants)
+        for statement in chat.tombstone():
+            refuse_erased_subjects(tx.rows(*statement))
     text_config = None if chat.text_config is None else known_text_config(tx, chat.text_config)
     rows = tx.rows(sql.LOCK_SESSION, chat.at())
     if not rows and not create:

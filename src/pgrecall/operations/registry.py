@@ -165,6 +165,12 @@ def ensure_tenant(tx: Transaction, tenant: str, *, create: bool) -> None:
         refuse_erased(tenant, rows[0][0])
 
 
+def refuse_erased_subject(tx: Transaction, tenant: str, subject: str | None) -> None:
+    """Raise SubjectErased where there is a tombstone; the tenant's row is held, which an erasure waits for."""
+    if subject is not None:
+        refuse_erased_subjects(tx.rows(sql.ERASED_SUBJECTS, {"tenant": tenant, "subjects": [subject]}))
+
+
 def refuse_erased_subjects(rows: Rows) -> None:
     """Raise SubjectErased where `ERASED_SUBJECTS` found any."""
     for _, erased_at in rows:

@@ -10,7 +10,7 @@ from typing import Any
 from pgrecall import wire
 from pgrecall.errors import Conflict, InvalidInput, NotFound, RunConflict
 from pgrecall.operations.packing import json_object
-from pgrecall.operations.registry import ensure_tenant
+from pgrecall.operations.registry import ensure_tenant, refuse_erased_subject
 from pgrecall.runs import RunEvent, RunState
 from pgrecall.statements import runs as sql
 from pgrecall.tenancy import Gate, Rows, Scope, Transaction
@@ -65,7 +65,7 @@ def check_state(run: object) -> RunState:
 def put(gate: Gate, place: Place, run: RunState) -> RunState:
     """Keep a run's state where it is at the version that was read; returns it as stored.
 
-    Raises: RunConflict, InvalidInput, TenantErased, UnknownTenant.
+    Raises: RunConflict, InvalidInput, SubjectErased, TenantErased, UnknownTenant.
     """
     name = f"run {run.run_id!r:.80}"
     statement = sql.PUT_NEXT if run.state_version else sql.PUT_NEW
@@ -98,6 +98,7 @@ def _make_way(tx: Transaction, place: Place, run: RunState) -> None:
     """See why a put found no row to write: the tenant is new, the run expired; or it is refused."""
     assert place.scope.tenant is not None
     ensure_tenant(tx, place.scope.tenant, create=place.create_tenants)
+    refuse_erased_subject(tx, place.scope.tenant, run.subject)
     found = _lock(tx, place, run.run_id)
     expected = run.state_version
     if found is None:

@@ -87,7 +87,7 @@ class PostgresChat:
 
         A message with an id that the chat already has takes that one's place, so that a call with ids can be
         repeated; one without gets an id. Their `status` is kept, so that messages can be put into the archive.
-        Raises: InvalidInput, TenantErased, UnknownTenant, Conflict, Unavailable.
+        Raises: InvalidInput, SubjectErased, TenantErased, UnknownTenant, Conflict, Unavailable.
         """
         given = pack.one_or_many(messages)
         return lambda gate: chats.append(gate, self._chat(gate), given)

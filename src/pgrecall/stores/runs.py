@@ -69,7 +69,8 @@ class PostgresRuns:
         said. The store's `ttl`, where it has one, counts from each write; else `expires_at` is as given.
 
         Raises: RunConflict, which tells both versions; InvalidInput, also where the state is larger than
-        `max_state_bytes` as JSON, or the run is another subject's; TenantErased, UnknownTenant, Unavailable.
+        `max_state_bytes` as JSON, or the run is another subject's; SubjectErased, TenantErased, UnknownTenant,
+        Unavailable.
         """
         run = run_ops.check_state(run_state)
         moment(run.expires_at, "expires_at")
