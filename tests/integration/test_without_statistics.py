@@ -128,6 +128,20 @@ def test_no_call_with_declared_keys_reads_a_collection_once_a_row(unaware, admin
     assert 0 < rows_read(admin) - before <= 2 * BOUND
 
 
+def test_erasing_a_tenant_reads_no_others_entries(unaware, admin, space: EmbedSpace):
+    """Its entries of declared keys are found by the tenant, not by reading those of all."""
+    with pgrecall.connect(unaware) as db:
+        tenant = db.tenant(f"tenant-{next(_tenants)}")
+        tenant.vectors("c", space).upsert(made)
+        for key, kind in (("lang", "text"), ("n", "number"), ("tags", "text")):
+            tenant.index_key("c", key, kind)
+        db.create_tenant("without-any")
+    before = rows_read(admin)
+    with pgrecall.connect(unaware) as db:
+        db.delete_tenant("without-any")
+    assert rows_read(admin) - before <= ROWS
+
+
 def test_keys_are_filled_in_linear_time(unaware, admin, space: EmbedSpace):
     """Declaring a key reads each chunk a few times, and dropping it each entry."""
     tenant = f"tenant-{next(_tenants)}"

@@ -19,7 +19,8 @@ SELECT FROM pgrecall.collections WHERE tenant_id = %(tenant)s AND name = %(colle
 """
 
 COLLECTION = {
-    "keys": "DELETE FROM pgrecall.chunk_keys WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
+    # `key >= 0` holds for every entry; it is how a statement asks for the index that begins with the tenant.
+    "keys": "DELETE FROM pgrecall.chunk_keys WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND key >= 0",
     "vectors": "DELETE FROM pgrecall.chunk_vectors WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "chunks": "DELETE FROM pgrecall.chunks WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "documents": "DELETE FROM pgrecall.documents WHERE tenant_id = %(tenant)s AND collection = %(collection)s",

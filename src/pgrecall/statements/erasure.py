@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from pgrecall.schema import ACTORS, DUE, PARTS, SCHEMA, SUBJECTS, TENANT_TABLES, TRAIL, metadata
+from pgrecall.schema import ACTORS, DUE, PARTS, SCHEMA, SUBJECTS, TENANT_TABLES, TRAIL, chunk_keys, metadata
 from pgrecall.statements.compose import bound, compiled
 
 _ONE = sa.literal_column("1", sa.Integer)
@@ -79,6 +79,8 @@ def _of_subject(table: sa.Table) -> sa.ColumnElement[bool]:
 
 def _mine(table: sa.Table, *, subject: bool) -> list[sa.ColumnElement[bool]]:
     own = [table.c.tenant_id == bound("tenant")]
+    if table is chunk_keys:  # true of every entry: so its index that begins with the tenant serves (see schema)
+        own.append(table.c.key >= sa.literal_column("0"))
     return [*own, _of_subject(table)] if subject else own
 
 
