@@ -1,0 +1,5 @@
+"""LlamaIndex's long-term memory on pgrecall: facts of one tenant's people."""
+
+from llama_index.memory.pgrecall.memory import PGRecallFactBlock
+
+__all__ = ["PGRecallFactBlock"]
