@@ -136,7 +136,7 @@ async def test_extract_may_be_asynchronous_and_give_whole_facts(db, tenant_id):
     assert len(block.client.history(fact.id)) == 2
     for wrong in ("one text", 5, [b"bytes"]):
         bad = PGRecallFactBlock(extract=lambda _, w=wrong: w, connection=db, tenant=tenant_id, subject="ana")
-        with pytest.raises(InvalidInput, match="extract returned|a fact is"):
+        with pytest.raises(InvalidInput, match=r"extract returned|a fact is"):
             await bad.aput([user("x")])
     with pytest.raises(InvalidInput, match="expected an LLM"):
         PGRecallFactBlock(extract="gpt", connection=db, tenant=tenant_id)
