@@ -16,6 +16,8 @@ from pgrecall.errors import InvalidInput
 
 if TYPE_CHECKING:
     from pgrecall.imports.source import Imported, Source
+    from pgrecall.imports.vectors import Only, Table
+    from pgrecall.stores.tenant import Tenant
     from pgrecall.types import Distance, EmbedModel
 
 
@@ -80,30 +82,76 @@ def langchain_postgres(
     """
     from pgrecall.imports import vectors
 
-    key, equals, value = (only or "").partition("=")
-    if only and not equals:
-        raise InvalidInput(f"--only is {only!r}; expected KEY=VALUE")
-    if distance not in ("cosine", "l2", "ip"):
-        raise InvalidInput(f"--distance is {distance!r}; expected cosine, l2 or ip")
-    made = _model(model, distance)  # type: ignore[arg-type]
+    chosen, made = _only(only), _model(model, _distance(distance))
     into = collection or pgvector_collection or table
     with session.tenant(tenant) as opened, _source(session, source, schema) as peer:
-        chosen = vectors.Only(key, value) if only else None
         rows = vectors.table(peer, table, collection=pgvector_collection, only=chosen)
-        with progress(session, f"importing {into}", rows.count()) as done:
-            result = vectors.load(
-                opened,
-                rows,
-                into,
-                made,
-                text_config=text_config,
-                dry_run=dry_run,
-                questions=questions,
-                progress=lambda number, _: done(number),
-            )
+        result = _load(session, opened, rows, into, made, text_config, questions, dry_run)
     _report(session, {"tenant": tenant, "collection": into}, f"{tenant}/{into}", "chunks", result)
-    if result.same < 0.98 * result.compared:
-        raise typer.Exit(1)
+    _exit_unless_the_same(result)
+
+
+@command(app, "llamaindex-postgres")
+def llamaindex_postgres(
+    session: Session,
+    table: Annotated[
+        str, typer.Argument(help="A PGVectorStore's table; its data_ may be left out.", show_default=False)
+    ],
+    tenant: TenantOption,
+    model: Annotated[str, typer.Option(metavar="PROVIDER/MODEL", help="What made the vectors.", show_default=False)],
+    collection: Annotated[
+        str | None, typer.Option("--collection", "-c", help="Into this one; else the table's name.", show_default=False)
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="KEY=VALUE", help="Only rows with this metadata: a tenant's.", show_default=False),
+    ] = None,
+    distance: Annotated[str, typer.Option(help="How vectors are compared: cosine, l2 or ip.")] = "cosine",
+    text_config: Annotated[
+        str | None, typer.Option(help="Keep full text too, such as english.", show_default=False)
+    ] = None,
+    source: FromOption = None,
+    schema: SchemaOption = "public",
+    questions: Annotated[int, typer.Option(help="Afterwards ask both so many times, and compare.")] = 20,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Bring a vector table of LlamaIndex's PGVectorStore into a collection: nodes, their sources, vectors as they are.
+
+    Interrupted, run it again: what is there is left alone. Then the ten nearest of some nodes are compared in both;
+    exit 1 where fewer than 98 of 100 are the same. Needs the package llama-index-pgrecall.
+    """
+    from pgrecall.imports import llamaindex
+
+    into = collection or table.removeprefix("data_")
+    with session.tenant(tenant) as opened, _source(session, source, schema) as peer:
+        rows = llamaindex.table(peer, table, only=_only(only))
+        result = _load(session, opened, rows, into, _model(model, _distance(distance)), text_config, questions, dry_run)
+    _report(session, {"tenant": tenant, "collection": into}, f"{tenant}/{into}", "nodes", result)
+    _exit_unless_the_same(result)
+
+
+@command(app, "llamaindex-chat")
+def llamaindex_chat(
+    session: Session,
+    table: Annotated[str, typer.Argument(help="A PostgresChatStore's table, or Memory's.", show_default=False)],
+    tenant: TenantOption,
+    source: FromOption = None,
+    schema: SchemaOption = "public",
+    dry_run: DryRunOption = False,
+) -> None:
+    """Bring a chat store of LlamaIndex into a tenant's chats, key by key.
+
+    Interrupted, run it again. Needs the package llama-index-pgrecall, which reads LlamaIndex's messages.
+    """
+    from pgrecall.imports import llamaindex
+
+    with (
+        session.tenant(tenant) as opened,
+        _source(session, source, schema) as peer,
+        progress(session, f"importing {table}", None) as done,
+    ):
+        result = llamaindex.load_chats(opened, peer, table, dry_run=dry_run, progress=lambda number, _: done(number))
+    _report(session, {"tenant": tenant, "table": table}, f"{tenant}: {table}", "messages", result)
 
 
 @command(app, "langchain-history")
@@ -159,6 +207,52 @@ def langgraph_store(
             opened, peer, table=table, model=made, dry_run=dry_run, progress=lambda number, _: done(number)
         )
     _report(session, {"tenant": tenant, "table": table}, f"{tenant}: {table}", "items", result)
+
+
+def _load(
+    session: Session,
+    opened: Tenant,
+    rows: Table,
+    into: str,
+    model: EmbedModel,
+    text_config: str | None,
+    questions: int,
+    dry_run: bool,
+) -> Imported:
+    """Bring a vector table over, telling how far it is."""
+    from pgrecall.imports import vectors
+
+    with progress(session, f"importing {into}", rows.count()) as done:
+        return vectors.load(
+            opened,
+            rows,
+            into,
+            model,
+            text_config=text_config,
+            dry_run=dry_run,
+            questions=questions,
+            progress=lambda number, _: done(number),
+        )
+
+
+def _exit_unless_the_same(result: Imported) -> None:
+    if result.same < 0.98 * result.compared:
+        raise typer.Exit(1)
+
+
+def _only(only: str | None) -> Only | None:
+    from pgrecall.imports.vectors import Only
+
+    key, equals, value = (only or "").partition("=")
+    if only and not equals:
+        raise InvalidInput(f"--only is {only!r}; expected KEY=VALUE")
+    return Only(key, value) if only else None
+
+
+def _distance(distance: str) -> Distance:
+    if distance not in ("cosine", "l2", "ip"):
+        raise InvalidInput(f"--distance is {distance!r}; expected cosine, l2 or ip")
+    return distance  # type: ignore[return-value]
 
 
 def _model(model: str, distance: Distance = "cosine") -> EmbedModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from psycopg import sql
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
 from pgrecall.imports.source import Imported, Progress, Source, counted, vector
 from pgrecall.stores.tenant import Tenant
-from pgrecall.types import Chunk, Distance, EmbedModel, EmbedSpace
+from pgrecall.types import Chunk, Distance, Document, EmbedModel, EmbedSpace
 
 _OPERATORS: dict[Distance, sql.SQL] = {"cosine": sql.SQL("<=>"), "l2": sql.SQL("<->"), "ip": sql.SQL("<#>")}
 _LEGACY = "langchain_pg_embedding"
@@ -36,6 +36,11 @@ class Table:
     extra: tuple[str, ...]
     only: tuple[sql.Composed, ...]
     values: dict[str, str]
+
+    @property
+    def documents(self) -> Sequence[Document]:
+        """What the rows told of their sources, once they were read."""
+        return ()
 
     @property
     def where(self) -> sql.Composed:
@@ -68,8 +73,13 @@ class Table:
         query = sql.SQL(
             "SELECT {id}::text FROM {table} WHERE {where} ORDER BY (embedding {operator} (SELECT embedding "
             "FROM {table} WHERE {id}::text = %(chunk)s AND {where} LIMIT 1)) + 0, {id}::text LIMIT %(k)s"
-        ).format(operator=_OPERATORS[distance], **named)
+        ).format(operator=nearest_operator(distance), **named)
         return [row[0] for row in self.source.rows(query, {**self.values, "chunk": chunk_id, "k": str(k)})]
+
+
+def nearest_operator(distance: Distance) -> sql.SQL:
+    """pgvector's operator of a distance."""
+    return _OPERATORS[distance]
 
 
 def table(source: Source, name: str, *, collection: str | None = None, only: Only | None = None) -> Table:
@@ -138,6 +148,8 @@ def load(
     space: EmbedSpace = model.space(len(first.embedding))
     store = tenant.vectors(collection, space, text_config=text_config)
     result = store.upsert(counted(rows.chunks(), total, progress), commit_every=1_000)
+    if rows.documents:
+        store.upsert([], documents=rows.documents)
     same = compared = 0
     step = max(1, total // max(questions, 1))
     asked = result.ids[::step][:questions]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from llama_index.core.schema import (
     RelatedNodeInfo,
     TextNode,
 )
+from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
 import pgrecall
 from pgrecall import Chunk, InvalidEmbedding, InvalidInput
@@ -105,6 +107,19 @@ def to_chunks(nodes: Sequence[BaseNode]) -> tuple[list[Chunk], list[pgrecall.Doc
 def to_nodes(found: Iterable[Chunk | pgrecall.Hit]) -> list[BaseNode]:
     """The nodes of stored chunks; those that another framework wrote are text nodes."""
     return [_node(row) for row in found]
+
+
+def from_peer(
+    node_id: str, text: str | None, metadata: Mapping[str, Any], embedding: Any
+) -> tuple[Chunk, pgrecall.Document | None]:
+    """A row of `PGVectorStore`'s table as a chunk, and what its node says of its source. Raises InvalidInput."""
+    try:
+        node = metadata_dict_to_node(dict(metadata), text)
+    except (ValueError, TypeError, KeyError) as exc:
+        raise InvalidInput(f"the metadata of node {node_id!r:.80} holds no node of LlamaIndex: {exc}") from exc
+    node.id_, node.embedding = node_id, [0.0]
+    [chunk], documents = to_chunks([node])
+    return replace(chunk, embedding=embedding), next(iter(documents), None)
 
 
 def is_text(chunk: Chunk) -> bool:

@@ -46,6 +46,15 @@ def to_message(message: ChatMessage) -> Message:
     )
 
 
+def from_dict(stored: Mapping[str, Any] | str) -> Message:
+    """A message as LlamaIndex's other chat stores keep it, an object or its text. Raises InvalidInput."""
+    try:
+        found = json.loads(stored) if isinstance(stored, str) else stored
+        return to_message(ChatMessage.model_validate(found))
+    except (ValueError, TypeError) as exc:
+        raise InvalidInput(f"{stored!r:.80} is no message of LlamaIndex: {exc}") from exc
+
+
 def _role(role: str) -> Role:
     return next((known for known in ROLES if known == role), "other")
 
