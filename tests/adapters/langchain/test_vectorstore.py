@@ -28,6 +28,7 @@ from pgrecall import (
     InvalidEmbedding,
     InvalidInput,
     NotFound,
+    ReciprocalRank,
     TenantErased,
 )
 
@@ -240,6 +241,49 @@ def test_retrievers_of_each_kind(store):
         assert sorted(ids_of(retriever.invoke("dogs"))) == ["2", "3"]
         assert sorted(ids_of(asyncio.run(retriever.ainvoke("dogs")))) == ["2", "3"]
     assert "PGRecallVectorStore" in store.as_retriever().tags
+
+
+def test_hybrid_search_finds_by_words_and_by_meaning(make, words):
+    """By a call's keyword, a retriever's or the store's own; each query looks for its own words."""
+    store = make(text_config="english")
+    store.add_texts([*TEXTS, "the invoice X-4711 is overdue"], [{"n": n} for n in range(4)], ids=["1", "2", "3", "4"])
+    assert store.similarity_search("X-4711", k=1, mode="hybrid")[0].id == "4"
+    assert store.similarity_search("barking", k=1, mode="sparse")[0].id == "2"  # another form of the word
+    assert store.similarity_search("X-4711", k=1, mode="hybrid")[0].id == "4"
+    retriever = store.as_retriever(search_kwargs={"mode": "hybrid", "k": 1, "filter": {"n": {"$lt": 3}}})
+    assert ids_of(retriever.invoke("invoice purr")) == ["1"]
+    own = make(mode="hybrid", fusion=ReciprocalRank(k=10))
+    for query, found in (("invoice", "4"), ("birds", "3"), ("invoice", "4")):
+        assert own.similarity_search(query, k=1)[0].id == found
+        assert asyncio.run(own.asimilarity_search(query, k=1))[0].id == found
+    assert own.for_tenant(own.tenant).similarity_search("invoice", k=1)[0].id == "4"
+    assert ids_of(own.max_marginal_relevance_search("invoice", k=1)) == ["4"]
+    vector = words.embed_query("dogs bark loudly")
+    assert own.similarity_search_by_vector(vector, k=1)[0].id == "2"
+    assert own.similarity_search_by_vector(vector, k=1, text="invoice", mode="sparse")[0].id == "4"
+
+
+def test_scores_of_hybrid_search_rise_and_relevance_stays_within_one(make, words):
+    """The number is what the documents were ranked by; words alone cost no embedding."""
+    store = make(text_config="english", mode="hybrid")
+    store.add_texts(TEXTS, ids=["1", "2", "3"])
+    for mode in ("hybrid", "sparse"):
+        scores = [score for _, score in store.similarity_search_with_score("dogs bark", k=3, mode=mode)]
+        assert scores == sorted(scores, reverse=True)
+        relevant = store.similarity_search_with_relevance_scores("dogs bark", k=3, mode=mode)
+        assert relevant[0][0].id == "2" and all(0 <= s <= 1 for _, s in relevant)
+    distances = [d for _, d in store.similarity_search_with_score("dogs bark", k=3, mode="dense")]
+    assert distances == sorted(distances)
+    words.seen.clear()
+    store.similarity_search("dogs", mode="sparse")
+    assert words.seen == []
+    for search in (store.similarity_search, store.max_marginal_relevance_search):
+        with pytest.raises(InvalidInput, match="mode is 'both'"):
+            search("dogs", mode="both")
+    plain = make(collection="plain", mode="hybrid")
+    plain.add_texts(TEXTS)
+    with pytest.raises(ConfigurationError):
+        plain.similarity_search("dogs")
 
 
 # The tenant

@@ -10,8 +10,10 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 
 from langchain_pgrecall import peers
+from langchain_pgrecall.documents import from_hit
 from langchain_pgrecall.filters import FilterLike, to_filter
-from pgrecall import EmbedModel, EmbedSpace, Hit, PostgresVectorStore
+from pgrecall import EmbedModel, EmbedSpace, Hit, InvalidInput, PostgresVectorStore
+from pgrecall.hits import Fusion, Mode
 from pgrecall.steps import Steps, call, faces
 from pgrecall.types import Distance
 
@@ -22,29 +24,44 @@ class Searches(VectorStore):
     _embedding: Embeddings
     _space: EmbedSpace | EmbedModel
     _store: PostgresVectorStore
+    _mode: Mode
+    _fusion: Fusion | None
 
     @property
     def tenant(self) -> str:
         """The tenant that the store is bound to."""
         return self._store.tenant_id
 
-    def _embed_query(self, query: str) -> Steps[list[float]]:
-        vector: list[float] = yield call(self._embedding, "embed_query", query)
-        return vector
-
-    def _hits(
-        self, embedding: Sequence[float], k: int | None, filter: FilterLike, kwargs: dict[str, Any]
-    ) -> Steps[list[Hit]]:
-        peers.refuse(kwargs, self.tenant)
-        hits: list[Hit] = yield call(self._store, "query", embedding, 4 if k is None else k, to_filter(filter))
-        return hits
+    def _found(
+        self,
+        query: str | None,
+        embedding: Sequence[float] | None,
+        k: int | None,
+        filter: FilterLike,
+        options: dict[str, Any],
+    ) -> Steps[list[tuple[Document, Hit, Mode]]]:
+        """What a search by text, by vector or by both gives, and how; takes what it knows out of `options`."""
+        text = query if query is not None else options.pop("text", None)
+        # By a vector alone there are no words to look for, whatever the store's own mode is.
+        mode: Mode = options.pop("mode", None) or (self._mode if text is not None else "dense")
+        fusion = options.pop("fusion", None) or self._fusion
+        peers.refuse(options, self.tenant)
+        if embedding is None and mode != "sparse":
+            embedding = yield call(self._embedding, "embed_query", query)
+        words = None if mode == "dense" else text
+        asked = {"text": words, "mode": mode, "fusion": fusion}
+        hits: list[Hit] = yield call(self._store, "query", embedding, 4 if k is None else k, to_filter(filter), **asked)
+        return [(from_hit(hit), hit, mode) for hit in hits]
 
     def _similarity_search_with_score_by_vector(
         self, /, embedding: list[float], k: int | None = 4, filter: FilterLike = None, **kwargs: Any
     ) -> Steps[list[tuple[Document, float]]]:
-        """The `k` nearest documents with their distances, nearest first, of those that match `filter`."""
-        hits = yield from self._hits(embedding, k, filter, kwargs)
-        return [(_document(hit), hit.distance) for hit in hits if hit.distance is not None]  # which all have
+        """The `k` nearest documents with their distances, nearest first, of those that match `filter`.
+
+        With `text` and a `mode` as `similarity_search_with_score`.
+        """
+        found = yield from self._found(None, embedding, k, filter, kwargs)
+        return [(document, _score(hit, mode)) for document, hit, mode in found]
 
     similarity_search_with_score_by_vector, asimilarity_search_with_score_by_vector = faces(
         _similarity_search_with_score_by_vector
@@ -54,28 +71,47 @@ class Searches(VectorStore):
         self, /, embedding: list[float], k: int | None = 4, filter: FilterLike = None, **kwargs: Any
     ) -> Steps[list[Document]]:
         """The `k` documents nearest to a vector, nearest first, of those that match `filter`."""
-        hits = yield from self._hits(embedding, k, filter, kwargs)
-        return [_document(hit) for hit in hits]
+        found = yield from self._found(None, embedding, k, filter, kwargs)
+        return [document for document, _, _ in found]
 
     similarity_search_by_vector, asimilarity_search_by_vector = faces(_similarity_search_by_vector)
 
     def _similarity_search_with_score(
         self, /, query: str, k: int | None = 4, filter: FilterLike = None, **kwargs: Any
     ) -> Steps[list[tuple[Document, float]]]:
-        """The `k` documents nearest to a text with their distances, nearest first, of those that match `filter`."""
-        vector = yield from self._embed_query(query)
-        return (yield from self._similarity_search_with_score_by_vector(vector, k, filter, **kwargs))
+        """The `k` best documents for a text with their distances, best first, of those that match `filter`.
+
+        `mode` is the store's unless it is said: "dense", the nearest; "sparse", those with the text's words; "hybrid",
+        by both, fused by `fusion`. For the latter two the number is the score they were ranked by, higher is better.
+        """
+        found = yield from self._found(query, None, k, filter, kwargs)
+        return [(document, _score(hit, mode)) for document, hit, mode in found]
 
     similarity_search_with_score, asimilarity_search_with_score = faces(_similarity_search_with_score)
 
     def _similarity_search(
         self, /, query: str, k: int | None = 4, filter: FilterLike = None, **kwargs: Any
     ) -> Steps[list[Document]]:
-        """The `k` documents nearest to a text, nearest first, of those that match `filter`."""
-        vector = yield from self._embed_query(query)
-        return (yield from self._similarity_search_by_vector(vector, k, filter, **kwargs))
+        """The `k` best documents for a text, best first; `mode` and `fusion` as `similarity_search_with_score`."""
+        found = yield from self._found(query, None, k, filter, kwargs)
+        return [document for document, _, _ in found]
 
     similarity_search, asimilarity_search = faces(_similarity_search)
+
+    def _relevant(
+        self, /, query: str, k: int | None = 4, filter: FilterLike = None, **kwargs: Any
+    ) -> Steps[list[tuple[Document, float]]]:
+        """Documents with their relevance, 0 to 1: by the distance; of words, s / (1 + s) of the score s; fused, s."""
+        found = yield from self._found(query, None, k, filter, kwargs)
+        return [(document, self._relevance(hit, mode)) for document, hit, mode in found]
+
+    _similarity_search_with_relevance_scores, _asimilarity_search_with_relevance_scores = faces(_relevant)
+
+    def _relevance(self, hit: Hit, mode: Mode) -> float:
+        if mode == "dense":
+            assert hit.distance is not None
+            return self._select_relevance_score_fn()(hit.distance)
+        return hit.score / (1.0 + hit.score) if mode == "sparse" else min(1.0, max(0.0, hit.score))
 
     def _max_marginal_relevance_search_with_score_by_vector(
         self,
@@ -89,13 +125,20 @@ class Searches(VectorStore):
     ) -> Steps[list[tuple[Document, float]]]:
         """`k` documents near a vector and unlike each other, of the `fetch_k` nearest (at least `k`), with distances.
 
-        `lambda_mult` is from 0, as unlike as can be, to 1, the nearest.
+        `lambda_mult` is from 0, as unlike as can be, to 1, the nearest. With `mode="hybrid"` and a `text` they are of
+        the `fetch_k` best by both, and the number is the score of that search, higher is better.
         """
+        text, said = kwargs.pop("text", None), kwargs.pop("mode", None)
+        if said not in (None, "dense", "hybrid"):
+            raise InvalidInput(f"mode is {said!r:.40}; unlike documents are sought near a vector: 'dense' or 'hybrid'")
+        mode: Mode = said or ("hybrid" if text is not None and self._mode != "dense" else "dense")
+        options: dict[str, Any] = {"fetch_k": fetch_k, "lambda_mult": 0.5 if lambda_mult is None else lambda_mult}
+        if mode != "dense":
+            options |= {"text": text, "fusion": kwargs.pop("fusion", None) or self._fusion}
         peers.refuse(kwargs, self.tenant)
-        options = {"fetch_k": fetch_k, "lambda_mult": 0.5 if lambda_mult is None else lambda_mult}
         top_k = 4 if k is None else k
-        hits = yield call(self._store, "query_mmr", embedding, top_k, to_filter(filter), **options)
-        return [(_document(hit), hit.distance) for hit in hits if hit.distance is not None]  # which all have
+        hits: list[Hit] = yield call(self._store, "query_mmr", embedding, top_k, to_filter(filter), **options)
+        return [(from_hit(hit), _score(hit, mode)) for hit in hits]
 
     max_marginal_relevance_search_with_score_by_vector, amax_marginal_relevance_search_with_score_by_vector = faces(
         _max_marginal_relevance_search_with_score_by_vector
@@ -132,9 +175,10 @@ class Searches(VectorStore):
         **kwargs: Any,
     ) -> Steps[list[Document]]:
         """As `max_marginal_relevance_search_with_score_by_vector`, for a text, without the distances."""
-        vector = yield from self._embed_query(query)
+        vector: list[float] = yield call(self._embedding, "embed_query", query)
+        given = {"text": query, **kwargs}
         return (
-            yield from self._max_marginal_relevance_search_by_vector(vector, k, fetch_k, lambda_mult, filter, **kwargs)
+            yield from self._max_marginal_relevance_search_by_vector(vector, k, fetch_k, lambda_mult, filter, **given)
         )
 
     max_marginal_relevance_search, amax_marginal_relevance_search = faces(_max_marginal_relevance_search)
@@ -155,5 +199,9 @@ _RELEVANCE: dict[Distance, Callable[[float], float]] = {
 }
 
 
-def _document(hit: Hit) -> Document:
-    return Document(id=hit.chunk_id, page_content=hit.text, metadata=hit.metadata)
+def _score(hit: Hit, mode: Mode) -> float:
+    """A distance, lower is better, as the peers give it; for words and both, what the hit was ranked by."""
+    if mode != "dense":
+        return hit.score
+    assert hit.distance is not None
+    return hit.distance

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
@@ -11,6 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
 from langchain_pgrecall import peers
+from langchain_pgrecall.documents import to_chunks
 from langchain_pgrecall.filters import FilterLike, to_filter
 from langchain_pgrecall.searching import Searches
 from langchain_pgrecall.spaces import embedder
@@ -21,12 +21,12 @@ from pgrecall import (
     Database,
     EmbedModel,
     EmbedSpace,
-    InvalidInput,
     NotFound,
     PostgresVectorStore,
     UpsertResult,
     as_database,
 )
+from pgrecall.hits import Fusion, Mode
 from pgrecall.providers import space_of
 from pgrecall.steps import Steps, arun, call, faces, run
 from pgrecall.types import Distance
@@ -40,7 +40,8 @@ class PGRecallVectorStore(Searches):
     database that is given stays open when the store is closed. `tenant` is bound for life: no keyword of a call can
     choose another one, `for_tenant` gives its sibling. `space` says which model the embedding object is, where its
     class does not tell (`pgrecall.providers`); `distance` is "cosine" unless given: "l2" or "ip" (inner product).
-    `text_config`, such as "english", makes a new collection keep full text.
+    `text_config`, such as "english", makes a new collection keep full text, which searches with `mode` "hybrid" or
+    "sparse" look at; `mode` and `fusion` hold for each search by text that does not say its own.
 
     Scores that searches return are distances, lower is better: pgvector's, so for "ip" the negated inner product.
 
@@ -58,11 +59,14 @@ class PGRecallVectorStore(Searches):
         space: EmbedSpace | EmbedModel | None = None,
         distance: Distance | None = None,
         text_config: str | None = None,
+        mode: Mode = "dense",
+        fusion: Fusion | None = None,
     ) -> None:
         self._embedding = embedding
         self._embedder = embedder(embedding)
         self._space = space_of(embedding, space, distance)
         self._text_config = text_config
+        self._mode, self._fusion = mode, fusion
         self._database = as_database(connection)
         self._owned = self._database if self._database is not connection else None
         try:
@@ -149,7 +153,9 @@ class PGRecallVectorStore(Searches):
         peers.refuse(kwargs, self.tenant)
         given = list(documents)
         ids = [d.id for d in given] if ids is None else ids
-        return (yield from self._add(_chunks([d.page_content for d in given], None, [d.metadata for d in given], ids)))
+        return (
+            yield from self._add(to_chunks([d.page_content for d in given], None, [d.metadata for d in given], ids))
+        )
 
     add_documents, aadd_documents = faces(_add_documents)
 
@@ -165,7 +171,7 @@ class PGRecallVectorStore(Searches):
     ) -> Steps[list[str]]:
         """Embed and add or replace texts, all or nothing; returns their ids, new ones where none are given."""
         peers.refuse(kwargs, self.tenant)
-        return (yield from self._add(_chunks(texts, None, metadatas, ids)))
+        return (yield from self._add(to_chunks(texts, None, metadatas, ids)))
 
     add_texts, aadd_texts = faces(_add_texts)
 
@@ -180,7 +186,7 @@ class PGRecallVectorStore(Searches):
     ) -> Steps[list[str]]:
         """Add or replace texts with vectors that the same model made before, all or nothing; returns their ids."""
         peers.refuse(kwargs, self.tenant)
-        return (yield from self._add(_chunks(texts, embeddings, metadatas, ids)))
+        return (yield from self._add(to_chunks(texts, embeddings, metadatas, ids)))
 
     add_embeddings, aadd_embeddings = faces(_add_embeddings)
 
@@ -244,8 +250,7 @@ class PGRecallVectorStore(Searches):
         **kwargs: Any,
     ) -> Self:
         """As `from_texts`, with the texts' vectors."""
-        pairs = list(text_embeddings)
-        texts, vectors = [text for text, _ in pairs], [vector for _, vector in pairs]
+        texts, vectors = _unzipped(text_embeddings)
         return run(cls._made(kwargs | {"embedding": embedding}, "add_embeddings", texts, vectors, metadatas, ids))
 
     @classmethod
@@ -259,8 +264,7 @@ class PGRecallVectorStore(Searches):
         **kwargs: Any,
     ) -> Self:
         """As `from_embeddings`."""
-        pairs = list(text_embeddings)
-        texts, vectors = [text for text, _ in pairs], [vector for _, vector in pairs]
+        texts, vectors = _unzipped(text_embeddings)
         return await arun(
             cls._made(kwargs | {"embedding": embedding}, "add_embeddings", texts, vectors, metadatas, ids)
         )
@@ -330,22 +334,6 @@ def _named(embedding: Embeddings, held: EmbedSpace) -> EmbedSpace | EmbedModel:
         return held
 
 
-def _chunks(
-    texts: Iterable[str],
-    embeddings: Iterable[Sequence[float]] | None,
-    metadatas: Iterable[dict[str, Any] | None] | None,
-    ids: Iterable[str | None] | None,
-) -> list[Chunk]:
-    """One chunk for each text. Raises InvalidInput, a ValueError, where the lengths differ."""
-    columns: dict[str, list[Any]] = {"texts": list(texts)}
-    count = len(columns["texts"])
-    for name, column in (("embeddings", embeddings), ("metadatas", metadatas), ("ids", ids)):
-        values = [] if column is None else list(column)
-        # None and, as in the base class, an empty list of metadatas or ids say nothing.
-        columns[name] = [None] * count if column is None or (not values and name != "embeddings") else values
-        if len(columns[name]) != count:
-            raise InvalidInput(f"{name} has {len(columns[name])} elements for {count} texts; nothing was written")
-    return [
-        Chunk(str(uuid.uuid4()) if chunk_id is None else chunk_id, text, vector, metadata=metadata or {})
-        for text, vector, metadata, chunk_id in zip(*columns.values(), strict=True)
-    ]
+def _unzipped(pairs: Iterable[tuple[str, Sequence[float]]]) -> tuple[list[str], list[Sequence[float]]]:
+    given = list(pairs)
+    return [text for text, _ in given], [vector for _, vector in given]
