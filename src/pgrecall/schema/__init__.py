@@ -21,6 +21,7 @@ from pgrecall.schema.chunks import (
     tenants,
 )
 from pgrecall.schema.docstore import docstore
+from pgrecall.schema.evaluation import eval_queries, eval_records, eval_results, eval_runs, eval_sets
 from pgrecall.schema.memory import erased_subjects, fact_vectors, memory_events, memory_facts, memory_settings
 from pgrecall.schema.records import index_records
 from pgrecall.schema.retention import ACTORS, DUE, PARTS, SUBJECTS, TRAIL, Part
@@ -53,6 +54,11 @@ __all__ = [
     "documents",
     "embed_spaces",
     "erased_subjects",
+    "eval_queries",
+    "eval_records",
+    "eval_results",
+    "eval_runs",
+    "eval_sets",
     "fact_vectors",
     "index_records",
     "memory_events",
@@ -68,7 +74,7 @@ __all__ = [
 ]
 
 #: The revision that this code reads and writes; the head of `migrations/versions`.
-REVISION = "0008"
+REVISION = "0009"
 
 #: Leaf first: the order in which rows are deleted, so that counts are exact and cascades find nothing.
 TENANT_TABLES: tuple[sa.Table, ...] = (
@@ -90,6 +96,11 @@ TENANT_TABLES: tuple[sa.Table, ...] = (
     memory_settings,
     memory_events,
     erased_subjects,
+    eval_queries,
+    eval_sets,
+    eval_results,
+    eval_runs,
+    eval_records,
     tenants,
 )
 

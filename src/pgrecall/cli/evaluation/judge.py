@@ -1,0 +1,149 @@
+"""`pgrecall eval compare|report|gate`: what runs are worth."""
+
+from __future__ import annotations
+
+import webbrowser
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pgrecall.cli.evaluation.common import (
+    RunArgument,
+    app,
+    evaluations_of,
+    found_run,
+)
+from pgrecall.cli.session import Exit, Session, TenantOption, command, table
+from pgrecall.errors import InvalidInput
+
+if TYPE_CHECKING:
+    pass
+
+
+@command(app, "compare")
+def compare_(
+    session: Session,
+    before: RunArgument,
+    after: RunArgument,
+    tenant: TenantOption,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="All by default.", show_default=False)
+    ] = None,
+    top: Annotated[int, typer.Option("--top", help="Queries that moved most, each way.")] = 5,
+) -> None:
+    """What changed between two runs on the same data, paired by query."""
+    with session.tenant(tenant) as opened:
+        kept = evaluations_of(opened)
+        from pgrecall.evaluation.compare import compare
+
+        old, new = found_run(kept, before), found_run(kept, after)
+        made = compare(old, new, metric, top=top)
+        texts = {q.id: q.text for q in kept.load_set(new.set_name, new.set_version).queries}
+
+    def show(console: Any) -> None:
+        table(
+            ("metric", "difference", "95 % interval", "p", "better", "worse", "same"),
+            [
+                (n, f"{d.interval.mean:+.4f}", f"{d.interval.low:+.4f} … {d.interval.high:+.4f}", f"{d.p:.4f}",
+                 d.better, d.worse, d.same)
+                for n, d in made.differences.items()
+            ],
+        )(console)  # fmt: skip
+        for title, moved in (("worse", made.regressions), ("better", made.improvements)):
+            if moved:
+                rows = [(m.query_id, f"{m.before:.3f} → {m.after:.3f}", texts.get(m.query_id)) for m in moved]
+                table((title, next(iter(made.differences)), "query"), rows)(console)
+
+    session.emit(asdict(made), show)
+
+
+@command(app, "report")
+def report_(
+    session: Session,
+    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="One, or several to compare.", show_default=False)],
+    tenant: TenantOption,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE")] = Path("report.html"),
+    collection: Annotated[
+        str | None,
+        typer.Option("--collection", "-c", help="Whose texts stand beside the worst queries.", show_default=False),
+    ] = None,
+    worst: Annotated[int, typer.Option("--worst", help="Queries shown in full.")] = 20,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """One HTML file: measures with intervals, tenants, curves, latencies, the worst queries, configuration."""
+    with session.tenant(tenant) as opened:
+        kept = evaluations_of(opened)
+        from pgrecall.evaluation.report import report
+
+        found = [found_run(kept, run) for run in runs]
+        made = kept.load_set(found[-1].set_name, found[-1].set_version)
+
+        def texts(of: str | None, ids: Sequence[str]) -> Mapping[str, str]:
+            holder = opened if of is None else opened._database.tenant(of)
+            assert collection is not None
+            return {chunk.id: chunk.text for chunk in holder.vectors(collection).get(list(ids))}
+
+        html = report(found, made, worst=worst, texts=None if collection is None else texts)
+    try:
+        output.write_text(html, encoding="utf-8")
+    except OSError as exc:
+        raise InvalidInput(f"can't write {output}: {exc.strerror}") from exc
+    session.emit({"file": str(output), "runs": [r.run_id for r in found]}, f"{output}: {len(html) / 1e6:.1f} MB")
+    if open_it:
+        webbrowser.open(output.resolve().as_uri())
+
+
+@command(app, "gate")
+def gate(
+    session: Session,
+    run: RunArgument,
+    tenant: TenantOption,
+    least: Annotated[
+        list[str] | None,
+        typer.Option("--min", metavar="METRIC=VALUE", help="The mean may not be below.", show_default=False),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="RUN", help="No metric may be significantly worse.", show_default=False),
+    ] = None,
+    p: Annotated[float, typer.Option("--p", help="What counts as significant.")] = 0.05,
+) -> None:
+    """Exit 1 where a run is not good enough, for continuous integration: --min ndcg@10=0.8 --against RUN.
+
+    Failed queries and rows of other tenants never pass.
+    """
+    if not least and against is None:
+        raise InvalidInput("nothing to hold the run to; give --min METRIC=VALUE, --against RUN, or both")
+    with session.tenant(tenant) as opened:
+        kept = evaluations_of(opened)
+        from pgrecall.evaluation.compare import compare
+
+        finished = found_run(kept, run)
+        problems = [
+            f"{finished.summary[key]:,} {what}"
+            for key, what in (("failed", "queries failed"), ("foreign_rows", "rows of other tenants"))
+            if finished.summary[key]
+        ]
+        for name, wanted in map(_least, least or []):
+            if finished.mean(name) < wanted:
+                problems.append(f"{name} is {finished.mean(name):.4f}, below {wanted}")
+        if against is not None:
+            for name, d in compare(found_run(kept, against), finished).differences.items():
+                if d.interval.mean < 0 and d.p < p:
+                    problems.append(f"{name} fell by {-d.interval.mean:.4f} (p {d.p:.4f})")
+    session.emit(
+        {"run_id": finished.run_id, "passed": not problems, "problems": problems}, "\n".join(problems) or "passed"
+    )
+    if problems:
+        raise typer.Exit(Exit.NO)
+
+
+def _least(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError as exc:
+        raise InvalidInput(f"--min is {text!r}; expected METRIC=VALUE such as ndcg@10=0.8") from exc

@@ -1,0 +1,151 @@
+"""`pgrecall eval load|list`: eval sets, and what was run on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pgrecall.cli.embedding import EmbedOption, load_embed
+from pgrecall.cli.evaluation.common import (
+    SHOWN,
+    app,
+    evaluations_of,
+    from_json,
+)
+from pgrecall.cli.progress import progress
+from pgrecall.cli.session import Session, TenantOption, command, table
+from pgrecall.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pgrecall.stores.tenant import Tenant
+
+
+@command(app, "load")
+def load(
+    session: Session,
+    tenant: TenantOption,
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="A folder of BEIR's form, or a file of JSON lines.", show_default=False),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The set's name.", show_default=False)] = None,
+    split: Annotated[str, typer.Option("--split", help="Of a BEIR folder's judgements.")] = "test",
+    fields: Annotated[
+        str | None,
+        typer.Option("--fields", metavar="JSON", help='Of JSON lines: {"text": "question", …}', show_default=False),
+    ] = None,
+    licence: Annotated[str | None, typer.Option("--licence", show_default=False)] = None,
+    collection: Annotated[
+        str | None,
+        typer.Option("--collection", "-c", help="Put a BEIR folder's corpus here too.", show_default=False),
+    ] = None,
+    known_item: Annotated[
+        int | None,
+        typer.Option(
+            "--known-item", metavar="N", help="Make N queries of --collection's own chunks.", show_default=False
+        ),
+    ] = None,
+    text_config: Annotated[
+        str | None,
+        typer.Option("--text-config", help="Keep full text in the new --collection.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    embed: EmbedOption = None,
+) -> None:
+    """Keep an eval set, as the next version of its name; the same content again is the same version.
+
+    A BEIR folder has queries.jsonl, qrels/test.tsv or qrels.tsv, and corpus.jsonl, which --collection ingests: a
+    document and a chunk of its title and text for each line, embedded by --embed.
+
+    JSON lines have id, text and judged (an id, a list of ids, or ids with grades), and may have tenant, filters
+    and answer; --fields names other keys.
+    """
+    with session.tenant(tenant) as opened:
+        kept = evaluations_of(opened)
+        from pgrecall.evaluation import beir, json_lines, known_items
+
+        if known_item is not None:
+            if collection is None or path is not None:
+                raise InvalidInput("--known-item makes a set of --collection's own chunks; name one, and no PATH")
+            chunks = opened.vectors(collection).list(limit=1_000_000)
+            made = known_items(chunks, known_item, name=name or f"{collection} known items", seed=seed)
+        elif path is None:
+            raise InvalidInput("name a folder of BEIR's form or a file of JSON lines; or --known-item N")
+        elif path.is_dir():
+            made = beir(path, name=name, split=split, licence=licence)
+            if collection is not None:
+                _ingest(session, opened, path, collection, embed, text_config)
+        else:
+            renamed = None if fields is None else from_json(fields, "--fields")
+            made = json_lines(path, name=name, fields=renamed, licence=licence)
+        info = kept.save_set(made)
+    left = "".join(f"; left out: {count:,} {what}" for what, count in info.left_out.items())
+    text = f"{info.name} version {info.version}: {info.queries:,} queries, sha256 {info.sha256[:16]}…{left}"
+    session.emit(asdict(info), text)
+
+
+def _ingest(
+    session: Session, tenant: Tenant, folder: Path, collection: str, embed: str | None, text_config: str | None
+) -> None:
+    from pgrecall.evaluation import corpus
+    from pgrecall.types import Chunk, Document
+
+    function = load_embed(embed)
+    documents, chunks = [], []
+    for document in corpus(folder):
+        title, text = document.metadata["title"], document.metadata["text"]
+        documents.append(Document(document.id, source=document.source))
+        chunks.append(Chunk(document.id, f"{title}\n{text}" if title else text, doc_id=document.id, index=0))
+    held = tenant.collection(collection)
+    space = None if held is not None else _space(embed, function)
+    store = tenant.vectors(collection, space, embed=function, text_config=text_config if held is None else None)
+    with progress(session, f"ingesting {folder.name}", len(chunks)) as done:
+        store.upsert(chunks, documents=documents, progress=lambda count, _total: done(count))
+
+
+def _space(name: str | None, function: Any) -> Any:
+    """The space of a new collection: what --embed calls itself, as long as its vectors are."""
+    from pgrecall.types import EmbedSpace
+
+    module, _, called = str(name).partition(":")
+    return EmbedSpace(module, called, len(function(["dimensions"])[0]))
+
+
+@command(app, "list")
+def list_(session: Session, tenant: TenantOption) -> None:
+    """The tenant's eval sets and runs, newest first."""
+    with session.tenant(tenant) as opened:
+        kept = evaluations_of(opened)
+        sets, runs = kept.sets(), kept.runs()
+
+    def show(console: Any) -> None:
+        table(
+            ("set", "version", "queries", "kind", "licence", "sha256", "loaded"),
+            [(s.name, s.version, s.queries, s.kind, s.licence, s.sha256[:12], s.created_at) for s in sets],
+        )(console)
+        table(
+            ("run", "set", "label", "status", *SHOWN, "begun"),
+            [
+                (
+                    r.run_id,
+                    f"{r.set_name} v{r.set_version}",
+                    r.config.get("label"),
+                    r.status,
+                    *(_mean(r.summary, name) for name in SHOWN),
+                    r.created_at,
+                )
+                for r in runs
+            ],
+        )(console)
+
+    data = {"sets": [asdict(s) for s in sets], "runs": [asdict(r) for r in runs]}
+    session.emit(data, show if sets or runs else f"{tenant} has no eval sets; load one: pgrecall eval load PATH")
+
+
+def _mean(summary: Mapping[str, Any] | None, name: str) -> str:
+    held = (summary or {}).get("metrics", {}).get(name)
+    return "–" if held is None else f"{held['mean']:.4f}"

@@ -1,0 +1,126 @@
+"""ragas' own datasets and experiments, kept in a tenant's tables: the backend ``pgrecall`` under ragas' entry point.
+
+Dataset("questions", backend="pgrecall", tenant="acme")   # PGRECALL_URL, or url=…, or database=…
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from ragas.backends.base import BaseBackend
+
+from pgrecall.errors import InvalidInput, NotFound
+from pgrecall.evaluation.store import Evaluations
+from pgrecall.stores.connect import connect
+from pgrecall.stores.database import Database
+
+#: What JSON has no type for is kept as ``{"$type": name, "value": text}`` and comes back as it was.
+_TYPES: dict[str, tuple[type, Any, Any]] = {
+    "datetime": (datetime, datetime.isoformat, datetime.fromisoformat),
+    "date": (date, date.isoformat, date.fromisoformat),
+    "time": (time, time.isoformat, time.fromisoformat),
+    "timedelta": (timedelta, lambda value: repr(value.total_seconds()), lambda text: timedelta(seconds=float(text))),
+    "decimal": (Decimal, str, Decimal),
+    "uuid": (UUID, str, UUID),
+    "bytes": (bytes, bytes.hex, bytes.fromhex),
+}
+_MARK = "$type"
+
+
+def pack(value: Any) -> Any:
+    """A value as JSON that `unpack` gives back equal, types included. What it does not know it leaves to be refused."""
+    if isinstance(value, dict):
+        packed = {key: pack(item) for key, item in value.items()}
+        return {_MARK: "dict", "value": packed} if _MARK in value else packed
+    if isinstance(value, tuple | set | frozenset):
+        return {_MARK: type(value).__name__, "value": [pack(item) for item in value]}
+    if isinstance(value, list):
+        return [pack(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return {_MARK: "float", "value": repr(value)}
+    for name, (kind, write, _) in _TYPES.items():
+        if type(value) is kind:
+            return {_MARK: name, "value": write(value)}
+    return value
+
+
+def unpack(value: Any) -> Any:
+    """What `pack` was given."""
+    if isinstance(value, list):
+        return [unpack(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if _MARK not in value:
+        return {key: unpack(item) for key, item in value.items()}
+    name, inner = value[_MARK], value["value"]
+    if name == "dict":
+        return {key: unpack(item) for key, item in inner.items()}
+    if name == "float":
+        return float(inner)
+    if name in ("tuple", "set", "frozenset"):
+        kinds: dict[str, Any] = {"tuple": tuple, "set": set, "frozenset": frozenset}
+        return kinds[name](unpack(item) for item in inner)
+    return _TYPES[name][2](inner)
+
+
+class PgRecallBackend(BaseBackend):
+    """Datasets and experiments of one tenant, as ragas asks for them. `tenant` is required.
+
+    `database` is an open `pgrecall.Database`, which stays open; else one is opened by `url` and `options`, as
+    `pgrecall.connect` takes them. Rows come back as given: their order, and types that JSON doesn't have (dates, times,
+    decimals, UUIDs, bytes, tuples, sets, NaN).
+    """
+
+    def __init__(
+        self, tenant: str, *, database: Database | None = None, url: str | None = None, **options: Any
+    ) -> None:
+        if database is not None and (url is not None or options):
+            raise InvalidInput("both a database and a way to connect were given; pass one of them")
+        self._borrowed = database is not None
+        self._database = database if database is not None else connect(url, **options)
+        self._kept = Evaluations(self._database.tenant(tenant))
+
+    def __repr__(self) -> str:
+        return f"PgRecallBackend(tenant={self._kept.tenant_id!r})"
+
+    def close(self) -> None:
+        """Close the connections, where they were made here."""
+        if not self._borrowed:
+            self._database.close()
+
+    def _load(self, kind: str, name: str) -> list[dict[str, Any]]:
+        try:
+            return [unpack(record) for record in self._kept.records(kind, name)]
+        except NotFound as exc:
+            raise FileNotFoundError(f"{exc} of tenant {self._kept.tenant_id!r}") from exc
+
+    def _save(self, kind: str, name: str, data: Sequence[dict[str, Any]]) -> None:
+        self._kept.save_records(kind, name, [pack(record) for record in data])
+
+    def load_dataset(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a dataset. Raises FileNotFoundError, as ragas expects."""
+        return self._load("datasets", name)
+
+    def load_experiment(self, name: str) -> list[dict[str, Any]]:
+        """The rows of an experiment. Raises FileNotFoundError, as ragas expects."""
+        return self._load("experiments", name)
+
+    def save_dataset(self, name: str, data: list[dict[str, Any]], data_model: Any = None) -> None:
+        """Put exactly these rows under the name."""
+        self._save("datasets", name, data)
+
+    def save_experiment(self, name: str, data: list[dict[str, Any]], data_model: Any = None) -> None:
+        """Put exactly these rows under the name."""
+        self._save("experiments", name, data)
+
+    def list_datasets(self) -> list[str]:
+        """The names of the tenant's datasets."""
+        return self._kept.record_names("datasets")
+
+    def list_experiments(self) -> list[str]:
+        """The names of the tenant's experiments."""
+        return self._kept.record_names("experiments")

@@ -1,0 +1,150 @@
+"""One run, or several side by side, as one HTML file that needs nothing from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from pgrecall.errors import ConfigurationError, InvalidInput
+from pgrecall.evaluation.compare import compare
+from pgrecall.evaluation.metrics import in_order
+from pgrecall.evaluation.runs import EvalRun
+from pgrecall.evaluation.sets import EvalQuery, EvalSet
+from pgrecall.evaluation.store import Result
+
+#: Finds the texts of some ids of a tenant's rows: what `worst queries` shows beside them.
+Texts = Callable[[str | None, Sequence[str]], Mapping[str, str]]
+
+#: Characters of a text that are shown.
+SHOWN = 240
+
+
+def report(
+    runs: Sequence[EvalRun],
+    eval_set: EvalSet,
+    *,
+    title: str | None = None,
+    main: str | None = None,
+    worst: int = 20,
+    texts: Texts | None = None,
+) -> str:
+    """The report of runs on one set, as the text of an HTML file.
+
+    `main` is the metric by which queries and tenants are ranked (nDCG at the greatest depth where left out); `worst`
+    is how many queries are shown in full, with the beginnings of the texts that `texts(tenant, ids)` finds. Two runs
+    or more are compared: the last against the first. Raises: InvalidInput; ConfigurationError without the extra.
+    """
+    try:
+        import jinja2
+
+        from pgrecall.evaluation import charts
+    except ImportError as exc:
+        raise ConfigurationError(f'a report needs the extra ({exc}): pip install "pgrecall[eval]"') from exc
+    if not runs:
+        raise InvalidInput("there is no run to report")
+    if wrong := [run.run_id for run in runs if run.set_sha256 != eval_set.sha256]:
+        raise InvalidInput(f"run {wrong[0]} is on other data than set {eval_set.name!r} as given")
+    metrics = _columns(runs)
+    main = main or metrics[0]
+    last = runs[-1]
+    last.mean(main)  # refuses a metric that the run does not have
+    plots = [
+        ("Measures by depth", charts.svg(charts.metric_curves(runs), width=11, height=3.4)),
+        ("Latency", charts.svg(charts.latency_histogram(runs))),
+    ]
+    if len(runs) > 1:
+        plots.append((f"{main} against latency", charts.svg(charts.frontier(_points(runs, main), main, "total"))))
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
+    return template.render(
+        title=title or f"{eval_set.name}: {charts.named(last)}",
+        queries=len(eval_set.queries),
+        set_name=eval_set.name,
+        set_version=last.set_version,
+        set_sha256=eval_set.sha256,
+        kind=eval_set.kind,
+        source=eval_set.source,
+        licence=eval_set.licence,
+        metrics=metrics,
+        main=main,
+        runs=[_summary(run, charts.named(run)) for run in runs],
+        comparison=_comparison(runs, metrics, charts.named) if len(runs) > 1 else None,
+        plots=[{"title": name, "data": base64.b64encode(made.encode()).decode()} for name, made in plots],
+        tenants=sorted(last.summary["tenants"].items(), key=lambda item: (item[1].get(main, 0), item[0])),
+        macro=[(name, last.summary["macro"][name]) for name in (main,) if name in last.summary["macro"]],
+        worst=_worst(last, eval_set, main, worst, texts),
+    )
+
+
+def _columns(runs: Sequence[EvalRun]) -> list[str]:
+    """The metrics of the table: each measure at the greatest depth that it was measured at, and those without one."""
+    deepest: dict[str, str] = {}
+    for name in (name for run in runs for name in run.summary["metrics"]):
+        measure, _, k = name.partition("@")
+        held = deepest.get(measure, "@0").partition("@")[2]
+        if not k or int(k) >= int(held or 0):
+            deepest[measure] = name
+    return in_order(deepest.values())
+
+
+def _points(runs: Sequence[EvalRun], main: str) -> list[tuple[str, float, float, bool]]:
+    from pgrecall.evaluation.charts import named
+
+    found = [(named(r), r.mean(main), r.summary["latency"].get("total", {"p50": 0.0})["p50"]) for r in runs]
+    return [(*p, not any(o[1] >= p[1] and o[2] <= p[2] and o[1:] != p[1:] for o in found)) for p in found]
+
+
+def _summary(run: EvalRun, name: str) -> dict[str, Any]:
+    latency = run.summary["latency"].get("total", {})
+    return {
+        "id": run.run_id,
+        "name": name,
+        "metrics": run.summary["metrics"],
+        "p50": latency.get("p50", "–"),
+        "p95": latency.get("p95", "–"),
+        "failed": run.summary["failed"],
+        "empty": run.summary["empty"],
+        "foreign": run.summary["foreign_rows"],
+        "config": json.dumps(run.config, indent=2, ensure_ascii=False),
+    }
+
+
+def _comparison(runs: Sequence[EvalRun], metrics: Sequence[str], named: Callable[[EvalRun], str]) -> dict[str, Any]:
+    first, last = runs[0], runs[-1]
+    shared = [m for m in metrics if m in first.summary["metrics"] and m in last.summary["metrics"]]
+    made = compare(first, last, shared)
+    return {"before": named(first), "after": named(last), "rows": list(made.differences.items())}
+
+
+def _worst(run: EvalRun, eval_set: EvalSet, main: str, count: int, texts: Texts | None) -> list[dict[str, Any]]:
+    queries = {query.id: query for query in eval_set.queries}
+    ranked = sorted(
+        (r for r in run.results if r.metrics.get(main, 1.0) < 1), key=lambda r: (r.metrics[main], r.query_id)
+    )
+    return [_shown(result, queries[result.query_id], main, texts) for result in ranked[:count]]
+
+
+def _shown(result: Result, query: EvalQuery, main: str, texts: Texts | None) -> dict[str, Any]:
+    wanted = {i: grade for i, grade in query.judged.items() if grade > 0}
+    ids = list(dict.fromkeys([row["id"] for row in result.retrieved] + list(wanted)))
+    held = {} if texts is None else texts(query.tenant, ids)
+    ranks = {row["id"]: rank for rank, row in reversed(list(enumerate(result.retrieved, 1)))}
+
+    def text(of: str) -> str | None:
+        return None if of not in held else " ".join(held[of].split())[:SHOWN]
+
+    return {
+        "id": query.id,
+        "text": query.text,
+        "tenant": query.tenant,
+        "score": result.metrics[main],
+        "error": result.error,
+        "retrieved": [
+            {"id": r["id"], "score": r.get("score"), "grade": query.judged.get(r["id"], 0), "text": text(r["id"])}
+            for r in result.retrieved
+        ],
+        "wanted": [{"id": i, "grade": grade, "rank": ranks.get(i), "text": text(i)} for i, grade in wanted.items()],
+    }

@@ -1,0 +1,305 @@
+"""Eval sets: questions with judgements of what answers them, from files, from ragas, or from a collection itself."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pgrecall.errors import InvalidInput
+from pgrecall.jsonable import dumps
+from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, Document, check_text
+
+if TYPE_CHECKING:
+    from pgrecall.types import Chunk
+
+#: What a set is made of. A known-item set is a heuristic: it only tells whether a text finds itself again.
+JUDGED, KNOWN_ITEM = "judged", "known-item"
+
+
+@dataclass(frozen=True, slots=True)
+class EvalQuery:
+    """A question and its judgements: `judged` maps ids of documents or chunks to grades, 0 for not relevant.
+
+    `tenant` names whose rows may answer it; `filters` is a filter in its JSON form. `answer` and `contexts` are what
+    ragas calls reference and reference contexts.
+    """
+
+    id: str
+    text: str
+    judged: Mapping[str, float]
+    tenant: str | None = None
+    filters: Mapping[str, Any] | None = None
+    answer: str | None = None
+    contexts: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_text(self.id, "a query's id", MAX_ID_BYTES)
+        what = f"query {self.id!r:.80}"
+        if not isinstance(self.text, str) or not self.text.strip():
+            raise InvalidInput(f"{what} has no text; expected a question")
+        if not isinstance(self.judged, Mapping):
+            raise InvalidInput(f"{what}: judged is {type(self.judged).__name__}; expected ids with their grades")
+        for judged_id, grade in self.judged.items():
+            check_text(judged_id, f"{what}: a judged id", MAX_ID_BYTES)
+            if isinstance(grade, bool) or not isinstance(grade, int | float) or not np.isfinite(grade):
+                raise InvalidInput(f"{what}: the grade of {judged_id!r:.60} is {grade!r:.40}; expected a number")
+        if not any(grade > 0 for grade in self.judged.values()):
+            raise InvalidInput(f"{what} has nothing that is relevant, so no ranking could be right; leave it out")
+        if self.tenant is not None:
+            check_text(self.tenant, f"{what}: tenant", MAX_NAME_BYTES)
+
+    def canonical(self) -> str:
+        """The query as JSON text that depends on its content only."""
+        value = {
+            "answer": self.answer,
+            "contexts": list(self.contexts),
+            "filters": self.filters,
+            "id": self.id,
+            "judged": {i: float(grade) for i, grade in self.judged.items()},
+            "tenant": self.tenant,
+            "text": self.text,
+        }
+        dumps(value, f"query {self.id!r:.80}")  # what can't be stored is refused, and named
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSet:
+    """Questions with judgements under one name. `left_out` counts what a loader found and could not use, by reason."""
+
+    name: str
+    queries: tuple[EvalQuery, ...]
+    source: str | None = None
+    licence: str | None = None
+    kind: str = JUDGED
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_text(self.name, "the eval set's name", MAX_NAME_BYTES)
+        if not self.queries:
+            raise InvalidInput(f"eval set {self.name!r} has no queries")
+        [(query_id, times)] = Counter(query.id for query in self.queries).most_common(1)
+        if times > 1:
+            raise InvalidInput(f"eval set {self.name!r} has query {query_id!r:.80} {times} times; ids must be distinct")
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the canonical form: the queries as JSON lines with sorted keys, ordered by id (code points)."""
+        digest = hashlib.sha256()
+        for query in sorted(self.queries, key=lambda query: query.id):
+            digest.update(query.canonical().encode() + b"\n")
+        return digest.hexdigest()
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each object of a file of JSON lines, with the place to name in an error."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                where = f"{path.name}, line {number}"
+                try:
+                    value = json.loads(line)
+                except (ValueError, RecursionError) as exc:
+                    raise InvalidInput(f"{where} is not JSON: {exc}") from exc
+                if not isinstance(value, dict):
+                    raise InvalidInput(f"{where} is {type(value).__name__}; expected an object")
+                yield where, value
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidInput(f"{path} can't be read: {exc}") from exc
+
+
+def _field(row: Mapping[str, Any], name: str, where: str) -> str:
+    value = row.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # ids are numbers in some collections
+    if not isinstance(value, str):
+        raise InvalidInput(f"{where}: {name!r} is {value!r:.60}; expected a string. It has: {', '.join(row)}")
+    return value
+
+
+def _grade(value: str, where: str) -> float:
+    try:
+        return float(value)
+    except ValueError as exc:
+        raise InvalidInput(f"{where}: the grade is {value!r:.40}; expected a number") from exc
+
+
+def _judgements(path: Path) -> dict[str, dict[str, float]]:
+    """Query id → document id → grade, of a file with three columns (BEIR) or four (TREC), with or without a header."""
+    judged: dict[str, dict[str, float]] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            sample = file.readline()
+            file.seek(0)
+            rows = csv.reader(file, delimiter="\t") if "\t" in sample else (line.split() for line in file)
+            for number, row in enumerate(rows, 1):
+                where = f"{path.name}, line {number}"
+                if not row:
+                    continue
+                if len(row) not in (3, 4):
+                    raise InvalidInput(f"{where} has {len(row)} columns; expected query, document, grade")
+                query_id, document_id, grade = row[0], row[-2], row[-1]
+                if number == 1 and not re.fullmatch(r"[-+]?[0-9.]+", grade.strip()):
+                    continue  # the header
+                judged.setdefault(query_id, {})[document_id] = _grade(grade, where)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidInput(f"{path} can't be read: {exc}") from exc
+    return judged
+
+
+def _qrels(folder: Path, split: str) -> Path:
+    for path in (folder / "qrels" / f"{split}.tsv", folder / "qrels.tsv"):
+        if path.is_file():
+            return path
+    raise InvalidInput(f"{folder} has neither qrels/{split}.tsv nor qrels.tsv; expected a folder of BEIR's form")
+
+
+def beir(folder: str | Path, *, name: str | None = None, split: str = "test", licence: str | None = None) -> EvalSet:
+    """A folder of BEIR's form: queries.jsonl, and qrels/<split>.tsv or qrels.tsv. `corpus` reads its documents.
+
+    Queries that nobody judged, or without anything relevant, are left out and counted, as BEIR's own evaluation does.
+    Raises: InvalidInput, naming file and line.
+    """
+    folder = Path(folder)
+    judged = _judgements(_qrels(folder, split))
+    queries, left_out, known = [], Counter[str](), set()
+    for where, row in _lines(folder / "queries.jsonl"):
+        query_id, text = _field(row, "_id", where), _field(row, "text", where)
+        known.add(query_id)
+        grades = judged.get(query_id, {})
+        if any(grade > 0 for grade in grades.values()):
+            queries.append(EvalQuery(query_id, text, grades))
+        else:
+            left_out["queries without a judgement"] += 1
+    if unknown := len(judged.keys() - known):
+        left_out["judgements of unknown queries"] = unknown
+    return EvalSet(name or folder.name, tuple(queries), str(folder.name), licence, left_out=dict(left_out))
+
+
+def corpus(folder: str | Path) -> Iterator[Document]:
+    """The documents of a BEIR folder's corpus.jsonl; `source` is the title, and metadata has `title` and `text`."""
+    for where, row in _lines(Path(folder) / "corpus.jsonl"):
+        title = row.get("title") or None
+        text = _field(row, "text", where)
+        yield Document(_field(row, "_id", where), source=title, metadata={"title": title, "text": text})
+
+
+#: Which keys of a JSON line hold what, where the caller doesn't say.
+FIELDS = {"id": "id", "text": "text", "judged": "judged", "tenant": "tenant", "filters": "filters", "answer": "answer"}
+
+
+def json_lines(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    source: str | None = None,
+    licence: str | None = None,
+) -> EvalSet:
+    """A file with one question a line: ``{"id", "text", "judged": id | [ids] | {id: grade}, "tenant"?, "filters"?}``.
+
+    `fields` renames: ``{"text": "question", "judged": "context_id", "tenant": "title"}`` reads other people's files.
+    Raises: InvalidInput, naming the line.
+    """
+    path = Path(path)
+    if unknown := set(fields or {}) - set(FIELDS):
+        raise InvalidInput(f"fields names {', '.join(sorted(unknown))}; expected some of {', '.join(FIELDS)}")
+    keys = FIELDS | dict(fields or {})
+    queries = []
+    for where, row in _lines(path):
+        try:
+            queries.append(
+                EvalQuery(
+                    _field(row, keys["id"], where),
+                    _field(row, keys["text"], where),
+                    _graded(row.get(keys["judged"]), where),
+                    tenant=row.get(keys["tenant"]),
+                    filters=row.get(keys["filters"]),
+                    answer=row.get(keys["answer"]),
+                )
+            )
+        except InvalidInput as exc:
+            raise exc if str(exc).startswith(where) else InvalidInput(f"{where}: {exc}") from exc
+    return EvalSet(name or path.stem, tuple(queries), source or path.name, licence)
+
+
+def _graded(value: Any, where: str) -> dict[str, float]:
+    if isinstance(value, str):
+        return {value: 1}
+    if isinstance(value, list) and all(isinstance(i, str | int) and not isinstance(i, bool) for i in value):
+        return {str(i): 1 for i in value}
+    if isinstance(value, dict):
+        return value
+    raise InvalidInput(f"{where}: judged is {value!r:.60}; expected an id, a list of ids, or ids with their grades")
+
+
+def from_ragas(dataset: Any, *, name: str, source: str | None = None, licence: str | None = None) -> EvalSet:
+    """A ragas ``EvaluationDataset`` of single-turn samples; `reference_context_ids` are the judgements.
+
+    Samples without them are refused: texts alone don't say which rows are meant. Query ids are the samples' places.
+    """
+    queries = []
+    for place, sample in enumerate(dataset):
+        ids = getattr(sample, "reference_context_ids", None)
+        if not getattr(sample, "user_input", None) or not ids:
+            raise InvalidInput(
+                f"sample {place} of the dataset has no user_input or no reference_context_ids; expected single-turn "
+                "samples that name the ids of what answers them"
+            )
+        queries.append(
+            EvalQuery(
+                str(place),
+                sample.user_input,
+                {str(i): 1 for i in ids},
+                answer=sample.reference,
+                contexts=tuple(sample.reference_contexts or ()),
+            )
+        )
+    return EvalSet(name, tuple(queries), source, licence)
+
+
+_SENTENCE = re.compile(r"[^.!?\n]*[^.!?\s][^.!?\n]*[.!?]?")
+
+
+def known_items(
+    chunks: Iterable[Chunk],
+    count: int = 100,
+    *,
+    name: str = "known-item",
+    tenant: str | None = None,
+    seed: int = 0,
+    by_document: bool = False,
+) -> EvalSet:
+    """A set made from chunks themselves: of `count` chunks, drawn by `seed`, one sentence each is the question.
+
+    A plain heuristic, and labelled as one (``kind="known-item"``): it tells whether a text finds itself again, not
+    whether questions find their answers; use it to notice that something broke. The sentence is the longest, of at most
+    200 characters, that is not the chunk's beginning, where there is one. With `by_document` its document is wanted.
+    """
+    held = sorted((c for c in chunks if c.text.strip()), key=lambda c: c.id)
+    if not held:
+        raise InvalidInput("there are no chunks with text to make a known-item set of")
+    rng = np.random.default_rng(seed)
+    queries = []
+    for place in sorted(rng.choice(len(held), size=min(count, len(held)), replace=False)):
+        chunk = held[place]
+        wanted = chunk.doc_id if by_document and chunk.doc_id is not None else chunk.id
+        queries.append(EvalQuery(chunk.id, _sentence(chunk.text), {wanted: 1}, tenant=tenant))
+    return EvalSet(name, tuple(queries), "the collection's own chunks", kind=KNOWN_ITEM)
+
+
+def _sentence(text: str) -> str:
+    sentences: list[str] = [found for s in _SENTENCE.findall(text) if (found := s.strip())] or [text.strip()]
+    inner = sentences[1:] or sentences
+    return max((s[:200] for s in inner), key=len)

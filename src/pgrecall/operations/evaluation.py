@@ -1,0 +1,191 @@
+"""Eval sets, runs and records, kept and read; what they mean is `pgrecall.evaluation`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pgrecall import wire
+from pgrecall.errors import InvalidInput, NotFound
+from pgrecall.jsonable import dumps
+from pgrecall.operations.registry import ensure_tenant
+from pgrecall.statements import evaluation as sql
+from pgrecall.tenancy import Gate, Rows, Scope, Transaction
+
+#: Rows of one statement.
+BATCH = 1_000
+
+
+def _at(scope: Scope, **values: Any) -> dict[str, Any]:
+    return {"tenant": scope.tenant, **values}
+
+
+def _writing(tx: Transaction, scope: Scope, *, create: bool) -> None:
+    assert scope.tenant is not None
+    ensure_tenant(tx, scope.tenant, create=create)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], **kinds: str) -> dict[str, wire.Binary]:
+    """Columns of `rows` as arrays: each kind is ``text``, ``json`` or ``int``, by the column's name."""
+    made: dict[str, wire.Binary] = {}
+    for name, kind in kinds.items():
+        values = [row[name] for row in rows]
+        if kind == "json":
+            texts = [None if v is None else dumps(v, name) for v in values]
+            made[name] = wire.jsonb_array(texts)
+        else:
+            made[name] = wire.text_array(values) if kind == "text" else wire.int4_array(values)
+    return made
+
+
+def save_set(
+    gate: Gate, scope: Scope, header: Mapping[str, Any], queries: Sequence[Mapping[str, Any]], *, create_tenants: bool
+) -> int:
+    """Keep a set as its name's next version; the version that stands where its content is the same."""
+
+    def body() -> int:
+        with gate.transaction(scope, "eval set") as tx:
+            _writing(tx, scope, create=create_tenants)
+            tx.rows(sql.LOCK_SET, _at(scope, name=header["name"]))
+            found = tx.rows(sql.SETS, _at(scope, name=header["name"], version=None))
+            for row in found:
+                if row[2] == header["sha256"]:
+                    return int(row[1])
+            version = 1 + max((int(row[1]) for row in found), default=0)
+            left_out = dumps(header["left_out"], "left_out")
+            tx.count(sql.ADD_SET, _at(scope, **{**header, "version": version, "left_out": left_out}))
+            for start in range(0, len(queries), BATCH):
+                columns = _columns(
+                    queries[start : start + BATCH],
+                    ids="text",
+                    texts="text",
+                    judged="json",
+                    tenants="text",
+                    filters="json",
+                    answers="text",
+                    contexts="json",
+                )
+                tx.count(sql.ADD_QUERIES, _at(scope, name=header["name"], version=version, **columns))
+            return version
+
+    return gate.retrying(body)
+
+
+def sets(gate: Gate, scope: Scope, name: str | None = None, version: int | None = None) -> Rows:
+    """What is known of each set, newest version of a name first."""
+    with gate.transaction(scope, "eval sets") as tx:
+        return tx.last(sql.SETS, _at(scope, name=name, version=version))
+
+
+def queries(gate: Gate, scope: Scope, name: str, version: int) -> Rows:
+    """The queries of one set, by id."""
+    with gate.transaction(scope, "eval queries") as tx:
+        return tx.last(sql.QUERIES, _at(scope, name=name, version=version))
+
+
+def delete_set(gate: Gate, scope: Scope, name: str, version: int | None) -> int:
+    """Delete one version of a set, or all; returns how many versions went."""
+    values = _at(scope, name=name, version=version)
+    with gate.transaction(scope, "eval set delete") as tx:
+        tx.count(sql.DELETE_QUERIES, values)
+        return tx.count(sql.DELETE_SETS, values)
+
+
+def add_run(gate: Gate, scope: Scope, run: Mapping[str, Any], *, create_tenants: bool) -> None:
+    """Begin a run. Raises InvalidInput where its id is taken."""
+    with gate.transaction(scope, "eval run") as tx:
+        _writing(tx, scope, create=create_tenants)
+        if tx.rows(sql.RUNS, _at(scope, run=run["run"], set_name=None, limit=1)):
+            raise InvalidInput(f"run {run['run']!r:.80} exists; resume it, or choose another id")
+        tx.count(sql.ADD_RUN, _at(scope, **{**run, "config": dumps(run["config"], "config")}))
+
+
+def runs(gate: Gate, scope: Scope, run: str | None = None, set_name: str | None = None, limit: int = 100) -> Rows:
+    """Runs, newest first."""
+    with gate.transaction(scope, "eval runs") as tx:
+        return tx.last(sql.RUNS, _at(scope, run=run, set_name=set_name, limit=limit))
+
+
+def _open(tx: Transaction, scope: Scope, run: str) -> None:
+    if not tx.rows(sql.LOCK_RUN, _at(scope, run=run)):
+        raise NotFound(f"there is no run {run!r:.80}; it may have been deleted meanwhile")
+
+
+def add_results(gate: Gate, scope: Scope, run: str, results: Sequence[Mapping[str, Any]]) -> None:
+    """Keep the results of some queries of a run. Raises NotFound."""
+    columns = _columns(
+        results,
+        ids="text",
+        retrieved="json",
+        metrics="json",
+        latency="json",
+        foreign="int",
+        errors="text",
+        unscored="json",
+    )
+    with gate.transaction(scope, "eval results") as tx:
+        _open(tx, scope, run)
+        tx.count(sql.ADD_RESULTS, _at(scope, run=run, **columns))
+
+
+def results(gate: Gate, scope: Scope, run: str) -> Rows:
+    """The results of a run, by query id."""
+    with gate.transaction(scope, "eval results") as tx:
+        return tx.last(sql.RESULTS, _at(scope, run=run))
+
+
+def finish_run(gate: Gate, scope: Scope, run: str, summary: Mapping[str, Any]) -> None:
+    """Keep a run's summary and mark it done. Raises NotFound."""
+    with gate.transaction(scope, "eval finish") as tx:
+        if not tx.count(sql.FINISH_RUN, _at(scope, run=run, summary=dumps(summary, "summary"))):
+            raise NotFound(f"there is no run {run!r:.80}")
+
+
+def delete_run(gate: Gate, scope: Scope, run: str) -> bool:
+    """Delete a run with its results; whether there was one."""
+    with gate.transaction(scope, "eval run delete") as tx:
+        tx.count(sql.DELETE_RESULTS, _at(scope, run=run))
+        return bool(tx.count(sql.DELETE_RUN, _at(scope, run=run)))
+
+
+def save_records(
+    gate: Gate, scope: Scope, kind: str, name: str, records: Sequence[Any], *, create_tenants: bool
+) -> None:
+    """Put exactly these records under a name, in their order."""
+
+    def body() -> None:
+        with gate.transaction(scope, "eval records") as tx:
+            _writing(tx, scope, create=create_tenants)
+            tx.rows(sql.LOCK_RECORDS, _at(scope, kind=kind, name=name))
+            tx.count(sql.DELETE_RECORDS, _at(scope, kind=kind, name=name))
+            tx.count(sql.ADD_RECORDS, _at(scope, kind=kind, name=name, records=wire.jsonb_array(packed)))
+
+    packed = ["null", *(dumps(record, f"record {place}") for place, record in enumerate(records))]
+    gate.retrying(body)
+
+
+def records(gate: Gate, scope: Scope, kind: str, name: str) -> list[Any] | None:
+    """The records under a name, in order; None where nothing was ever kept under it."""
+    with gate.transaction(scope, "eval records") as tx:
+        rows = tx.last(sql.RECORDS, _at(scope, kind=kind, name=name))
+    return [row[0] for row in rows[1:]] if rows else None
+
+
+def record_names(gate: Gate, scope: Scope, kind: str) -> list[str]:
+    """The names under which there are records."""
+    with gate.transaction(scope, "eval record names") as tx:
+        return [row[0] for row in tx.last(sql.RECORD_NAMES, _at(scope, kind=kind))]
+
+
+def server_versions(gate: Gate, scope: Scope) -> tuple[str, str]:
+    """Postgres' version and pgvector's."""
+    with gate.transaction(scope, "versions") as tx:
+        [(postgres, pgvector)] = tx.last(sql.SERVER, {})
+    return postgres, pgvector
+
+
+def row_counts(gate: Gate, scope: Scope, collection: str) -> dict[str, int]:
+    """How many chunks and documents a collection has."""
+    with gate.transaction(scope, "row counts") as tx:
+        [(chunks, documents)] = tx.last(sql.ROW_COUNTS, _at(scope, collection=collection))
+    return {"chunks": chunks, "documents": documents}

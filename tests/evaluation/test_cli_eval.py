@@ -1,0 +1,116 @@
+"""`pgrecall eval`, as a person and as a pipeline use it."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from support.cli import run, text
+
+WORDS = ["apple", "brick", "cloud", "dream", "eagle", "flame", "grape", "honey"]
+
+
+@pytest.fixture
+def cli(app_url, tmp_path, monkeypatch, tenant_id):
+    """The command line in a folder with a model and a BEIR folder, bound to one tenant."""
+    for name in [name for name in os.environ if name.startswith("PGRECALL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("PGRECALL_URL", text(app_url))
+    monkeypatch.setenv("PGRECALL_TENANT", tenant_id)
+    model = f"eval_model_{os.getpid()}_{tenant_id.rsplit('-', 1)[-1]}"
+    (tmp_path / f"{model}.py").write_text(
+        f"WORDS = {WORDS!r}\ndef embed(texts):\n    return [[t.count(w) + 0.01 for w in WORDS] for t in texts]\n"
+    )
+    monkeypatch.setenv("PGRECALL_EMBED", f"{model}:embed")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "fruit"
+    folder.mkdir()
+    documents = [{"_id": f"d{i}", "title": w, "text": f"all about {w}"} for i, w in enumerate(WORDS)]
+    queries = [{"_id": f"q{i}", "text": f"what is {w}?"} for i, w in enumerate(WORDS)]
+    (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    (folder / "qrels.tsv").write_text("".join(f"q{i}\td{i}\t1\n" for i in range(7)))
+    return run
+
+
+def test_three_commands_lead_from_a_folder_to_a_report(cli, tmp_path):
+    """Load with its corpus, run, report; then list, show, compare, sweep and gate."""
+    loaded = cli("eval", "load", "fruit", "-c", "fruit", "--text-config", "english", "--licence", "CC0")
+    assert loaded.code == 0 and "fruit version 1: 7 queries" in loaded.out and "left out: 1" in loaded.out
+    again = cli("eval", "load", "fruit", "-c", "fruit", "--licence", "CC0", "--json")
+    assert again.json["version"] == 1
+    ran = cli("eval", "run", "fruit", "-c", "fruit", "--label", "first", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["summary"]["metrics"]["ndcg@10"]["mean"] == 1.0 and ran.json["set"]["version"] == 1
+    shown = cli("eval", "run", "fruit", "-c", "fruit", "--filter", '{"nothing": 1}', "--run", "empty")
+    assert shown.code == 0 and "7 queries, 0 failed, 7 empty" in shown.out
+    reported = cli("eval", "report", "empty", ran.json["run_id"], "-c", "fruit", "-o", "out.html")
+    assert reported.code == 0 and "first against empty" in (tmp_path / "out.html").read_text()
+
+    listed = cli("eval", "list")
+    assert "fruit" in listed.out and "first" in listed.out and "CC0" in listed.out
+    assert cli("eval", "list", "--json").json["runs"][0]["run_id"] == "empty"
+    assert cli("eval", "show", "latest", "--json").json["run_id"] == "empty"
+
+    compared = cli("eval", "compare", "empty", ran.json["run_id"], "-m", "ndcg@10", "--json").json
+    assert compared["differences"]["ndcg@10"]["interval"]["mean"] == 1.0
+    assert "what is apple?" in cli("eval", "compare", "empty", ran.json["run_id"]).out
+
+    swept = cli("eval", "sweep", "fruit", "-c", "fruit", "-g", "mode=dense", "--json")
+    assert swept.code == 0 and swept.json[0]["settings"] == {"mode": "dense"} and swept.json[0]["frontier"]
+
+    assert cli("eval", "gate", ran.json["run_id"], "--min", "ndcg@10=0.9").code == 0
+    failed = cli("eval", "gate", "empty", "--min", "ndcg@10=0.9", "--against", ran.json["run_id"])
+    assert failed.code == 1
+    assert "ndcg@10 is 0.0000, below 0.9" in failed.out and "recall@1 fell by 1.0000" in failed.out
+    assert cli("eval", "delete", "empty", "--yes").code == 0
+    assert cli("eval", "show", "empty").code == 1
+
+
+def test_each_query_may_be_asked_of_its_own_tenant(cli, db, tenant_id, tmp_path):
+    """Rows of other tenants: none."""
+    from pgrecall import Chunk, EmbedSpace
+
+    space = EmbedSpace("m", "embed", 8)
+    rows = []
+    for number, word in enumerate(WORDS[:4]):
+        tenant = f"{tenant_id}-{number % 2}"
+        vector = [0.01 + (w == word) for w in WORDS]
+        db.tenant(tenant).vectors("fruit", space).upsert([Chunk(f"d{number}", word, vector)])
+        rows.append({"key": f"q{number}", "question": f"{word}?", "gold": f"d{number}", "who": tenant})
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    fields = json.dumps({"id": "key", "text": "question", "judged": "gold", "tenant": "who"})
+    assert cli("eval", "load", "mine.jsonl", "--fields", fields).code == 0
+    ran = cli("eval", "run", "mine", "-c", "fruit", "--each-tenant", "--by", "chunk", "--json").json
+    assert ran["summary"]["foreign_rows"] == 0 and ran["summary"]["metrics"]["hit@1"]["mean"] == 1.0
+    assert set(ran["summary"]["tenants"]) == {f"{tenant_id}-0", f"{tenant_id}-1"}
+
+
+def test_a_known_item_set_is_made_of_a_collection(cli):
+    """Labelled as what it is."""
+    cli("eval", "load", "fruit", "-c", "fruit")
+    made = cli("eval", "load", "--known-item", "3", "-c", "fruit", "--json").json
+    assert (made["kind"], made["queries"], made["name"]) == ("known-item", 3, "fruit known items")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("load",), 2, "name a folder of BEIR's form"),
+        (("load", "nowhere.jsonl"), 2, "can't be read"),
+        (("load", "--known-item", "3"), 2, "--known-item makes a set of --collection's"),
+        (("run", "nothing"), 1, "no eval set 'nothing'"),
+        (("show", "latest"), 1, "has no runs"),
+        (("gate", "latest"), 2, "nothing to hold the run to"),
+        (("gate", "latest", "--min", "ndcg"), 1, "has no runs"),
+        (("sweep", "nothing", "-g", "mode"), 1, "no eval set"),
+        (("report", "nothing"), 1, "no run 'nothing'"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_exit_code_for_it(cli, arguments, code, message):
+    """2 for wrong input, 1 for what is not there."""
+    result = cli("eval", *arguments)
+    assert (result.code, message in " ".join(result.err.split())) == (code, True), result.err
