@@ -23,8 +23,8 @@ from pgrecall.evaluation import EvalQuery, EvalSet, json_lines, known_items
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "examples" / "quickstart"))
 
-import corpus  # noqa: E402 (the examples' folder is on the path from here on)
-import minilm  # noqa: E402
+import corpus
+import minilm
 
 #: Questions that are asked; PGRECALL_NOTEBOOK_QUERIES=40 for a quick look.
 QUERIES = int(os.environ.get("PGRECALL_NOTEBOOK_QUERIES", "1000"))
@@ -43,7 +43,8 @@ class Data:
     def __str__(self) -> str:
         count = sum(map(len, self.chunks.values()))
         heuristic = " (known items: a heuristic)" if self.questions.kind == "known-item" else ""
-        return f"{self.name}: {count:,} chunks of {len(self.chunks)} tenants, {len(self.questions.queries):,} questions{heuristic}"
+        asked = f"{len(self.questions.queries):,} questions{heuristic}"
+        return f"{self.name}: {count:,} chunks of {len(self.chunks)} tenants, {asked}"
 
 
 def load() -> Data:
