@@ -8,7 +8,19 @@ from pathlib import Path
 from rich.console import Console
 from tests.benchmarks import harness, page
 
-NAMES = ("search", "filters", "graphs", "ivfflat", "network", "ingest", "query", "chat", "memory", "langchain")
+NAMES = (
+    "search",
+    "filters",
+    "graphs",
+    "ivfflat",
+    "network",
+    "ingest",
+    "query",
+    "chat",
+    "memory",
+    "langchain",
+    "llamaindex",
+)
 
 
 def main() -> None:

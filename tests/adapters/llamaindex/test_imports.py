@@ -147,4 +147,4 @@ def test_the_commands(app_url, admin_url, tenant_id, peer):
     told = run("import", "llamaindex-chat", "chatstore", "-t", tenant_id, "--from", url, "--json", env=env)
     assert told.code == 0 and told.json["written"] == 12
     told = run("import", "llamaindex-postgres", "essays", "-t", tenant_id, "--model", "x/y", "--only", "x", env=env)
-    assert told.code == 2 and "expected KEY=VALUE" in told.stderr
+    assert told.code == 2 and "expected KEY=VALUE" in told.err

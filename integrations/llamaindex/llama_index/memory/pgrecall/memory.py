@@ -59,7 +59,7 @@ class PGRecallFactBlock(BaseMemoryBlock[str]):
         actor: str = "llama_index",
         **fields: Any,
     ) -> None:
-        super().__init__(tenant=tenant, **fields)
+        super().__init__(**{"tenant": tenant, **fields})
         if not isinstance(extract, LLM) and not callable(extract):
             raise InvalidInput(f"extract is {type(extract).__name__}; expected an LLM or a function of messages")
         embedder, made = embedder_and_space(embed_model, space)

@@ -14,12 +14,13 @@ from typing import Any
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
 from pgrecall import And, Compare, Filter, FilterError, Not, Or
+from pgrecall.filters import Operator
 
 Parts = tuple[Filter, Filter]
 Path = tuple[str]
 
 _EVERY, _NONE = And(), Or()
-_ORDER = {
+_ORDER: dict[FilterOperator, Operator] = {
     FilterOperator.GT: "gt",
     FilterOperator.GTE: "gte",
     FilterOperator.LT: "lt",
@@ -187,8 +188,8 @@ def _contains_several(path: Path, operator: FilterOperator, value: Any) -> Parts
 def _text_match(path: Path, operator: FilterOperator, value: Any) -> Parts:
     if not isinstance(value, str):
         return _NONE, _neither_none_nor(path)
-    op = "text_match" if operator == FilterOperator.TEXT_MATCH else "text_match_i"
-    return (Compare(path, op, value) if storable(value) else _NONE), _neither_none_nor(path, _is_string)  # type: ignore[arg-type]
+    op: Operator = "text_match" if operator == FilterOperator.TEXT_MATCH else "text_match_i"
+    return (Compare(path, op, value) if storable(value) else _NONE), _neither_none_nor(path, _is_string)
 
 
 def _is_empty(path: Path, _operator: FilterOperator, _value: Any) -> Parts:

@@ -15,9 +15,10 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
     VectorStoreQueryResult,
 )
-from llama_index.vector_stores.pgrecall import parameters
+from llama_index.vector_stores.pgrecall import peers
 from llama_index.vector_stores.pgrecall.filters import storable, to_filter
 from llama_index.vector_stores.pgrecall.nodes import is_text, to_chunks, to_nodes
+from llama_index.vector_stores.pgrecall.searching import Asked
 from llama_index.vector_stores.pgrecall.spaces import Model, embedder_and_space
 
 from pgrecall import (
@@ -31,6 +32,7 @@ from pgrecall import (
     Tenant,
     as_database,
 )
+from pgrecall.steps import Steps, call, faces
 
 #: A core's id ends there; longer ones are in no row.
 _MAX_ID_BYTES = 1_000
@@ -74,7 +76,13 @@ class PGRecallVectorStore(BasePydanticVectorStore):
         text_config: str | None = None,
         on_nul: Literal["error", "strip"] = "error",
     ) -> None:
-        super().__init__(tenant=tenant, collection=collection, text_config=text_config, on_nul=on_nul)
+        fields: dict[str, Any] = {
+            "tenant": tenant,
+            "collection": collection,
+            "text_config": text_config,
+            "on_nul": on_nul,
+        }
+        super().__init__(**fields)
         model = embedder_and_space(embed_model, space)
         self._opened = not isinstance(connection, Database)
         self._bind(as_database(connection), model)
@@ -113,8 +121,8 @@ class PGRecallVectorStore(BasePydanticVectorStore):
 
         Raises ConfigurationError for what has no meaning here, saying what to do instead.
         """
-        parameters.refuse(others)
-        url = connection_string or parameters.url(host, port, database, user, password)
+        peers.refuse(others)
+        url = connection_string or peers.url(host, port, database, user, password)
         store = cls(
             embed_model,
             connection=url,
@@ -123,15 +131,28 @@ class PGRecallVectorStore(BasePydanticVectorStore):
             space=space,
             text_config=text_search_config if hybrid_search else None,
         )
-        parameters.check_dim(embed_dim, store._model[1])
+        peers.check_dim(embed_dim, store._model[1])
         return store
 
     def for_tenant(self, tenant: str) -> Self:
         """The same store for another tenant, on the same connections, at no cost."""
+        sibling = self._sibling(tenant)
+        sibling._bind(self._database, self._model)
+        return sibling
+
+    def _sibling(self, tenant: str) -> Self:
         sibling = self.model_copy(update={"tenant": tenant})
         sibling.__pydantic_private__ = dict(self.__pydantic_private__ or {})
         sibling._opened = False
-        sibling._bind(self._database, self._model)
+        return sibling
+
+    def for_run(self, run_id: str) -> Self:
+        """The same store at work for one run: what its queries give is recorded as the run's evidence.
+
+        A query whose evidence can't be written raises. `database.tenant(…).runs().evidence(run_id)` reads it.
+        """
+        sibling = self._sibling(self.tenant)
+        sibling._store = self._store.for_run(run_id)
         return sibling
 
     @property
@@ -182,13 +203,13 @@ class PGRecallVectorStore(BasePydanticVectorStore):
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete a document's nodes, and the document; one that is not there is none."""
         _refuse_keywords("delete", delete_kwargs)
-        for doc_id in _possible([ref_doc_id]):
+        for doc_id in _possible([ref_doc_id]) or ():
             self._store.delete_by_doc_id(doc_id)
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """As `delete`."""
         _refuse_keywords("adelete", delete_kwargs)
-        for doc_id in _possible([ref_doc_id]):
+        for doc_id in _possible([ref_doc_id]) or ():
             await self._store.adelete_by_doc_id(doc_id)
 
     def delete_nodes(
@@ -232,7 +253,7 @@ class PGRecallVectorStore(BasePydanticVectorStore):
         nodes = {node.node_id: node for node in to_nodes(chunks)}
         return list(nodes.values()) if node_ids is None else [nodes[i] for i in dict.fromkeys(node_ids) if i in nodes]
 
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+    def _query(self, /, query: VectorStoreQuery, **kwargs: Any) -> Steps[VectorStoreQueryResult]:
         """The best nodes for the query, with similarities, higher is better. Raises InvalidInput for an unknown mode.
 
         Of `kwargs` mmr_threshold, mmr_prefetch_factor and mmr_prefetch_k count; the peers' hints to their indexes
@@ -242,27 +263,15 @@ class PGRecallVectorStore(BasePydanticVectorStore):
         """
         if query.doc_ids == []:
             return _result([])
-        asked = parameters.Asked.of(query, kwargs, to_filter(query.filters), _possible(query.doc_ids))
-        if query.node_ids:
-            for at in range(0, len(query.node_ids), _LOOKED_AT):
-                known = self._store.get(_possible(query.node_ids[at : at + _LOOKED_AT]) or [])
-                if not known or any(map(is_text, known)):
-                    asked = asked.only(_possible(query.node_ids))
-                    break
-        return _result(getattr(self._store, asked.verb)(**asked.arguments))
+        asked = Asked.of(query, kwargs, to_filter(query.filters), _possible(query.doc_ids))
+        for at in range(0, len(query.node_ids or ()), _LOOKED_AT):
+            known = yield call(self._store, "get", _possible((query.node_ids or [])[at : at + _LOOKED_AT]))
+            if not known or any(map(is_text, known)):
+                asked = asked.only(_possible(query.node_ids))
+                break
+        return _result((yield call(self._store, asked.verb, **asked.arguments)))
 
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """As `query`."""
-        if query.doc_ids == []:
-            return _result([])
-        asked = parameters.Asked.of(query, kwargs, to_filter(query.filters), _possible(query.doc_ids))
-        if query.node_ids:
-            for at in range(0, len(query.node_ids), _LOOKED_AT):
-                known = await self._store.aget(_possible(query.node_ids[at : at + _LOOKED_AT]) or [])
-                if not known or any(map(is_text, known)):
-                    asked = asked.only(_possible(query.node_ids))
-                    break
-        return _result(await getattr(self._store, f"a{asked.verb}")(**asked.arguments))
+    query, aquery = faces(_query)
 
 
 def _refuse_keywords(method: str, given: dict[str, Any]) -> None:

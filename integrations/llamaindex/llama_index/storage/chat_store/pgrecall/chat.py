@@ -14,6 +14,7 @@ from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, Messag
 from llama_index.storage.chat_store.pgrecall.messages import from_message, to_message
 
 from pgrecall import Database, Message, PostgresChat, as_database
+from pgrecall.messages import Status
 from pgrecall.steps import Steps, call, faces
 
 #: Whose chats they are: one person's, or what tells a key's person.
@@ -60,7 +61,8 @@ class PGRecallChatStore(AsyncDBChatStore):
     def __init__(
         self, *, connection: Any = None, tenant: str, subject: Subject = None, ttl: timedelta | None = None
     ) -> None:
-        super().__init__(tenant=tenant)
+        fields: dict[str, Any] = {"tenant": tenant}
+        super().__init__(**fields)
         self._chats = Chats(connection, tenant, subject, ttl)
 
     @classmethod
@@ -98,13 +100,12 @@ class PGRecallChatStore(AsyncDBChatStore):
         offset: int | None = None,
     ) -> list[ChatMessage]:
         """The messages in their order: the active ones, the archive, or (None) both; or a page from the beginning."""
-        chosen = None if status is None else status.value
-        found = await self.chat(key).amessages(status=chosen, limit=limit, offset=offset or 0)
+        found = await self.chat(key).amessages(status=_status(status), limit=limit, offset=offset or 0)
         return [from_message(message) for message in found]
 
     async def count_messages(self, key: str, status: MessageStatus | None = MessageStatus.ACTIVE) -> int:
         """How many messages."""
-        return await self.chat(key).acount(None if status is None else status.value)
+        return await self.chat(key).acount(_status(status))
 
     async def add_message(self, key: str, message: ChatMessage, status: MessageStatus = MessageStatus.ACTIVE) -> None:
         """Put a message at the end."""
@@ -133,7 +134,7 @@ class PGRecallChatStore(AsyncDBChatStore):
 
     async def delete_messages(self, key: str, status: MessageStatus | None = None) -> None:
         """Delete the messages of a status, or all."""
-        await self.chat(key).aclear(None if status is None else status.value)
+        await self.chat(key).aclear(_status(status))
 
     async def delete_oldest_messages(self, key: str, n: int) -> list[ChatMessage]:
         """Delete the `n` oldest active messages; returns them, in order."""
@@ -148,8 +149,12 @@ class PGRecallChatStore(AsyncDBChatStore):
         return await _Keys(self._chats).akeys()
 
 
+def _status(status: MessageStatus | None) -> Status | None:
+    return None if status is None else ("active" if status == MessageStatus.ACTIVE else "archived")
+
+
 def _stored(messages: Iterable[ChatMessage], status: MessageStatus = MessageStatus.ACTIVE) -> list[Message]:
-    return [replace(to_message(message), status=status.value) for message in messages]
+    return [replace(to_message(message), status=_status(status) or "active") for message in messages]
 
 
 class _Keys:
@@ -177,7 +182,8 @@ class PGRecallBufferChatStore(BaseChatStore):
     def __init__(
         self, *, connection: Any = None, tenant: str, subject: Subject = None, ttl: timedelta | None = None
     ) -> None:
-        super().__init__(tenant=tenant)
+        fields: dict[str, Any] = {"tenant": tenant}
+        super().__init__(**fields)
         self._chats = Chats(connection, tenant, subject, ttl)
 
     @classmethod
