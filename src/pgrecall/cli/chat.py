@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -69,7 +70,7 @@ def export(session: Session, session_id: ChatArgument, tenant: TenantOption, sta
         _existing(opened, session_id)
         while page := opened.chat(session_id).messages(after=after, limit=500, status=wanted):
             for message in page:
-                sys.stdout.write(json.dumps(_message(message), ensure_ascii=False, default=str) + "\n")
+                sys.stdout.write(json.dumps(_message(message), ensure_ascii=False, default=datetime.isoformat) + "\n")
             after = page[-1].position or 0
 
 
