@@ -226,8 +226,9 @@ class Maintained:
     generation: int = 0
 
 
-#: pgvector's own defaults.
-M, EF_CONSTRUCTION = 16, 64
+#: pgvector's own m, and twice its ef_construction: of 21,000 clustered rows a tenth's recall@10 rose from .96 to 1.0 by
+#: it, for a quarter more of the time to build.
+M, EF_CONSTRUCTION = 16, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +236,8 @@ class GraphBuild:
     """How graphs are built; what is left out is sized by the server's own settings, or as the graph that serves.
 
     `memory` is maintenance_work_mem as Postgres writes it ("2GB"), `workers` how many processes help the first one.
-    `m` (16 where nothing was said) and `ef_construction` (64) are pgvector's: more of them finds more, and takes longer
-    to build, to write and to search. Raises InvalidInput.
+    `m` (16 where nothing was said) and `ef_construction` (128) are pgvector's: more of them finds more, and takes
+    longer to build, to write and to search. Raises InvalidInput.
     """
 
     memory: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 
 from rich.console import Console
@@ -36,13 +37,16 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    writes = options.render or options.page or (not options.names and not options.quick)
+    if writes:
+        importlib.import_module("matplotlib")  # before anything is measured
     sections = {}
     if not options.render:
         with harness.started(quick=options.quick, major=options.major, python=options.peers) as bench:
             for name in options.names or NAMES:
                 sections[name] = bench.measure(name, page.module(name).run)
                 page.show({name: sections[name]}, Console())
-    if options.render or options.page or (not options.names and not options.quick):
+    if writes:
         held = page.load(options.out) | sections
         page.write({name: held[name] for name in NAMES if name in held}, options.out)
 

@@ -13,7 +13,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from tests.benchmarks.figures import Figure, Grid, grids
 
-OURS = "#2563eb"
+FIRST = "#2563eb"
 OTHERS = ("#94a3b8", "#d97706", "#059669", "#a855f7", "#dc2626", "#0891b2")
 MET, MISSED, PLAIN = "#059669", "#dc2626", "#94a3b8"
 #: Inches.
@@ -51,7 +51,8 @@ def _panel(panel: Axes, grid: Grid) -> None:
             if (figure := cells.get(series)) is None:
                 continue
             panel.barh(at, figure.value, BAR * 0.9, color=_colour(grid, figure), label=series)
-            panel.annotate(figure.text, (figure.value, at), (3, 0), textcoords="offset points", va="center", size=8)
+            end = max(figure.value, figure.goal or 0)
+            panel.annotate(figure.text, (end, at), (3, 0), textcoords="offset points", va="center", size=8)
             if figure.goal is not None:
                 goals.append((figure.goal, at))
             at += BAR
@@ -67,13 +68,12 @@ def _panel(panel: Axes, grid: Grid) -> None:
     panel.set_xlabel(grid.unit)
     if grid.series != [""]:
         handles = {label: bar for bar, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-        columns = min(len(grid.series), 5)
+        columns = min(len(grid.series), 3)
         panel.legend(handles.values(), handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False)
 
 
 def _colour(grid: Grid, figure: Figure) -> str:
     if not figure.series:
         return {True: MET, False: MISSED, None: PLAIN}[figure.met]
-    if figure.series.startswith("pgrecall") and figure.series == grid.series[0]:
-        return OURS
-    return OTHERS[(grid.series.index(figure.series) - 1) % len(OTHERS)]
+    place = grid.series.index(figure.series)
+    return OTHERS[(place - 1) % len(OTHERS)] if place else FIRST

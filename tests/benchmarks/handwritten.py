@@ -218,12 +218,15 @@ class TenantsReader:
         register_vector(self.connection)
         self._space = space_id
         # The numbers stand in the text, so that the planner can prove that the partial index serves.
+        leg = f"""
+            SELECT chunk_id, {{apart}} AS distance FROM pgrecall.chunk_vectors
+            WHERE tenant_id = %s AND collection = %s AND space_id = {space_id} AND graph {{held}} {generation}
+            ORDER BY distance LIMIT %s"""
+        held = leg.format(apart=f"embedding::halfvec({dim}) <=> %b::halfvec({dim})", held="<=")
+        waiting = leg.format(apart="embedding <=> %b::halfvec", held=">")
         self._by_graph = f"""
             WITH near AS MATERIALIZED (
-              SELECT chunk_id, embedding::halfvec({dim}) <=> %b::halfvec({dim}) AS distance
-              FROM pgrecall.chunk_vectors
-              WHERE tenant_id = %s AND collection = %s AND space_id = {space_id} AND graph <= {generation}
-              ORDER BY distance LIMIT %s)
+              SELECT * FROM (({held}) UNION ALL ({waiting})) legs ORDER BY distance, chunk_id LIMIT %s)
             {_JOINED}"""
 
     def query(self, tenant: str, vector: Any, *, by_graph: bool, k: int = 10) -> list[str]:
@@ -232,7 +235,8 @@ class TenantsReader:
         run("BEGIN")
         if by_graph:
             run(f"{opening(tenant)}; SET LOCAL hnsw.ef_search = 100; SET LOCAL hnsw.iterative_scan = relaxed_order")
-            rows = run(self._by_graph, (HalfVector(vector), *here, k, *here, *here)).fetchall()
+            leg = (HalfVector(vector), *here, k)
+            rows = run(self._by_graph, (*leg, *leg, k, *here, *here)).fetchall()
         else:
             run(opening(tenant))
             rows = run(NEAREST, nearest_params(tenant, self._space, vector, k)).fetchall()

@@ -10,6 +10,7 @@ import gc
 import itertools
 import os
 import platform
+import re
 import shutil
 import statistics
 import sys
@@ -79,8 +80,8 @@ class Bench:
         return found
 
     def attach(self, title: str, plan: str) -> None:
-        """Put a plan on the page."""
-        self._plans[title] = plan
+        """Put a plan on the page, without the vectors' numbers."""
+        self._plans[title] = re.sub(r"'(\[[^,\]]*),[^\]]*\]'", r"'\1, …]'", plan)
 
     def measure(self, name: str, run: Callable[[Bench], list[Figure]]) -> Section:
         """What a benchmark finds."""
@@ -164,15 +165,17 @@ def dsn(url: sa.URL) -> str:
 Seconds = dict[str, list[float]]
 
 
-def by_turns(systems: Mapping[str, Callable[[int], Any]], rounds: int, *, warm: int = 0) -> Seconds:
+def by_turns(systems: Mapping[str, Callable[[int], Any]], rounds: int, *, warm: int = 0, block: int = 1) -> Seconds:
     """Call each system once a round, in turn, with the round's number; returns the seconds of every call.
 
-    The first `warm` rounds are run, not counted. A system that returns `peers.Timed` has measured itself.
+    The first `warm` rounds are run, not counted. A system that returns `peers.Timed` has measured itself. A turn is
+    `block` calls: one after the other, as a process that serves questions has them, caches warm.
     """
     took: Seconds = {name: [] for name in systems}
     with _steady():
-        for turn in range(rounds + warm):
-            for name in _rotated(systems, turn):
+        for start in range(0, rounds + warm, block):
+            turns = range(start, min(start + block, rounds + warm))
+            for name, turn in itertools.product(_rotated(systems, start // block), turns):
                 started_at = time.perf_counter()
                 given = systems[name](turn)
                 seconds = given.seconds if isinstance(given, peers.Timed) else time.perf_counter() - started_at

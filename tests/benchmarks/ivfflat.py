@@ -19,6 +19,7 @@ from tests.benchmarks import corpora
 from tests.benchmarks.harness import Bench, Figure, by_turns, dsn, say
 
 import pgrecall
+from pgrecall.types import EF_CONSTRUCTION, M
 
 METHODS = ("hnsw", "ivfflat")
 ROWS, TENANTS, QUESTIONS, CHURN = 50_000, 200, 200, 0.2
@@ -85,7 +86,11 @@ def _build(connection: psycopg.Connection, method: str) -> tuple[int, float]:
     [count] = connection.execute("SELECT count(*) FROM pgrecall.chunk_vectors WHERE graph <= 1").fetchone() or (0,)
     lists = max(10, count // 1_000)
     connection.execute("SET maintenance_work_mem = '1GB'")
-    options = sql.SQL("m = 16, ef_construction = 64") if method == "hnsw" else sql.SQL("lists = {}").format(lists)
+    options = (
+        sql.SQL(f"m = {M}, ef_construction = {EF_CONSTRUCTION}")
+        if method == "hnsw"
+        else sql.SQL("lists = {}").format(lists)
+    )
     started_at = time.perf_counter()
     connection.execute(
         sql.SQL(

@@ -30,7 +30,7 @@ they are. Machines are noisy: trust the ratios before the figures. What was meas
 
 
 def module(name: str) -> ModuleType:
-    """A benchmark: its docstring says what is measured; `WHY`, if any, why a figure misses its target, by its name."""
+    """A benchmark. Its docstring says what is measured; its WHY, why figures miss targets, by how their names begin."""
     return importlib.import_module(f"{__package__}.{name}")
 
 
@@ -43,11 +43,11 @@ def load(folder: Path = FOLDER) -> dict[str, Section]:
 
 def write(sections: Mapping[str, Section], folder: Path = FOLDER) -> None:
     """results.json, a plot for each benchmark, and the page."""
-    from tests.benchmarks import charts  # matplotlib is needed here only
-
     folder.mkdir(parents=True, exist_ok=True)
     results = {name: section.as_json() for name, section in sections.items()}
     (folder / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    from tests.benchmarks import charts  # matplotlib is needed here only
+
     for name, section in sections.items():
         charts.draw(section.figures, folder / f"{name}.svg")
     (folder / "README.md").write_text(text(sections))
@@ -122,12 +122,20 @@ def _table(heads: list[str], rows: Iterable[Iterable[Any]]) -> list[str]:
 def unexplained(name: str, section: Section) -> list[str]:
     """Figures that miss their targets, and nobody says why."""
     why = getattr(module(name), "WHY", {})
-    return [f.name for f in section.figures if f.met is False and f.name not in why]
+    return [f.name for f in section.figures if f.met is False and _reason(f.name, why) is None]
 
 
 def _explained(section: Section, why: Mapping[str, str]) -> list[str]:
-    missed = [f for f in section.figures if f.met is False]
-    return [f"**Missed: {f.name}.** {why.get(f.name, 'Nobody has said why yet.')}" for f in missed]
+    """One paragraph for each reason, after all that it explains."""
+    told: dict[str, list[str]] = {}
+    for figure in section.figures:
+        if figure.met is False:
+            told.setdefault(_reason(figure.name, why) or "Nobody has said why yet.", []).append(figure.name)
+    return [f"**Missed: {'; '.join(names)}.** {reason}" for reason, names in told.items()]
+
+
+def _reason(name: str, why: Mapping[str, str]) -> str | None:
+    return next((" ".join(reason.split()) for start, reason in why.items() if name.startswith(start)), None)
 
 
 def show(sections: Mapping[str, Section], console: Console) -> None:

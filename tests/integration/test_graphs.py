@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import pgrecall
 from pgrecall import Chunk, F
 from pgrecall.operations import search
 from pgrecall.schema import WAITING
@@ -18,11 +19,11 @@ from support.graphs import DIM, LARGE, SPACE, ids, made, recall, run, truth, vec
 
 @pytest.fixture
 def shapes(monkeypatch):
-    """The names of the shapes that ran."""
+    """The names of the shapes that answered."""
     ran = []
     for name in ("exact", "graph"):
         shape = getattr(search, name)
-        monkeypatch.setattr(search, name, lambda gate, q, s=shape, n=name: (ran.append(n), s(gate, q))[1])
+        monkeypatch.setattr(search, name, lambda gate, q, s=shape, n=name: (s(gate, q), ran.append(n))[0])
     return ran
 
 
@@ -43,6 +44,31 @@ def test_a_large_collection_is_searched_by_its_graph_and_a_small_one_exactly(dat
     assert small.query(chunks[0].embedding, 1)[0].chunk_id == "c00000"
     assert shapes == ["exact"]
     assert [d.action for d in database.maintain()] == ["none"]
+
+
+def test_a_collection_of_which_nothing_is_remembered_is_searched_by_its_size(url, database, shapes):
+    """A small one is answered at once; of a large one no vector is read before its graph is known."""
+    large, small, empty = (database.tenant("acme").vectors(name, SPACE) for name in ("large", "small", "empty"))
+    chunks = made(LARGE)
+    large.upsert(chunks)
+    small.upsert(chunks[:50])
+    empty.upsert([])
+    database.maintain()
+    with pgrecall.connect(url) as other:
+        question, tenant = chunks[7].embedding, other.tenant("acme")
+        asked = [ids(tenant.vectors(name, SPACE).query(question, 1)) for name in ("small", "large", "empty", "none")]
+        assert asked == [["c00007"], ["c00007"], [], []]
+        assert shapes == ["exact", "graph", "exact", "exact"]
+        gate = other._engines.sync_gate()
+        with gate.transaction(other._scope(gate, "acme")) as tx:
+            statement = "EXPLAIN (ANALYZE, COSTS OFF) " + search.statements.search(
+                search.statements.Form("cosine", if_small=True), Where.of(None)
+            )
+            params = {"tenant": "acme", "collection": "large", "space": 1, "k": 10, "most": 100}
+            params |= {"query": str(np.asarray(question).tolist()), "distance": "cosine"}
+            params |= {"provider": SPACE.provider, "model": SPACE.model, "dim": DIM}
+            plan = "\n".join(row[0] for row in tx.rows(statement, params))
+    assert "on chunk_vectors chunk_vectors_1 (never executed)" in plan
 
 
 def test_the_plan_of_a_graph_search_takes_the_graph_and_the_index_of_what_waits(url, database):

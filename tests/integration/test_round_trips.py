@@ -41,6 +41,17 @@ def test_a_warm_query_takes_two_round_trips(proxy, store):
     assert count.trips == 2
 
 
+def test_the_first_query_of_a_small_collection_takes_two_round_trips_too(proxy, store, tenant_id, space):
+    """How large it is comes along with its rows, be it empty; only words ask for it first."""
+    for name, rows in (("one", 40), ("none", 0)):
+        other = store._database.tenant(tenant_id).vectors(name, space)
+        other.upsert(chunks(rows))
+        store._database._routes.forget()
+        with proxy.counting() as count:
+            assert len(other.query(vectors(1)[0], 5)) == min(rows, 5)
+        assert count.trips == 2
+
+
 def test_a_filter_costs_no_round_trip(proxy, store):
     """A filtered query takes two as well, be its shape new or known."""
     for lang in ("de", "en"):

@@ -95,7 +95,7 @@ def index(
         int | None, typer.Option(help="Neighbours of a row: 16, or what the graph has.", show_default=False)
     ] = None,
     ef_construction: Annotated[
-        int | None, typer.Option(help="Candidates for them: 64, or what the graph has.", show_default=False)
+        int | None, typer.Option(help="Candidates for them: 128, or what the graph has.", show_default=False)
     ] = None,
     wait: WaitOption = 0.0,
     memory: MemoryOption = None,

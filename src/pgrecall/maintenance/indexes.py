@@ -197,7 +197,7 @@ class Indexes:
         return f"{what} ({phase})", rows * done // total if total else 0, rows
 
     def _shape(self, space_id: int, build: GraphBuild) -> tuple[int, int]:
-        """m and ef_construction: as asked for, else as the graph that serves was built, else pgvector's own."""
+        """m and ef_construction: as asked for, else as the graph that serves was built, else our own."""
         had = {"m": M, "ef_construction": EF_CONSTRUCTION}
         for _, valid, options in self._found(space_id):
             if valid:

@@ -59,6 +59,12 @@ class Route(NamedTuple):
 
 #: The route of what does not exist, or needs none.
 NOWHERE = Route(0, 0, built=False)
+#: Of a collection of which nothing is remembered: the search itself counts its rows; and of one that was small then.
+UNKNOWN, SMALL = Route(0, -1, built=False), Route(0, 0, built=False)
+
+
+class Large(Exception):
+    """A collection of which nothing was remembered is large: its route must be known first."""
 
 
 @dataclass(slots=True)
@@ -76,20 +82,38 @@ class Routes:
         """The collection's indexed keys, for whoever searches no space."""
         return self._remembered((place.scope.tenant, place.collection, 0), lambda: self._keys(gate, place)).keys
 
+    def recall(self, place: Place, space_id: int) -> Route:
+        """What is remembered, for a search by a vector alone: a route, SMALL, or UNKNOWN.
+
+        Asking first would be a transaction more for each collection that was not searched within the last seconds,
+        which is most of many tenants' collections.
+        """
+        return self._held((place.scope.tenant, place.collection, space_id))
+
+    def was_small(self, place: Place, space_id: int) -> None:
+        """What a search found out by itself."""
+        self._remember((place.scope.tenant, place.collection, space_id), SMALL)
+
     def find(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int, *, afresh: bool = False) -> Route:
         """The collection's route, what is remembered of it unless `afresh`; one that does not exist has no rows."""
         key = (place.scope.tenant, place.collection, space_id)
         return self._remembered(key, lambda: self._look(gate, place, space, space_id), afresh=afresh)
 
     def _remembered(self, key: tuple[str | None, str, int], ask: Callable[[], Route], *, afresh: bool = False) -> Route:
-        held = self.known.get(key)
-        if not afresh and held is not None and time.monotonic() - held[0] < REMEMBERED_SECONDS:
-            return held[1]
-        route = ask()
+        held = UNKNOWN if afresh else self._held(key)
+        if held is UNKNOWN or held is SMALL:
+            held = ask()
+            self._remember(key, held)
+        return held
+
+    def _held(self, key: tuple[str | None, str, int]) -> Route:
+        at, route = self.known.get(key, (0.0, UNKNOWN))
+        return route if time.monotonic() - at < REMEMBERED_SECONDS else UNKNOWN
+
+    def _remember(self, key: tuple[str | None, str, int], route: Route) -> None:
         if len(self.known) >= 10_000:
             self.known.clear()
         self.known[key] = (time.monotonic(), route)
-        return route
 
     def _look(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int) -> Route:
         route = look(gate, place, space, space_id)

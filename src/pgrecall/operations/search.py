@@ -12,7 +12,7 @@ from pgrecall import guards, wire
 from pgrecall.errors import ConfigurationError
 from pgrecall.hits import Explanation, Fusion, Hit, Hits, Mode, ReciprocalRank, Step, Weighted
 from pgrecall.operations import mmr
-from pgrecall.operations.graphs import CANDIDATES, EF_SEARCH, Route
+from pgrecall.operations.graphs import CANDIDATES, EF_SEARCH, UNKNOWN, Large, Route, exact_max
 from pgrecall.operations.registry import Place, StaleSpace, find_collection, refuse_space, space_params
 from pgrecall.statements import search as statements
 from pgrecall.statements.reads import Where
@@ -112,16 +112,25 @@ def _send(gate: Gate, query: Query, form: Form, params: dict[str, Any], settings
 
 
 def exact(gate: Gate, query: Query) -> Sent:
-    """A scan of the collection, or of what matches: recall 1.0, about 1 µs a row at 384 dims."""
-    return _send(gate, query, _form(query, None), _params(query), {})
+    """A scan of the collection, or of what matches: recall 1.0, about 1 µs a row at 384 dims.
+
+    Raises Large instead, where nothing is remembered of the collection and the graph may pay.
+    """
+    if query.route is not UNKNOWN:
+        return _send(gate, query, _form(query, None), _params(query), {})
+    most = exact_max(query.space.dim) + 1
+    sent = _send(gate, query, replace(_form(query, None), if_small=True), _params(query) | {"most": most}, {})
+    if sent.rows and sent.rows[0].candidates == most:
+        raise Large
+    return sent
 
 
 def graph(gate: Gate, query: Query) -> Sent:
     """The graph, and an exact scan of what waits to enter it; all of it exactly where that gives too few rows."""
     k = query.nearest
-    fetch, most = max(EF_SEARCH, k * 2), max(CANDIDATES, k)
+    fetch, most = k * 2, max(CANDIDATES, k)
     settings = {
-        "hnsw.ef_search": str(fetch),
+        "hnsw.ef_search": str(max(EF_SEARCH, fetch)),
         # Goes on where other tenants' rows, or dead ones, were nearer, until enough are found.
         "hnsw.iterative_scan": "relaxed_order",
         # The router decided; the planner, who has no statistics of a new tenant, would sort the collection instead.

@@ -36,7 +36,11 @@ class Graph(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a search is asked; equal where the SQL is, beside its condition. Without a graph its dense leg is exact."""
+    """How a search is asked; equal where the SQL is, beside its condition. Without a graph its dense leg is exact.
+
+    `if_small` answers only where the collection has fewer rows than `most`; each row says how many it counted, in the
+    column `candidates`.
+    """
 
     distance: Distance
     mode: Mode = "dense"
@@ -44,6 +48,7 @@ class Form:
     fusion: Literal["reciprocal", "weighted"] = "weighted"
     with_vectors: bool = False
     counts: bool = False
+    if_small: bool = False
 
 
 class Found(NamedTuple):
@@ -95,7 +100,7 @@ def search(form: Form, where: Where) -> str:
         ranked = [near.c[n] for n in ("distance", "dense_rank", "text_score", "sparse_rank", "score")]
         order, counts = near.c.score.desc(), [_count(dense.rows), sparse.candidates, dense.candidates]
     if form.graph is None and not form.counts:
-        counts = [none, none, none]
+        counts = [none, none, leg.candidates if form.if_small else none]
     return compiled(_hits(form, near, ranked, order, counts))
 
 
@@ -127,9 +132,17 @@ def _exactly(form: Form, where: Where, k: str) -> _Leg:
         # `graph >= 0` holds for every row; it is how a statement asks for the scan index (see schema).
         every = chunk_vectors.c.graph >= sa.literal_column("0")
         candidates = sa.select(chunk_id).where(*here(chunk_vectors), in_space(), every)
+    counted: Any = sa.null()
+    if form.if_small:
+        # Counted once, and then a one-time filter: of a large collection no vector is read.
+        every = chunk_vectors.c.graph >= sa.literal_column("0")
+        bounded: Any = sa.select(sa.literal_column("1")).where(*here(chunk_vectors), in_space(), every)
+        rows = sa.select(sa.func.count().label("rows")).select_from(bounded.limit(bound("most")).subquery("some"))
+        counted = sa.select(_materialized(rows, "counted").c.rows).scalar_subquery()
+        candidates = candidates.where(counted < sa.cast(bound("most"), sa.BigInteger))
     apart = _apart(form, embedding, sa.cast(bound("query"), HALFVEC))
     nearest = candidates.add_columns(apart.label("distance")).order_by(apart, code_points(chunk_id)).limit(bound(k))
-    return _Leg(_materialized(nearest, "near"), sa.null())
+    return _Leg(_materialized(nearest, "near"), counted)
 
 
 def _apart(form: Form, embedding: Any, query: Any) -> Any:
@@ -140,7 +153,8 @@ def _by_graph(form: Form, graph: Graph, where: Where, k: str) -> _Leg:
     """By the space's graph, and exactly over the rows that wait to enter it.
 
     Any generation gives right rows: a newer graph holds all that an older one does, and without one both halves are
-    exact. `fetch` rows of the graph are sorted again, because it gives them in nearly the right order.
+    exact. `fetch` rows of the graph are sorted again, because it gives them in nearly the right order: apart, or the
+    planner would take that order for the right one, and stop at `k`.
 
     With a condition, up to `most` of the chunks that match are collected first; where these are all, they are searched
     exactly, else the graph is, checking each row that it gives.
@@ -172,7 +186,8 @@ def _by_graph(form: Form, graph: Graph, where: Where, k: str) -> _Leg:
         (as_stored, chunk_vectors.c.graph > held, (as_stored, code_points(chunk_vectors.c.chunk_id)), k),
     ):
         leg = sa.select(chunk_vectors.c.chunk_id, apart.label("distance")).where(*conditions, in_leg)
-        legs.append(leg.order_by(*order).limit(bound(limit)))
+        leg = leg.order_by(*order).limit(bound(limit))
+        legs.append(sa.select(_materialized(leg, "held")) if limit == "fetch" else leg)
     both = sa.union_all(*(sa.select(leg.subquery()) for leg in legs)).subquery()
     nearest = sa.select(both.c.chunk_id, both.c.distance)
     nearest = nearest.order_by(both.c.distance, code_points(both.c.chunk_id)).limit(bound(k))

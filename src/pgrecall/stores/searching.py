@@ -12,6 +12,7 @@ from pgrecall.filters import Filter
 from pgrecall.hits import Fusion, Hits, Mode, ReciprocalRank, Step, Weighted
 from pgrecall.operations import chunks as chunk_ops
 from pgrecall.operations import registry
+from pgrecall.operations.graphs import UNKNOWN, Large
 from pgrecall.operations.keys import narrowed
 from pgrecall.operations.registry import Place
 from pgrecall.operations.search import DEPTH, Query, diverse, explained, search
@@ -133,19 +134,30 @@ class Searching:
             space = self._known_space(gate, place)
             if space is None:
                 return Hits()
-            for afresh in (False, True):
+            # By a vector alone, without asking how large the collection is: most are small, and the search itself says.
+            routes, afresh = self._database._routes, False
+            guess = asked["mode"] == "dense" and not explain
+            while True:
                 space_id = self._database._known_space_id(gate, place.scope, space, afresh=afresh)
-                route = self._database._routes.find(gate, place, space, space_id, afresh=afresh)
+                if guess:
+                    route = routes.recall(place, space_id)
+                else:
+                    route = routes.find(gate, place, space, space_id, afresh=afresh)
                 narrow, bound = narrowed(asked["where"], asked["values"], route.keys)
                 query = Query(place, space, space_id, route=route, **asked | {"where": narrow, "values": bound})
                 try:
                     if explain:
                         return explained(gate, query, steps, plan=explain == "plan", pick=pick)
-                    return find(gate, query)
+                    hits = find(gate, query)
+                    if route is UNKNOWN:
+                        routes.was_small(place, space_id)
+                    return hits
+                except Large:
+                    guess = False
                 except registry.StaleSpace:
                     if afresh:
                         raise
-            raise AssertionError
+                    guess, afresh = False, True
 
         return work
 
