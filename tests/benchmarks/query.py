@@ -18,6 +18,7 @@ from pgvector.psycopg import register_vector_async
 from tests.benchmarks import data
 from tests.benchmarks.handwritten import COLLECTION, AsyncReader, Reader
 from tests.benchmarks.harness import Bench, Figure, Seconds, aby_turns, by_turns, dsn, ratio, say
+from tests.benchmarks.search import OVERHEAD
 
 import pgrecall
 
@@ -25,6 +26,10 @@ SIZES = {"380 rows": 380, "5,000 rows": 5_000}
 #: (sync, async) bounds of pgrecall / by hand.
 TARGETS = {"380 rows": (1.6, 2.0), "5,000 rows": (1.25, None)}
 OURS, HAND = "pgrecall", "by hand"
+
+WHY = {
+    f"{size}, {call}": f"The same as in [search](#search). {OVERHEAD}" for size in SIZES for call in ("query", "aquery")
+}
 
 
 def run(bench: Bench) -> list[Figure]:

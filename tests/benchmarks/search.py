@@ -33,7 +33,7 @@ TURN = 10
 BY_HAND = {"large": 1.25, "medium": 1.25, "small": 1.5}
 
 
-_OVERHEAD = """By CPU time (client and server, as they take turns on one core; large tenants without what waits): small
+OVERHEAD = """By CPU time (client and server, as they take turns on one core; large tenants without what waits): small
 1.77 ms, by hand 1.20 on our tables and 0.89 on its own; large 4.1 ms, 2.6 and 1.5. The server's part of the difference
 is planning, for nothing is prepared (a generic plan once made a query 19 times as slow): each hit's document and
 provenance, whether the collection answers in the vector's space at all, and for large tenants the rows that wait beside
@@ -41,7 +41,7 @@ the graph. The client's, 0.35 to 0.7 ms, is checking and converting the vector, 
 pipeline, which costs 0.1 ms here and saves a round trip on a network ([network](#network)). Its own table has neither
 documents nor row-level security, and one relation to plan."""
 WHY = {
-    **{f"p50, {kind}: {OURS} / by hand": _OVERHEAD for kind in CLASSES},
+    **{f"p50, {kind}: {OURS} / by hand": OVERHEAD for kind in CLASSES},
     f"p50, large: {OURS} / ": """The peer looks at 40 candidates of the graph, pgrecall at 100, and at what waits beside
     it: the recall above is what that buys. The plan below shows where the time goes: about half of the server's in the
     graph's index, and 0.6 ms in planning.""",
