@@ -72,7 +72,10 @@ def test_a_collection_of_which_nothing_is_remembered_is_searched_by_its_size(url
 
 
 def test_the_plan_of_a_graph_search_takes_the_graph_and_the_index_of_what_waits(url, database):
-    """EXPLAIN, as the application's role: the partial HNSW for the graph's rows, the scan index for what waits."""
+    """EXPLAIN, as the application's role: the partial HNSW for the graph's rows, the scan index for what waits.
+
+    The graph's rows come in nearly the right order; nothing may take it for the right one.
+    """
     store = database.tenant("acme").vectors("large", SPACE)
     store.upsert(made(LARGE))
     database.maintain()
@@ -87,6 +90,7 @@ def test_the_plan_of_a_graph_search_takes_the_graph_and_the_index_of_what_waits(
     assert "Index Scan using chunk_vectors_graph_1_1" in plan
     assert "chunk_vectors_scan_idx" in plan
     assert "Seq Scan on chunk_vectors" not in plan
+    assert "Sort Key: ((held.distance + '0'::double precision))" in plan
 
 
 def test_rows_are_found_before_they_enter_the_graph_and_after(url, database, shapes):

@@ -153,8 +153,8 @@ def _by_graph(form: Form, graph: Graph, where: Where, k: str) -> _Leg:
     """By the space's graph, and exactly over the rows that wait to enter it.
 
     Any generation gives right rows: a newer graph holds all that an older one does, and without one both halves are
-    exact. `fetch` rows of the graph are sorted again, because it gives them in nearly the right order: apart, or the
-    planner would take that order for the right one, and stop at `k`.
+    exact. `fetch` rows of the graph are sorted again, because it gives them in nearly the right order: apart, and by
+    another expression, or the planner would take that order for the right one, and stop at `k`.
 
     With a condition, up to `most` of the chunks that match are collected first; where these are all, they are searched
     exactly, else the graph is, checking each row that it gives.
@@ -187,7 +187,12 @@ def _by_graph(form: Form, graph: Graph, where: Where, k: str) -> _Leg:
     ):
         leg = sa.select(chunk_vectors.c.chunk_id, apart.label("distance")).where(*conditions, in_leg)
         leg = leg.order_by(*order).limit(bound(limit))
-        legs.append(sa.select(_materialized(leg, "held")) if limit == "fetch" else leg)
+        if limit == "fetch":
+            held_rows = _materialized(leg, "held")
+            # Plus 0: since Postgres 17 the planner knows the order of a CTE's rows.
+            again = held_rows.c.distance + sa.literal_column("0::float8")
+            leg = sa.select(held_rows.c.chunk_id, again.label("distance"))
+        legs.append(leg)
     both = sa.union_all(*(sa.select(leg.subquery()) for leg in legs)).subquery()
     nearest = sa.select(both.c.chunk_id, both.c.distance)
     nearest = nearest.order_by(both.c.distance, code_points(both.c.chunk_id)).limit(bound(k))
