@@ -51,8 +51,10 @@ CREATE TABLE pgrecall.memory_facts (
 );
 CREATE UNIQUE INDEX memory_facts_live_key ON pgrecall.memory_facts (tenant_id, subject, kind, key, namespace)
   WHERE valid_to IS NULL AND deleted_at IS NULL;
+-- Not for the lookup of one fact, which says nothing about namespaces that are not empty: without statistics it would
+-- win over the live key, and walk all facts of the namespace.
 CREATE INDEX memory_facts_namespace_idx ON pgrecall.memory_facts (tenant_id, namespace)
-  WHERE valid_to IS NULL AND deleted_at IS NULL;
+  WHERE valid_to IS NULL AND deleted_at IS NULL AND namespace <> '{}';
 -- Partial, though every row is in it: no foreign key's check may take it for the primary key.
 CREATE INDEX memory_facts_versions_idx ON pgrecall.memory_facts (tenant_id, subject, kind, key, valid_from)
   WHERE valid_from > '-infinity';

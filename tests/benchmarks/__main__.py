@@ -18,6 +18,7 @@ NAMES = (
     "ingest",
     "query",
     "chat",
+    "facts",
     "memory",
     "langchain",
     "llamaindex",

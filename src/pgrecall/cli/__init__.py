@@ -12,6 +12,7 @@ from pgrecall.cli import (
     db,
     doctor,
     evaluation,
+    facts,
     files,
     imports,
     maintain,
@@ -19,6 +20,7 @@ from pgrecall.cli import (
     search,
     server,
     spaces,
+    subjects,
     tenants,
 )
 from pgrecall.cli.session import DEFAULTS, MEANING, SHARED, signed
@@ -67,7 +69,7 @@ signed(_root, SHARED | {"version": _Version}, DEFAULTS | {"version": False})
 app.callback()(_root)
 
 _DATA, _RUN = "Data", "Database and server"
-for group in (tenants, collections, spaces, chat, runs):
+for group in (tenants, collections, spaces, chat, runs, facts, subjects):
     app.add_typer(group.app, rich_help_panel=_DATA)
 search.register(app, _DATA)
 files.register(app, _DATA)
@@ -76,6 +78,7 @@ app.add_typer(evaluation.app, rich_help_panel=_DATA)
 app.add_typer(db.app, rich_help_panel=_RUN)
 doctor.register(app, _RUN)
 maintain.register(app, _RUN)
+facts.register(app, _RUN)
 server.register(app, _RUN)
 
 

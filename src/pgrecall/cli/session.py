@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
 
 import typer
 
-from pgrecall.errors import EmbedSpaceMismatch, InvalidInput, NotFound, PgRecallError, TenantErased
+from pgrecall.errors import EmbedSpaceMismatch, InvalidInput, NotFound, PgRecallError, SubjectErased, TenantErased
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -40,7 +40,7 @@ MEANING = {
     Exit.NO: "the answer is no: not found, drift, the doctor found a failure",
     Exit.USAGE: "the command or its input is wrong; nothing was done",
     Exit.DATABASE: "the database can't be reached, is not set up for this, or failed",
-    Exit.REFUSED: "refused to protect data: another embedding model, a deleted tenant, a space in use, "
+    Exit.REFUSED: "refused to protect data: another embedding model, a deleted tenant or subject, a space in use, "
     "a database not marked as development",
 }
 
@@ -55,7 +55,7 @@ def exit_code(error: PgRecallError) -> Exit:
         return Exit.NO
     if isinstance(error, InvalidInput):
         return Exit.USAGE
-    if isinstance(error, EmbedSpaceMismatch | TenantErased | RefusedError):
+    if isinstance(error, EmbedSpaceMismatch | SubjectErased | TenantErased | RefusedError):
         return Exit.REFUSED
     return Exit.DATABASE
 

@@ -68,7 +68,14 @@ memory_facts = sa.Table(
         unique=True,
         postgresql_where=_LIVE,
     ),
-    sa.Index("memory_facts_namespace_idx", "tenant_id", "namespace", postgresql_where=_LIVE),
+    # Not for the lookup of one fact, which says nothing about namespaces that are not empty: without statistics it
+    # would win over the live key, and walk all facts of the namespace.
+    sa.Index(
+        "memory_facts_namespace_idx",
+        "tenant_id",
+        "namespace",
+        postgresql_where=sa.text("valid_to IS NULL AND deleted_at IS NULL AND namespace <> '{}'::text[]"),
+    ),
     # All versions. True of every row, so that only a statement that says so can use it: see chunk_vectors_scan_idx.
     sa.Index(
         "memory_facts_versions_idx",

@@ -138,6 +138,7 @@ def _matching(which: Facts) -> list[sa.ColumnElement[bool]]:
     if which.by_namespace:
         # By code point an array lies between its prefix, and the prefix with its last label's successor: exactly those
         # whose first labels these are, and a range that an index finds.
+        conditions.append(f.namespace != sa.literal_column("'{}'::text[]"))
         conditions.append(f.namespace >= sa.cast(bound("prefix"), ARRAY(sa.Text)))
         conditions.append(f.namespace < sa.cast(bound("beyond"), ARRAY(sa.Text)))
     if which.tree is not None:

@@ -152,6 +152,12 @@ class Database:
     def _trails(self, gate: Gate, tenant: str) -> Callable[[], Trails]:
         """How the trail of a tenant is altered, in the mode of `gate`."""
 
+        if joined(self._engines, is_async=gate.is_async) is not None:
+            raise ConfigurationError(
+                "an erasure is not part of an atomic block: it can't be taken back, and its hooks and the trail are "
+                "beyond the block's transaction; call it before or after the block"
+            )
+
         def opened() -> Trails:
             maintenance = self._maintenance.async_gate() if gate.is_async else self._maintenance.sync_gate()
             return Trails(maintenance, Scope.of_maintenance_for(tenant, self._probed(gate).vector_schema))
