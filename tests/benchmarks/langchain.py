@@ -32,9 +32,10 @@ def run(bench: Bench) -> list[Figure]:
         db = stack.enter_context(pgrecall.connect(bench.promoted[0]))
         ours = {tenant: _store(db, corpus, tenant) for tenant in corpus.sizes()}
         core = {tenant: corpora.store(db, tenant, corpus.space) for tenant in ours}
+        asked = {q.number: q.vector.tolist() for q in corpus.questions}  # floats, as an embedding object gives them
         systems: dict[str, Any] = {
-            OURS: lambda q: _ids(ours[q.tenant].similarity_search_with_score_by_vector(q.vector.tolist(), corpora.K)),
-            CORE: lambda q: [hit.chunk_id for hit in core[q.tenant].query(q.vector, corpora.K)],
+            OURS: lambda q: _ids(ours[q.tenant].similarity_search_with_score_by_vector(asked[q.number], corpora.K)),
+            CORE: lambda q: [hit.chunk_id for hit in core[q.tenant].query(asked[q.number], corpora.K)],
             "LangChain": lambda q: peer.query(q.number),
         }
         for kind in CLASSES:
