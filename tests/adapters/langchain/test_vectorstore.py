@@ -333,6 +333,7 @@ def test_a_sibling_costs_nothing_and_shares_the_model(db, store, words):
     assert [len(sibling.core.list()) for sibling in siblings] == [0] * 20
     siblings[0].add_texts(["mine"])
     assert words.seen[-1] == "mine" and words.calls == ["sync"]  # the fingerprint's vector was known
+    assert store.for_tenant(siblings[0].tenant).core is siblings[0].core  # compared with its collection once
     siblings[0].close()
     assert len(store.similarity_search("cats")) == 3
     with pytest.raises(InvalidInput, match="tenant is empty"):

@@ -69,6 +69,7 @@ class PGRecallVectorStore(Searches):
         self._mode, self._fusion = mode, fusion
         self._database = as_database(connection)
         self._owned = self._database if self._database is not connection else None
+        self._stores: dict[str, PostgresVectorStore] = {}
         try:
             self._store = self._of(tenant, collection)
         except BaseException:
@@ -76,9 +77,14 @@ class PGRecallVectorStore(Searches):
             raise
 
     def _of(self, tenant: str, collection: str) -> PostgresVectorStore:
-        return self._database.tenant(tenant).vectors(
-            collection, self._space, embed=self._embedder, text_config=self._text_config
-        )
+        """The core's store of a tenant; kept, so that a sibling made for each request compares no model again."""
+        if tenant not in self._stores:
+            if len(self._stores) >= 1_000:
+                self._stores.clear()
+            self._stores[tenant] = self._database.tenant(tenant).vectors(
+                collection, self._space, embed=self._embedder, text_config=self._text_config
+            )
+        return self._stores[tenant]
 
     def __repr__(self) -> str:
         return f"<PGRecallVectorStore tenant={self.tenant!r} collection={self.collection!r}>"
