@@ -78,13 +78,14 @@ class PGRecallVectorStore(Searches):
 
     def _of(self, tenant: str, collection: str) -> PostgresVectorStore:
         """The core's store of a tenant; kept, so that a sibling made for each request compares no model again."""
-        if tenant not in self._stores:
+        found = self._stores.get(tenant)
+        if found is None:
             if len(self._stores) >= 1_000:
                 self._stores.clear()
-            self._stores[tenant] = self._database.tenant(tenant).vectors(
+            found = self._stores[tenant] = self._database.tenant(tenant).vectors(
                 collection, self._space, embed=self._embedder, text_config=self._text_config
             )
-        return self._stores[tenant]
+        return found
 
     def __repr__(self) -> str:
         return f"<PGRecallVectorStore tenant={self.tenant!r} collection={self.collection!r}>"
