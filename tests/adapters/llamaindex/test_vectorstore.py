@@ -195,6 +195,8 @@ def test_a_restriction_to_text_nodes_holds(wordy, model, face):
         assert set(call(wordy, face, "query", query).ids) == expected
     query.node_ids = [*(f"unknown {n}" for n in range(500)), "w3"]
     assert call(wordy, face, "query", query).ids == ["w3"]
+    query.node_ids = [*(f"gone {n}" for n in range(500)), "i"]  # an index whose nodes were deleted but for one
+    assert len(call(wordy, face, "query", query).ids) == 6
 
 
 def nodes_with(model, count):

@@ -264,11 +264,15 @@ class PGRecallVectorStore(BasePydanticVectorStore):
         if query.doc_ids == []:
             return _result([])
         asked = Asked.of(query, kwargs, to_filter(query.filters), _possible(query.doc_ids))
-        for at in range(0, len(query.node_ids or ()), _LOOKED_AT):
-            known = yield call(self._store, "get", _possible((query.node_ids or [])[at : at + _LOOKED_AT]))
-            if not known or any(map(is_text, known)):
-                asked = asked.only(_possible(query.node_ids))
+        named, others = query.node_ids or [], 0
+        for at in range(0, len(named), _LOOKED_AT):
+            known = yield call(self._store, "get", _possible(named[at : at + _LOOKED_AT]))
+            if any(map(is_text, known)):
+                others = 0
                 break
+            others += len(known)
+        if named and not others:
+            asked = asked.only(_possible(named))
         return _result((yield call(self._store, asked.verb, **asked.arguments)))
 
     query, aquery = faces(_query)

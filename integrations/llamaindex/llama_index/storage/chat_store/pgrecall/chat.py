@@ -47,7 +47,36 @@ class Chats:
                 return found
 
 
-class PGRecallChatStore(AsyncDBChatStore):
+class _OnChats:
+    """What both classes have of the chats that they stand on."""
+
+    tenant: str
+    _chats: Chats
+
+    @property
+    def database(self) -> Database:
+        """The database that it is on."""
+        return self._chats.database
+
+    def chat(self, key: str) -> PostgresChat:
+        """The core's store of one chat: search, windows, single messages by id, and more."""
+        return self._chats.chat(key)
+
+    def close(self) -> None:
+        """Close the connections, where the store opened them itself."""
+        if self._chats.owned:
+            self._chats.database.close()
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} holds connections and can't be pickled; make one in each process")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} tenant={self.tenant!r}>"
+
+    __str__ = __repr__
+
+
+class PGRecallChatStore(_OnChats, AsyncDBChatStore):
     """Chats of one tenant for `Memory.from_defaults(chat_store=…)`; a key (`session_id` there) is a chat's session id.
 
     `connection` is a `pgrecall.Database`, a URL, a SQLAlchemy engine, a pair of engines, or None for `PGRECALL_URL` or
@@ -69,28 +98,6 @@ class PGRecallChatStore(AsyncDBChatStore):
     def class_name(cls) -> str:
         """The name that LlamaIndex writes for the class."""
         return "PGRecallChatStore"
-
-    @property
-    def database(self) -> Database:
-        """The database that it is on."""
-        return self._chats.database
-
-    def chat(self, key: str) -> PostgresChat:
-        """The core's store of one chat: search, windows, single messages by id, and more."""
-        return self._chats.chat(key)
-
-    def close(self) -> None:
-        """Close the connections, where the store opened them itself."""
-        if self._chats.owned:
-            self._chats.database.close()
-
-    def __getstate__(self) -> NoReturn:
-        raise TypeError("a PGRecallChatStore holds connections and can't be pickled; make one in each process")
-
-    def __repr__(self) -> str:
-        return f"<PGRecallChatStore tenant={self.tenant!r}>"
-
-    __str__ = __repr__
 
     async def get_messages(
         self,
@@ -170,7 +177,7 @@ class _Keys:
     keys, akeys = faces(_keys)
 
 
-class PGRecallBufferChatStore(BaseChatStore):
+class PGRecallBufferChatStore(_OnChats, BaseChatStore):
     """The same chats for `ChatMemoryBuffer` and other apps with a `BaseChatStore`; sync, and truly async.
 
     It knows no archive: what `Memory` archived in a chat is among its messages. Arguments as for PGRecallChatStore.
@@ -190,28 +197,6 @@ class PGRecallBufferChatStore(BaseChatStore):
     def class_name(cls) -> str:
         """The name that LlamaIndex writes for the class."""
         return "PGRecallBufferChatStore"
-
-    @property
-    def database(self) -> Database:
-        """The database that it is on."""
-        return self._chats.database
-
-    def chat(self, key: str) -> PostgresChat:
-        """The core's store of one chat."""
-        return self._chats.chat(key)
-
-    def close(self) -> None:
-        """Close the connections, where the store opened them itself."""
-        if self._chats.owned:
-            self._chats.database.close()
-
-    def __getstate__(self) -> NoReturn:
-        raise TypeError("a PGRecallBufferChatStore holds connections and can't be pickled; make one in each process")
-
-    def __repr__(self) -> str:
-        return f"<PGRecallBufferChatStore tenant={self.tenant!r}>"
-
-    __str__ = __repr__
 
     def _set_messages(self, key: str, messages: list[ChatMessage]) -> Steps[None]:
         """Put messages in place of all that the key has; readers see the old ones or the new."""
