@@ -66,7 +66,7 @@ class ReciprocalRank:
     """Fusion by ranks: ``2 · alpha / (k + dense_rank) + 2 · (1 - alpha) / (k + sparse_rank)``.
 
     With an `alpha` of 0.5 that is reciprocal rank fusion as published (Cormack, Clarke and Büttcher, SIGIR 2009). The
-    larger `k`, 0 and up, the less the first places count.
+    larger `k`, from 0 to below 1e9, the less the first places count.
     """
 
     k: float = 60.0
@@ -75,7 +75,7 @@ class ReciprocalRank:
     def __post_init__(self) -> None:
         _share(self.alpha)
         if isinstance(self.k, bool) or not isinstance(self.k, Real) or not 0 <= self.k < 1e9:
-            raise InvalidInput(f"k is {self.k!r:.40}; expected a number of at least 0")
+            raise InvalidInput(f"k is {self.k!r:.40}; expected a number from 0 to below 1e9")
 
 
 Fusion: TypeAlias = Weighted | ReciprocalRank

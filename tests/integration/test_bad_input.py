@@ -255,6 +255,11 @@ def test_numpys_integers_and_arrays_are_taken(store):
     assert store.upsert(made, commit_every=np.int64(2)).unchanged == 3
     assert [(c.id, c.index) for c in store.get(np.array(["n2", "n0"]))] == [("n2", 2), ("n0", 0)]
     assert store.get(np.array([], dtype=str)) == []
+    said = store._database.tenant(store.tenant_id).vectors("said", store._model.given, text_config="simple")
+    said.upsert(made)
+    for size in (2**62, 2**70):
+        assert len(said.query(ONES, size, text="t")) == len(said.query_mmr(ONES, size, text="t")) == 3
+        assert len(said.query(ONES, text="t", fetch_k=size, sparse_k=size)) == 3
 
 
 def test_full_text_that_the_collection_does_not_keep_is_refused(db, tenant_id, space):

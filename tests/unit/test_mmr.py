@@ -34,3 +34,11 @@ def test_all_are_taken_where_there_are_fewer_and_none_of_none():
     found = np.eye(3, dtype=np.float32)
     assert sorted(order(found[0], found, 10, 0.5)) == [0, 1, 2]
     assert order(found[0], found[:0], 10, 0.5) == []
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e30, 1e200])
+def test_the_length_of_the_query_changes_nothing(scale):
+    """Its squares would overflow, or vanish, and with them what lambda weighs."""
+    rng = np.random.default_rng(3)
+    query, found = rng.normal(size=12), rng.normal(size=(40, 12)).astype(np.float32)
+    assert order(query * scale, found, 15, 0.5) == order(query, found, 15, 0.5)

@@ -33,14 +33,17 @@ PAGE = 1_000
 
 
 def whole_number(value: object, what: str, at_least: int) -> int:
-    """Return `value`, numpy's integers too, if it is a whole number of at least `at_least`. Raises InvalidInput."""
+    """Return `value`, numpy's integers too, if it is a whole number of at least `at_least`. Raises InvalidInput.
+
+    One beyond 2^60 is as good as that, which leaves room in a bigint for the small multiples that are fetched of it.
+    """
     try:
         number = at_least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = at_least - 1
     if number < at_least:
         raise InvalidInput(f"{what} is {value!r:.40}; expected a whole number of at least {at_least}")
-    return int(min(number, 2**62))
+    return int(min(number, 2**60))
 
 
 def id_array(ids: Sequence[str], what: str) -> wire.Binary:

@@ -162,7 +162,7 @@ def _picked(rows: list[Found], query: Query, k: int, lambda_mult: float) -> list
     if not rows:
         return []
     vectors = np.stack([wire.halfvec_values(row.vector) for row in rows if row.vector is not None]).astype(np.float32)
-    taken = mmr.order(np.asarray(query.vector, dtype=np.float32), vectors, k, lambda_mult)
+    taken = mmr.order(np.asarray(query.vector, dtype=np.float64), vectors, k, lambda_mult)
     return [_hit(rows[i], i + 1, query) for i in taken]
 
 
