@@ -11,6 +11,7 @@ from tests.benchmarks import harness, page
 
 NAMES = (
     "search",
+    "hybrid",
     "filters",
     "graphs",
     "ivfflat",

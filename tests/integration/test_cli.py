@@ -188,6 +188,22 @@ def test_search_takes_text_and_gives_chunks(cli, handbook, models):
     assert {h["chunk_id"] for h in found} == {"tea", "noon"}
 
 
+def test_search_by_words_and_by_both(cli, db, handbook, models):
+    """Words need no model; both show each leg's place; --explain and --plan tell how it was answered."""
+    arguments = ("search", "sea -tea", "-t", handbook, "-c", "handbook")
+    assert "keeps no full text" in cli(*arguments, "--mode", "sparse").err
+    db.tenant(handbook).set_text_config("handbook", "english")
+    found = cli(*arguments, "--mode", "sparse", "--json").json
+    assert "sea" in [h["chunk_id"] for h in found] and all(h["distance"] is None for h in found)
+    both = (*arguments, "--embed", f"{models}:embed", "--mode", "hybrid", "--ranks", "--alpha", 0.3, "--fetch-k", 3)
+    told = cli(*both, "--explain", "--json").json
+    assert told["explanation"]["fusion"] == {"k": 60.0, "alpha": 0.3}
+    assert told["explanation"]["depth"] == {"dense": 3, "sparse": 3} and told["explanation"]["round_trips"] >= 2
+    shown = cli(*both, "--plan").out
+    assert all(part in shown for part in ("vector", "words", "hybrid", "search exact", "Execution Time"))
+    assert cli(*both, "--alpha", 2).code == 2
+
+
 def test_search_without_a_model_shows_an_example(cli, handbook, models, monkeypatch):
     """Nothing to embed with is an error with an example; PGRECALL_EMBED is the same as --embed."""
     missing = cli("search", "tea", "-t", handbook, "-c", "handbook")

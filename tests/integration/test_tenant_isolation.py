@@ -248,6 +248,7 @@ TENANT: dict[str, Callable] = {
     ),
     "vectors": lambda t, n: t.vectors(n.collection).collection,
     "index_records": lambda t, n: t.index_records(n.collection).collection,
+    "set_text_config": lambda t, n: t.set_text_config(n.collection, "simple"),
     "collections": lambda t, n: [c.name for c in t.collections()],
     "collection": lambda t, n: getattr(t.collection(n.collection), "chunks", None),
     "index_key": lambda t, n: [t.index_key(n.collection, "mine"), t.index_key(n.collection, "of", "number")],

@@ -72,6 +72,7 @@ def handles() -> VectorStore:
         with tenant.atomic():
             pass
         assert_type(tenant.collection("handbook"), CollectionInfo | None)
+        assert_type(tenant.set_text_config("handbook", "english", batch=500), int)
         tenant.vectors("handbook", indexed_keys={"lang": "text"})
         assert_type(tenant.index_key("handbook", ["author", "age"], "number"), IndexedKey)
         assert_type(tenant.unindex_key("handbook", "lang"), int)

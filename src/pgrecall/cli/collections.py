@@ -17,7 +17,9 @@ from pgrecall.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from pgrecall.types import KeyType
 
-app = typer.Typer(name="collections", help="List, show, index and drop a tenant's collections.", no_args_is_help=True)
+app = typer.Typer(
+    name="collections", help="A tenant's collections: list, show, index, full text, drop.", no_args_is_help=True
+)
 
 NameArgument: TypeAlias = Annotated[str, typer.Argument(metavar="COLLECTION", show_default=False)]
 
@@ -98,6 +100,33 @@ def key_text(path: Sequence[str], kind: str) -> str:
     """A key as `index-key` takes it."""
     plain = len(path) == 1 and not path[0].startswith("[")
     return f"{path[0] if plain else json.dumps(list(path), ensure_ascii=False)}:{kind}"
+
+
+@command(app, "text")
+def text(
+    session: Session,
+    name: NameArgument,
+    tenant: TenantOption,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", help="The language: a text search configuration of Postgres.", show_default=False),
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="Keep no full text any more.")] = False,
+) -> None:
+    """Keep full text, for searches by words, of a collection that has rows; or in another language, or no more.
+
+    Readers and writers go on meanwhile, and searches by words are refused until it is done. Interrupted, it goes on
+    where it stopped when it is called again.
+    """
+    if off is (config is not None):
+        raise InvalidInput("say --config with a language, such as english, or --off")
+    with session.tenant(tenant) as opened:
+        found = opened.collection(name)
+        with progress(session, f"full text of {name}", None if found is None else found.chunks) as report:
+            changed = opened.set_text_config(name, config, progress=lambda done, _: report(done))
+    keeps = f"full text as {config}" if config else "no full text"
+    data = {"tenant": tenant, "collection": name, "text_config": config, "changed": changed}
+    session.emit(data, f"{name}: {keeps}, {changed:,} chunks changed")
 
 
 @command(app, "drop")

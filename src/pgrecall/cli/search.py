@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pgrecall.cli.embedding import EmbedOption, load_embed
-from pgrecall.cli.session import Session, TenantOption, command, plain
+from pgrecall.cli.session import Session, TenantOption, command, plain, table
 from pgrecall.errors import FilterError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from pgrecall.filters import Filter
-    from pgrecall.hits import Hit
+    from pgrecall.hits import Explanation, Hit
+    from pgrecall.transfer import Header
 
 #: Characters of a chunk's text that are shown unless --full says all.
 SHOWN = 400
@@ -26,6 +28,14 @@ SHOWN = 400
 def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
     command(app, "search", rich_help_panel=panel)(search)
+
+
+class Mode(StrEnum):
+    """What is looked for."""
+
+    dense = "dense"
+    sparse = "sparse"
+    hybrid = "hybrid"
 
 
 def search(
@@ -38,13 +48,26 @@ def search(
         str | None,
         typer.Option("--filter", "-f", metavar="JSON", help="On metadata; see above.", show_default=False),
     ] = None,
+    mode: Annotated[
+        Mode, typer.Option(help="By the text's vector, by its words (which needs no --embed), or by both.")
+    ] = Mode.dense,
+    alpha: Annotated[
+        float, typer.Option(help="The vector's share in a hybrid search, from 0, only words, to 1, only the vector.")
+    ] = 0.5,
+    ranks: Annotated[bool, typer.Option("--ranks", help="Fuse by reciprocal ranks instead of scores.")] = False,
+    fetch_k: Annotated[
+        int | None, typer.Option(help="Chunks of each leg of a hybrid search.", show_default=False)
+    ] = None,
     embed: EmbedOption = None,
     full: Annotated[bool, typer.Option("--full", help="Show whole texts.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Tell how the search was answered, too.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="The same, with EXPLAIN ANALYZE.")] = False,
 ) -> None:
     """The chunks nearest to a text, best first. Exit 1 where the collection does not exist.
 
     The text is embedded by --embed, which must be the model that made the collection: its vectors are
-    compared with the collection's space and fingerprint first.
+    compared with the collection's space and fingerprint first. With --mode sparse or hybrid its words count: any of
+    them, or [cyan]"a phrase"[/], and none of [cyan]-these[/].
 
     --filter is an object of fields: [cyan]{"lang": "de"}[/], [cyan]{"year": {"$gte": 2020, "$lt": 2024}}[/],
     combined by [cyan]{"$or": \\[{…}, {…}]}[/], $and and [cyan]{"$not": {…}}[/]. Operators, with a $ before
@@ -52,18 +75,78 @@ def search(
     is_empty.
     """
     filters = None if where is None else parse_filter(where)
-    function = load_embed(embed)
-    from pgrecall import guards, transfer
-    from pgrecall.operations.registry import check_fingerprint
+    function = None if mode is Mode.sparse else load_embed(embed)
+    from pgrecall import transfer
+    from pgrecall.hits import ReciprocalRank, Weighted
 
+    fusion = ReciprocalRank(alpha=alpha) if ranks else Weighted(alpha)
     with session.tenant(tenant) as opened:
         header = transfer.described(opened.vectors(collection))
-        canary, vector = function([guards.CANARY, query])
-        guards.to_stored([canary, vector], header.space, ["--embed's canary", "the query"])
-        if header.fingerprint is not None:
-            check_fingerprint(f"collection {collection!r}", header.space, header.fingerprint.tolist(), canary)
-        hits = opened.vectors(collection, header.space).query(vector, top_k, filters)
-    session.emit([asdict(hit) for hit in hits], _shown(hits, full=full) if hits else "Nothing matches.")
+        vector = None if function is None else _embedded(function, query, collection, header)
+        hits = opened.vectors(collection, header.space).query(
+            vector,
+            top_k,
+            filters,
+            text=query,
+            mode=mode.value,
+            fusion=fusion,
+            fetch_k=fetch_k,
+            explain="plan" if plan else explain,
+        )
+    told = hits.explanation
+    found = _shown(hits, full=full) if hits else _nothing
+    if told is None:
+        session.emit([asdict(hit) for hit in hits], found)
+    else:
+        steps = told.round_trips, told.total_ms
+        summary = asdict(told) | dict(zip(("round_trips", "total_ms"), steps, strict=True))
+        session.emit({"hits": [asdict(hit) for hit in hits], "explanation": summary}, _both(found, told))
+
+
+def _embedded(function: Callable[[list[str]], Any], query: str, collection: str, header: Header) -> Any:
+    """The query's vector, of the model that made the collection."""
+    from pgrecall import guards
+    from pgrecall.operations.registry import check_fingerprint
+
+    canary, vector = function([guards.CANARY, query])
+    guards.to_stored([canary, vector], header.space, ["--embed's canary", "the query"])
+    if header.fingerprint is not None:
+        check_fingerprint(f"collection {collection!r}", header.space, header.fingerprint.tolist(), canary)
+    return vector
+
+
+def _nothing(console: Console) -> None:
+    console.print("Nothing matches.")
+
+
+def _both(found: Callable[[Console], None], told: Explanation) -> Callable[[Console], None]:
+    def show(console: Console) -> None:
+        found(console)
+        facts: list[tuple[str, object]] = [
+            ("mode", told.mode),
+            ("vector looked for by", told.shape + (", after a graph that gave too few" if told.fell_back else "")),
+            ("rows known", told.rows),
+            ("graph generation", told.generation),
+            ("full text", told.text_config),
+            ("fused by", told.fusion),
+            ("depth", _listed(told.depth)),
+            ("candidates", _listed(told.candidates)),
+            ("settings", _listed(told.settings)),
+            ("round trips", told.round_trips),
+        ]
+        table(("answered", ""), [fact for fact in facts if fact[1] not in (None, "")])(console)
+        timed = [(s.name, s.round_trips, f"{s.begin_ms:.2f}", f"{s.total_ms:.2f}") for s in told.steps]
+        table(("step", "round trips", "begun after ms", "done after ms"), timed)(console)
+        if told.plan is not None:
+            console.print(plain(told.plan), markup=False, soft_wrap=True)
+
+    return show
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ", ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in values.items()
+    )
 
 
 def parse_filter(text: str) -> Filter:
@@ -98,7 +181,7 @@ def _tree(value: Any) -> Filter:
     return parts[0] if len(parts) == 1 else And(*parts)
 
 
-def _shown(hits: list[Hit], *, full: bool) -> Callable[[Console], None]:
+def _shown(hits: Sequence[Hit], *, full: bool) -> Callable[[Console], None]:
     def show(console: Console) -> None:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
@@ -106,6 +189,9 @@ def _shown(hits: list[Hit], *, full: bool) -> Callable[[Console], None]:
 
         grid = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=True)
         grid.add_column("score", justify="right")
+        fused = any(hit.sparse_rank and hit.dense_rank for hit in hits)
+        for leg in ("vector", "words") if fused else ():
+            grid.add_column(leg, justify="right")
         grid.add_column("chunk", overflow="fold", max_width=32)
         grid.add_column("text", ratio=1, overflow="fold")
         for hit in hits:
@@ -114,7 +200,8 @@ def _shown(hits: list[Hit], *, full: bool) -> Callable[[Console], None]:
             cell = Text(text if full or len(text) <= SHOWN else text[: SHOWN - 1] + "…")
             if provenance := "  ".join(filter(None, (hit.source, hit.uri))):
                 cell.append(f"\n{plain(provenance)}", style="dim")
-            grid.add_row(f"{hit.score:.3f}", Text(plain(name)), cell)
+            places = [str(rank or "–") for rank in (hit.dense_rank, hit.sparse_rank)] if fused else []
+            grid.add_row(f"{hit.score:.3f}", *places, Text(plain(name)), cell)
         console.print(grid)
 
     return show

@@ -15,8 +15,8 @@ from sqlalchemy.dialects import postgresql
 from pgrecall.errors import InvalidInput
 from pgrecall.statements.compose import compiled
 
-#: Characters of a text that are looked at, some 700 words: the time of a search grows with its words.
-MOST_CHARACTERS = 4_000
+#: Characters of a text that are looked at, and words and phrases of them, each: the time of a search grows with them.
+MOST_CHARACTERS, MOST_WORDS = 4_000, 64
 
 _TOKEN = re.compile(
     r"""(?P<minus>(?<!\S)-)?"(?P<phrase>[^"]*)"   # "a phrase", -"a phrase"
@@ -37,7 +37,7 @@ class Words(TypedDict):
 
 
 def words(text: str) -> Words:
-    """Take a user's text apart; of a long one the first `MOST_CHARACTERS` count. Raises InvalidInput: not a string."""
+    """Take a user's text apart; of a long one `MOST_CHARACTERS` and `MOST_WORDS` count. Raises InvalidInput."""
     if not isinstance(text, str):
         raise InvalidInput(f"the text to search for is {type(text).__name__}; expected a string")
     # What Postgres can't store, NUL and lone surrogates, is nothing that anyone could be looking for.
@@ -52,6 +52,8 @@ def words(text: str) -> Words:
         elif token["word"]:
             alone.append(token["word"])
     found["words"] = " ".join(alone)
+    for some in (found["phrases"], found["without"]):
+        del some[MOST_WORDS:]
     return found
 
 
@@ -60,8 +62,9 @@ _QUERY = sa.column("query", postgresql.TSQUERY())
 #: The lexemes of the words, then the phrases.
 _PARTS = sa.text(r"""
 SELECT CAST(concat('''', replace(replace(lexeme, '\', '\\'), '''', ''''''), '''') AS tsquery) AS part
-FROM unnest(tsvector_to_array(to_tsvector(CAST(CAST(:text_config AS text) AS regconfig), CAST(:words AS text))))
-  AS alone (lexeme)
+FROM (
+  SELECT lexeme FROM unnest(to_tsvector(CAST(CAST(:text_config AS text) AS regconfig), CAST(:words AS text)))
+  ORDER BY positions[1], lexeme LIMIT 64) AS alone
 UNION ALL
 SELECT part FROM unnest(CAST(:phrases AS text[])) AS typed (phrase)
 CROSS JOIN LATERAL phraseto_tsquery(CAST(CAST(:text_config AS text) AS regconfig), phrase) AS part

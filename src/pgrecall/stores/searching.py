@@ -63,8 +63,8 @@ class Searching:
         `top_k` where left out), the words' leg `sparse_k` where that is given.
 
         In a text, words are alternatives, and "a phrase" is one; -word and -"a phrase" exclude; all else is
-        punctuation. Its first 4,000 characters count. Stop words alone, or exclusions alone, find nothing. Words need
-        full text: see `Tenant.set_text_config`.
+        punctuation. Its first 4,000 characters and 64 words count. Stop words alone, or exclusions alone, find nothing.
+        Words need full text: see `Tenant.set_text_config`.
 
         A collection that does not exist yet has no chunks. With `explain` the result's `explanation` tells how it was
         answered; "plan" runs the statement again under EXPLAIN ANALYZE.

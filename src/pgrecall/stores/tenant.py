@@ -11,15 +11,14 @@ from pgrecall.errors import ConfigurationError
 from pgrecall.facts import MAX_IDENTITY_BYTES, ErasureReport, Ttl
 from pgrecall.messages import ChatHit, ChatInfo, Role, Status
 from pgrecall.operations import chats as chat_ops
-from pgrecall.operations import erasure, keys, registry
+from pgrecall.operations import erasure, keys
 from pgrecall.operations.chunks import whole_number
 from pgrecall.operations.embedding import Embed
 from pgrecall.operations.erasure import ExportKey
 from pgrecall.operations.fact_packing import actor_name, reason_text
-from pgrecall.operations.keys import Progress
-from pgrecall.operations.registry import Place
 from pgrecall.stores.atomic import Atomic
 from pgrecall.stores.chat import PostgresChat, looked_for
+from pgrecall.stores.collections import Collections
 from pgrecall.stores.docstore import PostgresDocstore
 from pgrecall.stores.memory import PostgresMemoryStore
 from pgrecall.stores.records import IndexRecords
@@ -30,11 +29,8 @@ from pgrecall.tenancy import Gate
 from pgrecall.types import (
     MAX_ID_BYTES,
     MAX_NAME_BYTES,
-    CollectionInfo,
-    DeleteReport,
     EmbedModel,
     EmbedSpace,
-    IndexedKey,
     KeyType,
     check_text,
 )
@@ -43,7 +39,7 @@ if TYPE_CHECKING:
     from pgrecall.stores.database import Database
 
 
-class Tenant:
+class Tenant(Collections):
     """One tenant of a database. What is made from it is bound to it: no argument of a call can choose another."""
 
     def __init__(self, database: Database, tenant_id: str) -> None:
@@ -155,72 +151,6 @@ class Tenant:
         if namespace != "":
             check_text(namespace, "namespace", MAX_NAME_BYTES)
         return IndexRecords(self._database, self.tenant_id, collection, namespace)
-
-    def _collections(self) -> Work[list[CollectionInfo]]:
-        """The tenant's collections with their spaces and counts."""
-        return lambda gate: registry.collections(gate, self._database._scope(gate, self.tenant_id))
-
-    collections, acollections = twins(_collections)
-
-    def _collection(self, name: str) -> Work[CollectionInfo | None]:
-        """One collection, or None."""
-        check_text(name, "collection", MAX_NAME_BYTES)
-
-        def work(gate: Gate) -> CollectionInfo | None:
-            return next(iter(registry.collections(gate, self._database._scope(gate, self.tenant_id), name)), None)
-
-        return work
-
-    collection, acollection = twins(_collection)
-
-    def _index_key(
-        self, collection: str, key: str | Sequence[str], key_type: KeyType = "text", *, progress: Progress | None = None
-    ) -> Work[IndexedKey]:
-        """Let filters on a metadata key use an index, under row-level security and whoever is connected.
-
-        `key` is its name, or a list of names for a nested one; `key_type` is text, number or bool: values of other
-        types are found as without it. An array's elements are indexed too, for `contains`, `any` and `all`.
-
-        What is there is entered in batches, beside others that read and write; `progress(done, total)` is called after
-        each. Until that is done filters read the tenant's rows as before; call again where it was cut off. Every write
-        of a chunk then pays for the key. Up to 16 keys a collection.
-
-        Raises: NotFound where the collection does not exist, InvalidInput, Conflict, Unavailable.
-        """
-        check_text(collection, "collection", MAX_NAME_BYTES)
-        path, kind = keys.checked(key, key_type)
-
-        def work(gate: Gate) -> IndexedKey:
-            done = keys.index_key(gate, self._place(gate, collection), path, kind, progress)
-            self._database._routes.forget()
-            return done
-
-        return work
-
-    index_key, aindex_key = twins(_index_key)
-
-    def _unindex_key(self, collection: str, key: str | Sequence[str], key_type: KeyType = "text") -> Work[int]:
-        """Drop an indexed key; returns how many entries went. Filters find the same without it. Raises NotFound."""
-        check_text(collection, "collection", MAX_NAME_BYTES)
-        path, kind = keys.checked(key, key_type)
-
-        def work(gate: Gate) -> int:
-            gone = keys.unindex_key(gate, self._place(gate, collection), path, kind)
-            self._database._routes.forget()
-            return gone
-
-        return work
-
-    unindex_key, aunindex_key = twins(_unindex_key)
-
-    def _place(self, gate: Gate, collection: str) -> Place:
-        return Place(self._database._scope(gate, self.tenant_id), collection)
-
-    def _drop_collection(self, name: str) -> Work[DeleteReport]:
-        """Delete a collection with everything in it. Raises NotFound."""
-        return self.vectors(name)._drop()
-
-    drop_collection, adrop_collection = twins(_drop_collection)
 
     def chat(
         self,

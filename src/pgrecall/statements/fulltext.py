@@ -1,0 +1,59 @@
+"""Full text switched on, off, or to another language, for a collection that has rows.
+
+While it is under way `collections.settings` has `text_pending`, and in it the last id that is done (`after`).
+"""
+
+#: Waits for writers under way, whose FOR SHARE this conflicts with: later ones go by what is set here.
+HELD = """
+SELECT text_config, settings -> 'text_pending' ->> 'after' FROM pgrecall.collections
+WHERE tenant_id = %(tenant)s AND name = %(collection)s FOR NO KEY UPDATE
+"""
+
+BEGIN = """
+UPDATE pgrecall.collections
+SET text_config = %(text_config)s, settings = settings || '{"text_pending": {"after": ""}}'::jsonb
+WHERE tenant_id = %(tenant)s AND name = %(collection)s
+"""
+
+LEFT = """
+SELECT count(*) FROM pgrecall.chunks
+WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND id > %(after)s
+"""
+
+#: Whether this is still what the collection is to become; nobody changes that before the batch is committed.
+STILL = """
+SELECT text_config IS NOT DISTINCT FROM %(text_config)s::text, settings ? 'text_pending' FROM pgrecall.collections
+WHERE tenant_id = %(tenant)s AND name = %(collection)s FOR SHARE
+"""
+
+# Locked by id, as every writer locks them. The collection comes from the locked rows: see `reads._same`.
+BATCH = """
+WITH picked AS MATERIALIZED (
+  SELECT collection, id FROM pgrecall.chunks
+  WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND id > %(after)s
+  ORDER BY id COLLATE "C" LIMIT %(batch)s FOR NO KEY UPDATE),
+made AS (
+  UPDATE pgrecall.chunks c
+  SET text_search = CASE WHEN %(text_config)s::text IS NOT NULL THEN
+    to_tsvector(%(text_config)s::text::regconfig, left(c.text, 100000)) END
+  FROM picked p
+  WHERE c.tenant_id = %(tenant)s AND c.collection = p.collection AND c.id = p.id
+    AND ((c.text_search IS NULL) IS DISTINCT FROM (%(text_config)s::text IS NULL)
+      OR c.text_search IS DISTINCT FROM CASE WHEN %(text_config)s::text IS NOT NULL THEN
+        to_tsvector(%(text_config)s::text::regconfig, left(c.text, 100000)) END)
+  RETURNING 1)
+SELECT (SELECT max(id COLLATE "C") FROM picked), (SELECT count(*) FROM picked), (SELECT count(*) FROM made)
+"""
+
+#: Where to go on after an interruption. Left out while others hold the row: who goes on earlier only looks again.
+REMEMBER = """
+UPDATE pgrecall.collections SET settings = jsonb_set(settings, '{text_pending,after}', to_jsonb(%(after)s::text))
+WHERE tenant_id = %(tenant)s AND name = (
+  SELECT name FROM pgrecall.collections WHERE tenant_id = %(tenant)s AND name = %(collection)s
+  FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+DONE = """
+UPDATE pgrecall.collections SET settings = settings - 'text_pending'
+WHERE tenant_id = %(tenant)s AND name = %(collection)s AND text_config IS NOT DISTINCT FROM %(text_config)s::text
+"""

@@ -1,0 +1,122 @@
+"""What a tenant's handle does with its collections, beside their stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pgrecall.operations import fulltext, keys, registry
+from pgrecall.operations.chunks import whole_number
+from pgrecall.operations.keys import Progress
+from pgrecall.operations.registry import Place
+from pgrecall.stores.twins import Work, twins
+from pgrecall.tenancy import Gate
+from pgrecall.types import MAX_NAME_BYTES, CollectionInfo, DeleteReport, IndexedKey, KeyType, check_text
+
+if TYPE_CHECKING:
+    from pgrecall.stores.database import Database
+
+
+class Collections:
+    """The collections of a `Tenant`."""
+
+    if TYPE_CHECKING:  # what the tenant gives
+        _database: Database
+        _tenant_id: str
+
+        def _run(self, work: Work[Any]) -> Any: ...
+        async def _arun(self, work: Work[Any]) -> Any: ...
+
+    def _collections(self) -> Work[list[CollectionInfo]]:
+        """The tenant's collections with their spaces and counts."""
+        return lambda gate: registry.collections(gate, self._database._scope(gate, self._tenant_id))
+
+    collections, acollections = twins(_collections)
+
+    def _collection(self, name: str) -> Work[CollectionInfo | None]:
+        """One collection, or None."""
+        check_text(name, "collection", MAX_NAME_BYTES)
+
+        def work(gate: Gate) -> CollectionInfo | None:
+            return next(iter(registry.collections(gate, self._database._scope(gate, self._tenant_id), name)), None)
+
+        return work
+
+    collection, acollection = twins(_collection)
+
+    def _index_key(
+        self, collection: str, key: str | Sequence[str], key_type: KeyType = "text", *, progress: Progress | None = None
+    ) -> Work[IndexedKey]:
+        """Let filters on a metadata key use an index, under row-level security and whoever is connected.
+
+        `key` is its name, or a list of names for a nested one; `key_type` is text, number or bool: values of other
+        types are found as without it. An array's elements are indexed too, for `contains`, `any` and `all`.
+
+        What is there is entered in batches, beside others that read and write; `progress(done, total)` is called after
+        each. Until that is done filters read the tenant's rows as before; call again where it was cut off. Every write
+        of a chunk then pays for the key. Up to 16 keys a collection.
+
+        Raises: NotFound where the collection does not exist, InvalidInput, Conflict, Unavailable.
+        """
+        check_text(collection, "collection", MAX_NAME_BYTES)
+        path, kind = keys.checked(key, key_type)
+
+        def work(gate: Gate) -> IndexedKey:
+            done = keys.index_key(gate, self._place(gate, collection), path, kind, progress)
+            self._database._routes.forget()
+            return done
+
+        return work
+
+    index_key, aindex_key = twins(_index_key)
+
+    def _unindex_key(self, collection: str, key: str | Sequence[str], key_type: KeyType = "text") -> Work[int]:
+        """Drop an indexed key; returns how many entries went. Filters find the same without it. Raises NotFound."""
+        check_text(collection, "collection", MAX_NAME_BYTES)
+        path, kind = keys.checked(key, key_type)
+
+        def work(gate: Gate) -> int:
+            gone = keys.unindex_key(gate, self._place(gate, collection), path, kind)
+            self._database._routes.forget()
+            return gone
+
+        return work
+
+    unindex_key, aunindex_key = twins(_unindex_key)
+
+    def _place(self, gate: Gate, collection: str) -> Place:
+        return Place(self._database._scope(gate, self._tenant_id), collection)
+
+    def _drop_collection(self, name: str) -> Work[DeleteReport]:
+        """Delete a collection with everything in it. Raises NotFound."""
+        check_text(name, "collection", MAX_NAME_BYTES)
+        return lambda gate: registry.drop_collection(gate, self._place(gate, name))
+
+    drop_collection, adrop_collection = twins(_drop_collection)
+
+    def _set_text_config(
+        self, collection: str, text_config: str | None, *, batch: int = fulltext.BATCH, progress: Progress | None = None
+    ) -> Work[int]:
+        """Make a collection keep full text, in this language (a Postgres text search configuration); None: no more.
+
+        For a collection that has rows, or keeps full text in another language: what is written from now on has it at
+        once, and the chunks that are there follow in transactions of `batch`, after each of which `progress(done,
+        total)` is called. Readers and writers go on meanwhile; the call waits for writes under way when it begins and
+        when it ends. Until all is done searches by words are refused, since they would miss chunks. After an
+        interruption call it again: it goes on where it stopped. Returns how many chunks changed.
+
+        Raises: NotFound, InvalidInput, Conflict, Unavailable; ConfigurationError where another call changes the
+        language meanwhile.
+        """
+        check_text(collection, "collection", MAX_NAME_BYTES)
+        if text_config is not None:
+            check_text(text_config, "text_config", MAX_NAME_BYTES)
+        batch = whole_number(batch, "batch", 1)
+
+        def work(gate: Gate) -> int:
+            place = self._place(gate, collection)
+            return fulltext.set_text_config(gate, place, text_config, batch=batch, progress=progress)
+
+        return work
+
+    set_text_config, aset_text_config = twins(_set_text_config)
