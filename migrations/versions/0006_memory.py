@@ -45,7 +45,7 @@ CREATE TABLE pgrecall.memory_facts (
   CONSTRAINT memory_facts_pkey PRIMARY KEY (tenant_id, id),
   CONSTRAINT memory_facts_id_length CHECK (octet_length(id) BETWEEN 1 AND 200),
   CONSTRAINT memory_facts_identity_length CHECK (octet_length(subject) + octet_length(kind) + octet_length(key)
-    + octet_length(array_to_string(namespace, '')) + 8 * cardinality(namespace) <= 2000),
+    + octet_length(pg_catalog.array_to_string(namespace, '')) + 8 * cardinality(namespace) <= 2000),
   CONSTRAINT memory_facts_identity_named CHECK (octet_length(kind) >= 1 AND octet_length(key) >= 1),
   CONSTRAINT memory_facts_confidence CHECK (confidence BETWEEN 0 AND 1)
 );
