@@ -5,7 +5,7 @@ answer; each article is a tenant of its own (every third question), and all are 
 Cranfield: questions about abstracts on aerodynamics, with several judged answers each. `ts_rank` and `ts_rank_cd`,
 normalization 1, are what Postgres' own ranks give for the same words. Each time is the median of one call.
 
-The data is not ours to ship: PGRECALL_DATA names a folder with squad/contexts.jsonl (context_id, title, text),
+The data is not ours to ship: PGRECALL_EVAL_DATA names a folder with squad/contexts.jsonl (context_id, title, text),
 squad/questions.jsonl (question, context_id, title), and cranfield/ in BEIR's form (corpus.jsonl, queries.jsonl,
 qrels.tsv). Vectors are made once, and kept in .bench.
 """
@@ -63,7 +63,7 @@ class Judged:
 
 def folder() -> Path | None:
     """Where the data is, if it is anywhere."""
-    named = os.environ.get("PGRECALL_DATA")
+    named = os.environ.get("PGRECALL_EVAL_DATA")
     return Path(named) if named and (Path(named) / "squad").is_dir() else None
 
 
@@ -71,7 +71,7 @@ def run(bench: Bench) -> list[Figure]:
     """Quality, what it says of the fusion, then times; nothing without the data."""
     data = folder()
     if data is None:
-        say("  no data (PGRECALL_DATA): left out")
+        say("  no data (PGRECALL_EVAL_DATA): left out")
         return []
     quality: list[Figure] = []
     verdicts: list[Figure] = []

@@ -132,7 +132,7 @@ def test_tenants(cli, handbook):
     assert cli("tenants", "delete", handbook).code == 2
     report = cli("tenants", "delete", handbook, "--yes", "--json").json
     gone = {table: rows for table, rows in report["deleted"].items() if rows}
-    assert gone == {"vectors": 4, "chunks": 4, "documents": 4, "collections": 1}
+    assert gone == {"chunk_vectors": 4, "chunks": 4, "documents": 4, "collections": 1}
     assert cli("tenants", "show", handbook, "--json").json["erased_at"] is not None
     assert cli("tenants", "create", handbook).code == 4
     assert cli("tenants", "create", handbook, "--reopen").code == 0

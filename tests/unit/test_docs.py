@@ -149,8 +149,9 @@ def test_the_operations_guide_tells_the_faults_that_the_doctor_knows():
 
 @pages
 def test_environment_variables_in_the_documentation_are_read_somewhere(page):
-    """Each PGRECALL_… that a page names is one that the source reads."""
-    source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    """Each PGRECALL_… that a page names is one that the source reads, or the benchmarks and notebooks do."""
+    folders = ("src", "tests/benchmarks", "notebooks")
+    source = "\n".join(path.read_text() for folder in folders for path in (ROOT / folder).rglob("*.py"))
     for name in set(re.findall(r"\bPGRECALL_[A-Z_]+\b", page.read_text())):
         assert f'"{name}"' in source, f"{page.name}: {name}"
 

@@ -151,34 +151,13 @@ def _listed(values: Mapping[str, object]) -> str:
 
 def parse_filter(text: str) -> Filter:
     """A filter from JSON. Raises: FilterError."""
+    from pgrecall.filters.parse import parse
+
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as exc:
         raise FilterError(f'--filter is not JSON: {exc}; an example: {{"lang": "de"}}') from exc
-    return _tree(value)
-
-
-def _tree(value: Any) -> Filter:
-    from pgrecall.filters import And, Compare, Not, Or
-
-    if not isinstance(value, dict) or not value:
-        raise FilterError(f'--filter has {value!r:.60} where an object such as {{"lang": "de"}} is expected')
-    parts: list[Filter] = []
-    for key, wanted in value.items():
-        if key in ("$and", "$or"):
-            if not isinstance(wanted, list) or not wanted:
-                raise FilterError(f"--filter: {key} takes a list of filters, found {wanted!r:.60}")
-            parts.append((And if key == "$and" else Or)(*map(_tree, wanted)))
-        elif key == "$not":
-            parts.append(Not(_tree(wanted)))
-        elif key.startswith("$"):
-            raise FilterError(f"--filter: unknown {key!r:.40}; expected $and, $or, $not or the name of a field")
-        elif isinstance(wanted, dict) and any(name.startswith("$") for name in wanted):
-            operators: dict[str, Any] = {name.removeprefix("$"): operand for name, operand in wanted.items()}
-            parts += [Compare((key,), name, operand) for name, operand in operators.items()]  # type: ignore[arg-type]
-        else:
-            parts.append(Compare((key,), "eq", wanted))
-    return parts[0] if len(parts) == 1 else And(*parts)
+    return parse(value)
 
 
 def _shown(hits: Sequence[Hit], *, full: bool) -> Callable[[Console], None]:

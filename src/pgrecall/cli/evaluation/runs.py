@@ -14,11 +14,11 @@ from pgrecall.cli.evaluation.common import (
     app,
     evaluations_of,
     found_run,
-    from_json,
     run_data,
     run_table,
 )
 from pgrecall.cli.progress import progress
+from pgrecall.cli.search import parse_filter
 from pgrecall.cli.session import Session, TenantOption, YesOption, command, table
 from pgrecall.errors import InvalidInput, NotFound
 
@@ -58,7 +58,7 @@ def run(
 
         made = kept.load_set(name, version)
         function = None if mode == "sparse" else load_embed(embed)
-        filters = _filter(where)
+        filters = None if where is None else parse_filter(where)
         database = opened._database
         store: Any = opened.vectors(collection, embed=function)
         if each_tenant:
@@ -84,12 +84,6 @@ def run(
                 label=label,
             )
     session.emit(run_data(finished), run_table(finished))
-
-
-def _filter(text: str | None) -> Any:
-    from pgrecall.filters.parse import parse
-
-    return None if text is None else parse(from_json(text, "--filter"))
 
 
 def _depths(text: str) -> list[int]:
