@@ -8,7 +8,7 @@ import pytest
 import pgrecall
 from conftest import as_dsn
 from pgrecall import Chunk, Document, EmbedSpace
-from pgrecall.schema import TENANT_TABLES
+from pgrecall.schema import TENANT_TABLES, TRAIL
 
 TABLES = [table.name for table in TENANT_TABLES]
 
@@ -22,6 +22,19 @@ INSERT INTO pgrecall.run_evidence (tenant_id, run_id, seq, rank, chunk_id, conte
 VALUES (%(tenant)s, 'r', 1, 0, '1', '', 1);
 """
 
+#: A row of each table that the stores above leave empty.
+ROWS = {
+    "index_records": "(tenant_id, collection, namespace, key) VALUES (%s, 'c', '', 'k')",
+    "docstore": "(tenant_id, collection, id, position) VALUES (%s, 'c', 'i', 0)",
+    "erased_subjects": "(tenant_id, subject_hash, salt, erased_at) VALUES (%s, '', '', now())",
+    "eval_sets": "(tenant_id, name, version, sha256, kind) VALUES (%s, 's', 1, '', 'judged')",
+    "eval_queries": "(tenant_id, set_name, set_version, query_id, text, judged) VALUES (%s, 's', 1, 'q', '', '{}')",
+    "eval_runs": "(tenant_id, run_id, set_name, set_sha256, status, config) VALUES (%s, 'r', 's', '', 'done', '{}')",
+    "eval_results": "(tenant_id, run_id, query_id, retrieved, metrics, latency, foreign_rows) "
+    "VALUES (%s, 'r', 'q', '[]', '{}', '{}', 0)",
+    "eval_records": "(tenant_id, kind, name, place, record) VALUES (%s, 'datasets', 'n', 0, '{}')",
+}
+
 
 @pytest.fixture
 def two_tenants(db, tenant_id, admin_connection):
@@ -33,6 +46,10 @@ def two_tenants(db, tenant_id, admin_connection):
         db.tenant(tenant).chat("s").append(pgrecall.Message("user", tenant))
         for statement in RUN.split(";\n")[:-1]:
             admin_connection.execute(statement, {"tenant": tenant})
+        fact = pgrecall.Fact("ann", "kind", "key", {"v": 1}, "text", embedding=[1.0] * 8)
+        db.tenant(tenant).memory(actor="a", space=EmbedSpace("test", "eight", 8)).put_fact(fact)
+        for table, row in ROWS.items():
+            admin_connection.execute(f"INSERT INTO pgrecall.{table} {row}", [tenant])
     return tenants
 
 
@@ -57,10 +74,15 @@ def test_policies_show_and_change_one_tenant_s_rows(plain, two_tenants, table):
     assert plain.execute(f"SELECT DISTINCT tenant_id FROM pgrecall.{table}").fetchall() == [(two_tenants[0],)]
     if table == "chunk_embeddings":
         return
+    if table == TRAIL:  # it only grows
+        for change in (f"UPDATE pgrecall.{table} SET tenant_id = tenant_id", f"DELETE FROM pgrecall.{table}"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"), plain.transaction():
+                plain.execute(change)
+        return
     for change in (f"UPDATE pgrecall.{table} SET tenant_id = tenant_id", f"DELETE FROM pgrecall.{table}"):
         with plain.transaction(force_rollback=True):
             if change.startswith("DELETE"):  # what would stand in its way
-                for leaf in TABLES[: TABLES.index(table)]:
+                for leaf in (t for t in TABLES[: TABLES.index(table)] if t != TRAIL):
                     plain.execute(f"DELETE FROM pgrecall.{leaf}")
             assert plain.execute(change).rowcount == 1
     moved = f"UPDATE pgrecall.{table} SET tenant_id = '{two_tenants[1]}'"
@@ -83,6 +105,12 @@ INSERTS = {
     "VALUES (%s, 'r', 9, 'c', '', 'text')",
     "run_evidence": "(tenant_id, run_id, seq, rank, chunk_id, content_hash, score) VALUES (%s, 'r', 1, 9, 'k', '', 1)",
     "chunk_keys": "(tenant_id, collection, chunk_id, key, value) VALUES (%s, 'n', 'i', 1, 'v')",
+    "memory_settings": "(tenant_id, text_config) VALUES (%s, 'simple')",
+    "memory_facts": "(tenant_id, id, namespace, subject, kind, key, value, actor, valid_from, ttl_refresh) "
+    "VALUES (%s, 'n', '{}', 's', 'k', 'n', '{}', 'a', now(), false)",
+    "fact_vectors": "(tenant_id, fact_id, field, space_id, embed_norm, embedding) VALUES (%s, 'n', 'f', 1, 1, '[1]')",
+    "memory_events": "(tenant_id, id, at, action) VALUES (%s, 'n', now(), 'put')",
+    **ROWS,
 }
 
 
@@ -92,9 +120,9 @@ def test_policies_let_no_row_in_for_another_tenant(plain, two_tenants, table, se
     """Without a tenant, or as another one, a row of A can't be written; without one nothing is seen or changed."""
     as_app(plain, setting)
     if not setting:
-        for statement in ("SELECT FROM", "DELETE FROM"):
-            assert plain.execute(f"{statement} pgrecall.{table}").rowcount == 0
-        assert plain.execute(f"UPDATE pgrecall.{table} SET tenant_id = tenant_id").rowcount == 0
+        assert plain.execute(f"SELECT FROM pgrecall.{table}").rowcount == 0
+        for change in (f"DELETE FROM pgrecall.{table}", f"UPDATE pgrecall.{table} SET tenant_id = tenant_id"):
+            assert table == TRAIL or plain.execute(change).rowcount == 0
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
         plain.execute(f"INSERT INTO pgrecall.{table} {INSERTS[table]}", [two_tenants[0]])
 

@@ -41,6 +41,7 @@ from pgrecall import (
     Tenant,
     migrate,
 )
+from pgrecall.evaluation import EvalQuery, EvalSet, Evaluations, evaluate
 from pgrecall.schema import TENANT_TABLES
 
 SPACE = EmbedSpace("test", "eight", 8)
@@ -388,6 +389,10 @@ def fill(db, tenant, names, text):
     runs.record_evidence(names.run, "q", store.query(ONES), collection=names.collection)
     db.tenant(tenant).index_key(names.collection, "mine")
     db.tenant(tenant).index_records(names.collection).update([names.chunk], group_ids=[names.doc])
+    kept = Evaluations(db.tenant(tenant))
+    judged = EvalSet(names.collection, (EvalQuery("q", text, {names.chunk: 1}),))
+    evaluate(lambda _question: [names.chunk], judged, store=kept, run_id=names.run)
+    kept.save_records("datasets", names.collection, [{"text": text}])
 
 
 def remember(db, outside, tenant, names, text):
