@@ -39,7 +39,7 @@ def test_the_wheel_holds_the_package_and_its_revisions_and_nothing_else(wheel):
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
     revisions = {f"migrations/{name}" for name in files("migrations", "*.py", "*.mako")}
     assert {"migrations/env.py", "migrations/script.py.mako", "migrations/versions/0001_foundation.py"} <= revisions
-    assert inside == {f"pgrecall/{name}" for name in files("src/pgrecall", "*.py", "py.typed") | revisions}
+    assert inside == {f"pgrecall/{name}" for name in files("src/pgrecall", "*.py", "*.j2", "py.typed") | revisions}
     assert "pgrecall/py.typed" in inside
 
 
