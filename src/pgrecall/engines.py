@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from pgrecall.errors import ConfigurationError
+from pgrecall.replicas import Replicated, Standing
 from pgrecall.tenancy import Gate
 
 DRIVER = "postgresql+psycopg"
@@ -54,7 +55,7 @@ def _refuse_engine(name: str, given: Any, kind: type[sa.Engine | AsyncEngine]) -
 
 
 class Engines:
-    """The engines behind one Database."""
+    """The engines behind one Database; `replica` are those of its read replica, which go with it."""
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Engines:
         max_overflow: int = 10,
         pool_timeout: float = 30.0,
         connect_timeout: int = 10,
+        replica: Engines | None = None,
     ) -> None:
         given: tuple[tuple[str, Any, type[sa.Engine | AsyncEngine]], ...] = (
             ("engine", engine, sa.Engine),
@@ -75,6 +77,8 @@ class Engines:
             if value is not None:
                 _refuse_engine(name, value, kind)
         self._url = url
+        self.replica = replica
+        self._standing = Standing()
         self._given = engine
         self._given_async = async_engine
         self._options: dict[str, Any] = {
@@ -118,8 +122,14 @@ class Engines:
         if self._sync is None:
             with self._lock:
                 if self._sync is None:
-                    self._sync = Gate(self._sync_engine(), is_async=False)
+                    self._sync = self._gate(self._sync_engine(), is_async=False)
         return self._sync
+
+    def _gate(self, engine: sa.Engine, *, is_async: bool) -> Gate:
+        if self.replica is None:
+            return Gate(engine, is_async=is_async)
+        reader = self.replica.async_gate if is_async else self.replica.sync_gate
+        return Replicated(engine, is_async=is_async, reader=reader, standing=self._standing)
 
     def _sync_engine(self) -> sa.Engine:
         if self._given is not None:
@@ -133,7 +143,7 @@ class Engines:
         """The gate for the running event loop; a pool's connections belong to the loop that made them."""
         self._check()
         if self._given_async is not None:
-            return Gate(self._given_async.sync_engine, is_async=True)
+            return self._gate(self._given_async.sync_engine, is_async=True)
         if self._url is None:
             raise ConfigurationError("only engine= was given; pass async_engine= too for asynchronous calls")
         loop = asyncio.get_running_loop()
@@ -142,7 +152,7 @@ class Engines:
             if held is None or held[0]() is not loop:
                 self._drop_dead_loops()
                 held = self._loops[id(loop)] = (weakref.ref(loop), *self._async_engine())
-        return Gate(held[1].sync_engine, is_async=True)
+        return self._gate(held[1].sync_engine, is_async=True)
 
     def _async_engine(self) -> tuple[AsyncEngine, weakref.WeakSet[Any]]:
         assert self._url is not None
@@ -171,6 +181,8 @@ class Engines:
 
     def close(self) -> None:
         """Close every connection that was made here; idempotent."""
+        if self.replica is not None:
+            self.replica.close()
         if self._pid != os.getpid() or self.closed:
             return
         with self._lock:

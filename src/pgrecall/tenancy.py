@@ -16,21 +16,32 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
 import tenacity
-from psycopg import AsyncClientCursor, ClientCursor, sql
+from psycopg import AsyncClientCursor, ClientCursor
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from sqlalchemy.util import await_only
 
 from pgrecall import errors
-from pgrecall.schema import APP_ROLE, MAINTENANCE_ROLE, TENANT_SETTING
-from pgrecall.types import MAX_NAME_BYTES, check_text
+from pgrecall.scopes import Ground, Scope
+
+__all__ = [
+    "ATTEMPTS",
+    "Gate",
+    "Ground",
+    "Params",
+    "R",
+    "Rows",
+    "Scope",
+    "Transaction",
+    "driver_errors",
+    "logger",
+    "wrapped",
+]
 
 logger = logging.getLogger("pgrecall")
 
@@ -42,86 +53,31 @@ Rows = list[tuple[Any, ...]]
 ATTEMPTS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Who a transaction acts as: `opening` sets the role, and the tenant it is bound to (None for maintenance).
+class Transaction:
+    """An open transaction: runs statements on the driver's connection. Made by `Gate` only.
 
-    `local` sets further settings of the server, and `undo` puts them back where the transaction goes on.
+    `asks` is a query that goes with the COMMIT, in the same round trip; `told` is its answer.
     """
 
-    tenant: str | None
-    opening: str
-    local: str = ""
-    undo: str = ""
+    __slots__ = ("_raw", "_wait", "asks", "is_async", "open", "round_trips", "rows_seen", "tenant", "told")
 
-    @classmethod
-    def of_tenant(cls, tenant: str, vector_schema: str) -> Scope:
-        """The application's role, bound to one tenant."""
-        check_text(tenant, "tenant", MAX_NAME_BYTES)
-        return cls(tenant, _opening(APP_ROLE, tenant, vector_schema))
-
-    @classmethod
-    def of_maintenance(cls, vector_schema: str) -> Scope:
-        """The role for work across tenants."""
-        return cls(None, _opening(MAINTENANCE_ROLE, None, vector_schema))
-
-    @classmethod
-    def of_maintenance_for(cls, tenant: str, vector_schema: str) -> Scope:
-        """The role for work across tenants, at work on one: its statements, and the policy of the trail, bind it."""
-        check_text(tenant, "tenant", MAX_NAME_BYTES)
-        return cls(tenant, _opening(MAINTENANCE_ROLE, tenant, vector_schema))
-
-    def setting(self, settings: Mapping[str, str]) -> Scope:
-        """The same, with these of the server's settings for the length of the transaction."""
-        added = zip((self.local, self.undo), _local(tuple(settings.items())), strict=True)
-        return Scope(self.tenant, self.opening, *("; ".join(filter(None, both)) for both in added))
-
-
-@lru_cache(maxsize=512)
-def _local(settings: tuple[tuple[str, str], ...]) -> tuple[str, str]:
-    """What sets these, and what undoes it. Kept: quoting a graph search's three took 0.4 of its client's 1.5 ms."""
-    local = [sql.SQL("SET LOCAL {} = {}").format(_name(name), sql.Literal(value)) for name, value in settings]
-    undo = [sql.SQL("SET LOCAL {} = DEFAULT").format(_name(name)) for name, _ in settings]
-    return sql.SQL("; ").join(local).as_string(None), sql.SQL("; ").join(undo).as_string(None)
-
-
-def _name(setting: str) -> sql.Composed:
-    return sql.SQL(".").join(sql.Identifier(part) for part in setting.split("."))
-
-
-def _opening(role: str, tenant: str | None, vector_schema: str) -> str:
-    # Read committed by name: the locking below relies on it, and a server's or a caller's default may differ.
-    # The search path is ours: pgvector's operators are found wherever it lives. Where others may create in its schema,
-    # Postgres still takes theirs if they fit better, so statements call its own with exactly the types declared.
-    # pg_temp comes last by name; unsaid, types would be looked for there first.
-    parts = [
-        sql.SQL("BEGIN ISOLATION LEVEL READ COMMITTED"),
-        sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)),
-        sql.SQL("SET LOCAL search_path = pg_catalog, {}, pg_temp").format(sql.Identifier(vector_schema)),
-    ]
-    if tenant is not None:
-        parts.append(sql.SQL("SET LOCAL {} = {}").format(_name(TENANT_SETTING), sql.Literal(tenant)))
-    return sql.SQL("; ").join(parts).as_string(None)
-
-
-class Transaction:
-    """An open transaction: runs statements on the driver's connection. Made by `Gate.transaction` only."""
-
-    __slots__ = ("_raw", "_wait", "is_async", "open", "round_trips", "rows_seen", "tenant")
-
-    def __init__(self, raw: Any, wait: Callable[[Any], Any], tenant: str | None, *, is_async: bool) -> None:
+    def __init__(
+        self, raw: Any, wait: Callable[[Any], Any], tenant: str | None, *, is_async: bool, asks: str = ""
+    ) -> None:
         self._raw = raw
         self._wait = wait
         self.tenant = tenant
         self.is_async = is_async
+        self.asks = asks
+        self.told: Any = None
         self.open = True
         self.rows_seen, self.round_trips = 0, 1  # BEGIN is the first
 
-    def script(self, statements: str) -> None:
+    def script(self, statements: Sequence[str], *, apart: bool) -> None:
         """Run statements that take no parameters, in one round trip; none where there are none."""
         if statements:
             self.round_trips += 1
-            self._wait(self._raw.execute(statements, prepare=False))
+            _run(self._raw, self._wait, statements, apart=apart, is_async=self.is_async)
 
     def rows(self, statement: str, params: Params) -> Rows:
         """Run one statement and return its rows."""
@@ -137,15 +93,16 @@ class Transaction:
     def many(self, work: Sequence[tuple[str, Params]], *, commit: bool = False) -> list[Rows]:
         """Run statements in one round trip, with COMMIT as the last where asked; returns the rows of each."""
         self.round_trips += 1
-        if len(work) == 1 and not commit:
-            cursors = [self._wait(self._raw.execute(*work[0], prepare=False))]
-        elif self.is_async:
-            cursors = self._wait(_apipelined(self._raw, work, commit=commit))
-        else:
-            cursors = _pipelined(self._raw, work, commit=commit)
-        self.open = not commit
+        sent: list[tuple[str, Params | None]] = [*work]
+        if commit:
+            sent += [("COMMIT", None), *([(self.asks, None)] if self.asks else [])]
+        cursors = _sent(self._raw, self._wait, sent, is_async=self.is_async)
+        if commit:
+            self.open = False
+            if self.asks:
+                [self.told] = self._wait(cursors[-1].fetchone())
         found: list[Rows] = []
-        for cursor in cursors:
+        for cursor in cursors[: len(work)]:
             # Results are in the client already: fetching them does not touch the network, in either mode.
             # `rownumber` tells whether there are any; `description` would build a Column of each, for 0.04 ms.
             fetched = cursor.rownumber is not None
@@ -160,25 +117,41 @@ class Transaction:
 
     def commit(self) -> None:
         """End the transaction, keeping what it did."""
-        self.round_trips += 1
-        self._wait(self._raw.execute("COMMIT", prepare=False))
-        self.open = False
+        self.many([], commit=True)
 
 
-def _pipelined(raw: Any, work: Sequence[tuple[str, Params]], *, commit: bool) -> list[Any]:
+def _run(raw: Any, wait: Callable[[Any], Any], statements: Sequence[str], *, apart: bool, is_async: bool) -> Any:
+    """Run statements without parameters in one round trip; returns the last one's cursor.
+
+    As one message, which costs the least; or `apart`, as messages of their own in a pipeline: Citus sends its workers
+    the whole message that a SET LOCAL came in, and for each SET LOCAL in it once more.
+    """
+    if apart:
+        return _sent(raw, wait, [(statement, None) for statement in statements], is_async=is_async)[-1]
+    cursor = wait(raw.execute("; ".join(statements), prepare=False))
+    while cursor.nextset():
+        pass
+    return cursor
+
+
+def _sent(
+    raw: Any, wait: Callable[[Any], Any], statements: Sequence[tuple[str, Params | None]], *, is_async: bool
+) -> list[Any]:
+    """Run statements in one round trip; returns their cursors."""
+    if len(statements) == 1:
+        return [wait(raw.execute(*statements[0], prepare=False))]
+    cursors: list[Any] = wait(_apipelined(raw, statements)) if is_async else _pipelined(raw, statements)
+    return cursors
+
+
+def _pipelined(raw: Any, statements: Sequence[tuple[str, Params | None]]) -> list[Any]:
     with raw.pipeline():
-        cursors = [raw.execute(statement, params, prepare=False) for statement, params in work]
-        if commit:
-            raw.execute("COMMIT", prepare=False)
-    return cursors
+        return [raw.execute(statement, params, prepare=False) for statement, params in statements]
 
 
-async def _apipelined(raw: Any, work: Sequence[tuple[str, Params]], *, commit: bool) -> list[Any]:
+async def _apipelined(raw: Any, statements: Sequence[tuple[str, Params | None]]) -> list[Any]:
     async with raw.pipeline():
-        cursors = [await raw.execute(statement, params, prepare=False) for statement, params in work]
-        if commit:
-            await raw.execute("COMMIT", prepare=False)
-    return cursors
+        return [await raw.execute(statement, params, prepare=False) for statement, params in statements]
 
 
 def _refuse_unfit(raw: Any) -> None:
@@ -224,11 +197,26 @@ class Gate:
 
         Raises: Unavailable, Conflict, ConfigurationError, MigrationRequired, DatabaseError.
         """
+        with self._opened(scope, what) as tx:
+            yield tx
+
+    def read(self, scope: Scope, what: str, body: Callable[[Transaction], R]) -> R:
+        """What `body` returns, which only reads: a read replica may answer, where the database has one.
+
+        Raises as `transaction` does.
+        """
+        with self.transaction(scope, what) as tx:
+            return body(tx)
+
+    @contextmanager
+    def _opened(self, scope: Scope, what: str, *, first: str = "", asks: str = "") -> Iterator[Transaction]:
+        """As `transaction`; `first` is a query that goes with BEGIN, `asks` one with COMMIT; `tx.told` answers."""
         started = time.perf_counter()
         with driver_errors():
-            pooled, was_autocommit = self._begin("; ".join(filter(None, (scope.opening, scope.local))))
+            pooled, was_autocommit, told = self._begin(scope, first)
         raw = pooled.driver_connection
-        tx = Transaction(raw, self.wait, scope.tenant, is_async=self.is_async)
+        tx = Transaction(raw, self.wait, scope.tenant, is_async=self.is_async, asks=asks)
+        tx.told = told
         try:
             with driver_errors():
                 yield tx
@@ -247,15 +235,16 @@ class Gate:
     @contextmanager
     def bare(self) -> Iterator[Transaction]:
         """A transaction as the login itself: only to look at catalogs, before the roles are known to exist."""
-        opening = "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp"
-        with self.transaction(Scope(None, opening), "look") as tx:
+        opening = ("BEGIN READ ONLY", "SET LOCAL search_path = pg_catalog, pg_temp")
+        with self._opened(Scope(None, opening), "look") as tx:
             yield tx
 
-    def _begin(self, opening: str) -> tuple[Any, bool]:
+    def _begin(self, scope: Scope, first: str) -> tuple[Any, bool, Any]:
         """Check a connection out and begin on it; a pooled one that turns out dead is replaced.
 
         Not `pool_pre_ping`, which is a round trip each time: nothing has run yet, so BEGIN itself is the ping.
         """
+        opening = (*scope.opening, *scope.local, *([first] if first else []))
         while True:
             pooled = self._engine.raw_connection()
             raw: Any = pooled.driver_connection
@@ -266,7 +255,8 @@ class Gate:
                     _refuse_unfit(raw)
                 if not was_autocommit:
                     self.wait(raw.set_autocommit(True))
-                self.wait(raw.execute(opening, prepare=False))
+                cursor = _run(raw, self.wait, opening, apart=scope.apart, is_async=self.is_async)
+                told = self.wait(cursor.fetchone())[0] if first else None
             except BaseException as exc:
                 dead = raw.closed
                 self._abandon(pooled, raw, exc)
@@ -275,7 +265,7 @@ class Gate:
                     raise
             else:
                 pooled.info["pgrecall_used"] = True
-                return pooled, was_autocommit
+                return pooled, was_autocommit, told
 
     def _give_back(self, pooled: Any, raw: Any, was_autocommit: bool) -> None:
         if pooled.is_valid:

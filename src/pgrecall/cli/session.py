@@ -84,6 +84,10 @@ SHARED: dict[str, Any] = {
             help="The login for work across tenants (env PGRECALL_MAINTENANCE_URL); else --url.",
         ),
     ],
+    "read_url": Annotated[
+        str | None,
+        _option("--read-url", help="A streaming replica that searches and other reads go to (env PGRECALL_READ_URL)."),
+    ],
     "home": Annotated[
         str | None,
         _option("--home", help="The embedded server's folder (env PGRECALL_HOME).", metavar="FOLDER"),
@@ -113,16 +117,20 @@ class Session:
     url: str | None = None
     admin_url: str | None = None
     maintenance_url: str | None = None
+    read_url: str | None = None
     home: str | None = None
     as_json: bool = False
+
+    def _environ(self) -> dict[str, str]:
+        return {} if self.url or self.admin_url or self.maintenance_url else dict(os.environ)
 
     def urls(self) -> tuple[str | None, str | None, str | None]:
         """The application's, the owner's and maintenance's URL; all None where the embedded server is meant.
 
         A URL on the command line never mixes with the environment's, which may be for another database.
         """
+        environ = self._environ()
         given = self.url or self.admin_url or self.maintenance_url
-        environ: dict[str, str] = {} if given else dict(os.environ)
         url = self.url or environ.get("PGRECALL_URL") or None
         if url is None and not given and not environ.get("PGRECALL_ADMIN_URL"):
             return None, None, None
@@ -140,7 +148,8 @@ class Session:
 
         url, admin, maintenance = self.urls()
         with self.working("Starting the embedded Postgres…", when=url is None):
-            database = connect(url, admin_url=admin, maintenance_url=maintenance, home=self.home)
+            read = self.read_url or self._environ().get("PGRECALL_READ_URL") or ""
+            database = connect(url, admin_url=admin, maintenance_url=maintenance, read_url=read, home=self.home)
         with database:
             yield database
 

@@ -128,9 +128,9 @@ def drop(
     from pgrecall.types import EmbedSpace
 
     with session.owner() as owner, closing(Engines(owner.url)) as engines:
-        gate, as_owner = engines.sync_gate(), Scope(None, "BEGIN")
-        vector_schema = probe(gate, maintenance=True).vector_schema
-        use = _use(gate, Scope.of_maintenance(vector_schema)).get(number, 0)
+        gate, as_owner = engines.sync_gate(), Scope(None, ("BEGIN",))
+        ground = probe(gate, maintenance=True).ground
+        use = _use(gate, Scope.of_maintenance(ground)).get(number, 0)
         with gate.transaction(as_owner, "space") as tx:
             rows = tx.last(SPACE_BY_ID, {"space": number})
         if not rows:
@@ -139,7 +139,7 @@ def drop(
         if use:
             raise RefusedError(f"space {number}, {space}, is used by {use:,} collections; drop them first")
         session.confirm(f"This takes space {number}, {space}, out of the registry", yes=yes)
-        Maintainer(gate, vector_schema, owner.url).forget(number)
+        Maintainer(gate, ground, owner.url).forget(number)
         with gate.transaction(as_owner, "space drop") as tx:
             tx.count(DROP_SPACE, {"space": number})  # a foreign key stands behind: none came into use meanwhile
     session.emit({"id": number, "dropped": True}, f"{number}: dropped {space}")

@@ -10,6 +10,7 @@ from pgrecall.doctor.filters import check_filters
 from pgrecall.doctor.findings import Check, Finding, Status
 from pgrecall.doctor.graphs import GraphState, Sampling, check_graphs, look_at_graphs
 from pgrecall.doctor.logins import check_login, check_maintenance_login, check_roles, read_login
+from pgrecall.doctor.replicas import check_replica
 from pgrecall.doctor.server import OLDEST_SERVER, Server, check_collation, check_pgvector
 from pgrecall.doctor.tables import check_drift, check_indexes, check_revision, check_row_security, check_statistics
 from pgrecall.statements import doctor as sql
@@ -83,6 +84,8 @@ def _diagnose(database: Database) -> Iterator[Finding]:
     yield from check_login(login, weak)
     if database._maintenance._url != database._engines._url:
         yield check_maintenance_login(database._maintenance, weak)
+    if database._engines.replica is not None:
+        yield check_replica(database._engines.replica)
     yield check_statistics(gate)
     yield from check_filters(database)
 

@@ -15,7 +15,7 @@ from pgrecall.operations.registry import Place
 from pgrecall.operations.search import Query, exact, graph
 from pgrecall.statements import graphs as sql
 from pgrecall.statements.reads import Where
-from pgrecall.tenancy import Gate, Scope
+from pgrecall.tenancy import Gate, Ground, Scope
 from pgrecall.types import EmbedSpace
 from pgrecall.wire import halfvec_values
 
@@ -86,17 +86,17 @@ def look_at_graphs(database: Database, sampling: Sampling) -> list[GraphState] |
         scope = database._maintenance_scope(gate)
         with gate.transaction(scope, "doctor graphs") as tx:
             spaces = tx.last(sql.SPACES, {})
-        found = (_look(gate, database._maintenance_vector_schema(gate), row, sampling, until) for row in spaces)
+        found = (_look(gate, database._maintenance_ground(gate), row, sampling, until) for row in spaces)
         return [state for state in found if state is not None]
     except PgRecallError:
         return None
 
 
-def _look(gate: Gate, vector_schema: str, row: tuple[Any, ...], sampling: Sampling, until: float) -> GraphState | None:
+def _look(gate: Gate, ground: Ground, row: tuple[Any, ...], sampling: Sampling, until: float) -> GraphState | None:
     number, *identity, generation, built = row
     space = EmbedSpace(*identity)
     pattern = f"^chunk_vectors_graph_{number}_{generation}$"
-    with gate.transaction(Scope.of_maintenance(vector_schema), "doctor graph") as tx:
+    with gate.transaction(Scope.of_maintenance(ground), "doctor graph") as tx:
         held = [_Large(*h) for h in tx.rows(sql.COLLECTIONS, {"space": number, "generation": generation})]
         valid = any(ok for _, ok, _ in tx.last(sql.INDEXES, {"pattern": pattern}))
     large = [h for h in held if h.in_graph + h.waiting > exact_max(space.dim)]
@@ -107,7 +107,7 @@ def _look(gate: Gate, vector_schema: str, row: tuple[Any, ...], sampling: Sampli
     if valid:
         route = Route(generation, rows, built=True)
         within = [h for h in large if h.in_graph]
-        shares = list(_recall(gate, vector_schema, number, space, route, within, sampling, until))
+        shares = list(_recall(gate, ground, number, space, route, within, sampling, until))
     return GraphState(
         space_id=number,
         space=str(space),
@@ -125,7 +125,7 @@ def _look(gate: Gate, vector_schema: str, row: tuple[Any, ...], sampling: Sampli
 
 def _recall(
     gate: Gate,
-    vector_schema: str,
+    ground: Ground,
     number: int,
     space: EmbedSpace,
     route: Route,
@@ -139,7 +139,7 @@ def _recall(
         count = sampling.queries // len(chosen) + (at < sampling.queries % len(chosen))
         step = max(1, min(held.in_graph, SAMPLED_FROM) // count)
         try:
-            place = _timed(vector_schema, held, until)
+            place = _timed(ground, held, until)
             values = place.at(space=number, generation=route.generation, most=SAMPLED_FROM, step=step, count=count)
             with gate.transaction(place.scope, "doctor sample") as tx:
                 sample = tx.last(sql.SAMPLE, values)
@@ -147,7 +147,7 @@ def _recall(
                 if time.monotonic() >= until:
                     return
                 query = Query(
-                    _timed(vector_schema, held, until),
+                    _timed(ground, held, until),
                     space,
                     number,
                     sampling.k + 1,
@@ -169,9 +169,9 @@ def _recall(
             return  # the time was up
 
 
-def _timed(vector_schema: str, held: _Large, until: float) -> Place:
+def _timed(ground: Ground, held: _Large, until: float) -> Place:
     left = max(1, int((until - time.monotonic()) * 1_000))
-    scope = Scope.of_maintenance_for(held.tenant, vector_schema).setting({"statement_timeout": str(left)})
+    scope = Scope.of_maintenance_for(held.tenant, ground).setting({"statement_timeout": str(left)})
     return Place(scope, held.collection)
 
 

@@ -20,6 +20,7 @@ class Server(NamedTuple):
     pgvector: str | None
     pgvector_available: str | None
     vector_schema: str | None
+    citus: bool
     database: str
     collation: str | None
     collation_now: str | None

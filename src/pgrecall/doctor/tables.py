@@ -11,7 +11,7 @@ from pgrecall.doctor.server import Server
 from pgrecall.errors import PgRecallError
 from pgrecall.schema import REVISION
 from pgrecall.statements import doctor as sql
-from pgrecall.tenancy import Gate, Scope
+from pgrecall.tenancy import Gate, Ground, Scope
 
 #: A table of more rows than this that was never analyzed is planned for by guesswork.
 UNANALYZED_ROWS = 10_000
@@ -25,7 +25,7 @@ def check_revision(gate: Gate, server: Server, login: Login, *, migrated: bool) 
     if not login.may_app or server.vector_schema is None:
         return check.fail("could not be read", "what this doctor says of pgvector, roles and login comes first")
     try:
-        with gate.transaction(Scope.of_tenant("-", server.vector_schema), "doctor") as tx:
+        with gate.transaction(Scope.of_tenant("-", Ground(server.vector_schema, server.citus)), "doctor") as tx:
             [(revision,)] = tx.last(sql.REVISION, {}) or [("base",)]
     except PgRecallError as exc:
         return check.fail(f"could not be read: {exc}", "pgrecall db check tells which grants are missing")

@@ -22,7 +22,7 @@ from pgrecall.operations.promotion import ENTER_BATCH, MARK_BATCH, promote
 from pgrecall.operations.registry import Place
 from pgrecall.schema import WAITING
 from pgrecall.statements import graphs as statements
-from pgrecall.tenancy import Gate, Scope
+from pgrecall.tenancy import Gate, Ground, Scope
 from pgrecall.types import Action, EmbedSpace, GraphBuild, Maintained
 
 logger = logging.getLogger("pgrecall")
@@ -48,10 +48,10 @@ class _Held(NamedTuple):
 class Maintainer:
     """Maintenance of one database: `gate` acts as the maintenance role, `admin` is the owner's URL."""
 
-    def __init__(self, gate: Gate, vector_schema: str, admin: sa.URL, stopped: threading.Event | None = None) -> None:
+    def __init__(self, gate: Gate, ground: Ground, admin: sa.URL, stopped: threading.Event | None = None) -> None:
         """`stopped`, once set, ends `run` as soon as can be: it raises Conflict."""
-        self._gate, self._vector_schema, self._admin = gate, vector_schema, admin
-        self._scope = Scope.of_maintenance(vector_schema)
+        self._gate, self._ground, self._admin = gate, ground, admin
+        self._scope = Scope.of_maintenance(ground)
         self._stopped = stopped or threading.Event()
 
     def run(
@@ -81,7 +81,7 @@ class Maintainer:
                     f"{MAX_DIM:,} dimensions. Its collections are searched exactly; for a graph, have the model make "
                     "shorter vectors, which is another space"
                 )
-        with owning(self._admin, self._vector_schema, self._stopped) as indexes:
+        with owning(self._admin, self._ground.vector_schema, self._stopped) as indexes:
             indexes.check_version()
             indexes.lock(wait)
             done = []
@@ -90,7 +90,7 @@ class Maintainer:
                 with self._gate.transaction(self._scope, "spaces") as tx:
                     now = [row for row in tx.last(statements.SPACES, {}) if row[0] == number]
                 for _, *identity, generation, rows in now:
-                    one = _Space(self._gate, self._vector_schema, indexes, number, EmbedSpace(*identity), progress)
+                    one = _Space(self._gate, self._ground, indexes, number, EmbedSpace(*identity), progress)
                     done.append(one.maintain(generation, rows, rebuild=rebuild, build=build))
             if any(one.action == "built" for one in done):
                 indexes.vacuum()
@@ -98,7 +98,7 @@ class Maintainer:
 
     def forget(self, space_id: int) -> None:
         """Drop every graph of a space that is about to be dropped. Raises Conflict where another maintainer works."""
-        with owning(self._admin, self._vector_schema, self._stopped) as indexes:
+        with owning(self._admin, self._ground.vector_schema, self._stopped) as indexes:
             indexes.lock(0.0)
             for generation in indexes.graphs(space_id):
                 indexes.drop(space_id, generation)
@@ -110,14 +110,14 @@ class _Space:
     def __init__(
         self,
         gate: Gate,
-        vector_schema: str,
+        ground: Ground,
         indexes: Indexes,
         number: int,
         space: EmbedSpace,
         progress: MaintenanceProgress | None,
     ) -> None:
-        self._gate, self._vector_schema, self._indexes = gate, vector_schema, indexes
-        self._scope = Scope.of_maintenance(vector_schema)
+        self._gate, self._ground, self._indexes = gate, ground, indexes
+        self._scope = Scope.of_maintenance(ground)
         self._number, self._space, self._progress = number, space, progress
 
     def maintain(self, generation: int, built: int, *, rebuild: bool, build: GraphBuild) -> Maintained:
@@ -178,7 +178,7 @@ class _Space:
                 self._progress(f"space {self._number}: {what}", done, total)
 
         for h in large:
-            place = Place(Scope.of_maintenance_for(h.tenant, self._vector_schema), h.collection)
+            place = Place(Scope.of_maintenance_for(h.tenant, self._ground), h.collection)
             promote(self._gate, place, self._number, generation, most=h.waiting, batch=batch, moved=moved)
         return done
 

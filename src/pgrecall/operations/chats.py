@@ -200,34 +200,36 @@ def read(gate: Gate, chat: Chat, page: dict[str, Any], *, last: int | None) -> l
     """Messages in order: the `last` so many, or a page from the beginning."""
     if last is not None:
         page = page | {"limit": last}
-    with gate.transaction(chat.scope, "chat read") as tx:
-        rows = tx.last(sql.FIRST if last is None else sql.LAST, chat.at(**page, before=None))
+    statement = sql.FIRST if last is None else sql.LAST
+    rows = gate.read(chat.scope, "chat read", lambda tx: tx.last(statement, chat.at(**page, before=None)))
     return [pack.message(row) for row in (rows if last is None else rows[::-1])]
 
 
 def get(gate: Gate, chat: Chat, message_id: str) -> Message | None:
     """One message by its id, archived or not."""
-    with gate.transaction(chat.scope, "chat get") as tx:
-        rows = tx.last(sql.BY_ID, chat.at(id=message_id, status=None))
+    rows = gate.read(chat.scope, "chat get", lambda tx: tx.last(sql.BY_ID, chat.at(id=message_id, status=None)))
     return pack.message(rows[0]) if rows else None
 
 
 def count(gate: Gate, chat: Chat, status: str | None) -> int:
     """How many messages of a status."""
-    with gate.transaction(chat.scope, "chat count") as tx:
-        return int(tx.last(sql.COUNT, chat.at(status=status))[0][0])
+    [(count,)] = gate.read(chat.scope, "chat count", lambda tx: tx.last(sql.COUNT, chat.at(status=status)))
+    return int(count)
 
 
 def window(gate: Gate, chat: Chat, budget: windows.Budget, *, keep_system: bool) -> list[Message]:
     """The newest active messages that fit, after the instructions that the chat begins with."""
     size = PAGE if budget.messages is None else min(PAGE, budget.messages + 1)
-    with gate.transaction(chat.scope, "chat window") as tx:
+
+    def body(tx: Transaction) -> list[Message]:
         head, tail = tx.many([_page(chat, sql.FIRST, SYSTEM_PAGE), _page(chat, sql.LAST, size)])
         system = windows.leading(_onwards(tx, chat, sql.FIRST, SYSTEM_PAGE, head)) if keep_system else []
         beyond = -1 if not system else system[-1].position or 0
         backwards = _onwards(tx, chat, sql.LAST, size, tail)
         fresh = takewhile(lambda message: (message.position or 0) > beyond, backwards)
         return system + windows.newest(fresh, windows.reserve(system, budget))
+
+    return gate.read(chat.scope, "chat window", body)
 
 
 def _page(chat: Chat, statement: str, size: int, beyond: int | None = None) -> tuple[str, dict[str, Any]]:
@@ -251,8 +253,7 @@ def infos(
 ) -> list[ChatInfo]:
     """Chats, the last written first."""
     values = {"tenant": scope.tenant, "subject": subject, "session": session_id, "limit": limit, "offset": offset}
-    with gate.transaction(scope, "chats") as tx:
-        return [ChatInfo(*row) for row in tx.last(sql.SESSIONS, values)]
+    return [ChatInfo(*row) for row in gate.read(scope, "chats", lambda tx: tx.last(sql.SESSIONS, values))]
 
 
 def configure(gate: Gate, chat: Chat, statement: str, values: dict[str, Any]) -> None:
@@ -289,11 +290,14 @@ def search(gate: Gate, scope: Scope, sought: Sought) -> list[ChatHit]:
         "limit": sought.limit,
         **words(sought.text),
     }
-    with gate.transaction(scope, "chat search") as tx:
+
+    def body(tx: Transaction) -> list[Rows]:
         configs = [row[0] for row in tx.rows(sql.TEXT_CONFIGS, values)]
         if not configs:
             return []
-        found = tx.many([(sql.SEARCH, values | {"text_config": config}) for config in configs], commit=True)
+        return tx.many([(sql.SEARCH, values | {"text_config": config}) for config in configs], commit=True)
+
+    found = gate.read(scope, "chat search", body)
     hits = [ChatHit(row[0], pack.message(row[2:]), row[1]) for rows in found for row in rows]
     # A stable sort: each language's rows came in this order, ties by the newest.
     return sorted(hits, key=lambda hit: -hit.score)[: sought.limit]

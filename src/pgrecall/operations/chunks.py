@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pgrecall.operations.registry import Place
 from pgrecall.statements import deletes, reads
 from pgrecall.statements import keys as key_sql
 from pgrecall.statements.reads import Where
-from pgrecall.tenancy import Gate
+from pgrecall.tenancy import Gate, Transaction
 from pgrecall.types import (
     MAX_ID_BYTES,
     Chunk,
@@ -80,8 +81,8 @@ def get(gate: Gate, place: Place, ids: Sequence[str], *, with_embeddings: bool) 
     where, values = condition(None, ids=ids)
     if len(ids) == 0:
         return []
-    with gate.transaction(place.scope, "get") as tx:
-        rows = tx.last(reads.listing(where, with_vectors=with_embeddings, page=False), place.at(**values))
+    statement = reads.listing(where, with_vectors=with_embeddings, page=False)
+    rows = gate.read(place.scope, "get", lambda tx: tx.last(statement, place.at(**values)))
     found = {row[0]: _chunk(row) for row in rows}
     return [found[i] for i in ids if i in found]
 
@@ -98,18 +99,17 @@ def listing(
 ) -> list[Chunk]:
     """Chunks that match, ordered by id."""
     page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0), "after": ""}
-    with gate.transaction(place.scope, "list") as tx:
-        statement = reads.listing(where, with_vectors=with_embeddings, page=True)
-        return [_chunk(row) for row in tx.last(statement, place.at(**values, **page))]
+    statement = reads.listing(where, with_vectors=with_embeddings, page=True)
+    rows = gate.read(place.scope, "list", lambda tx: tx.last(statement, place.at(**values, **page)))
+    return [_chunk(row) for row in rows]
 
 
 def scan(gate: Gate, place: Place) -> Iterator[Chunk]:
     """Every chunk with its stored vector, ordered by id, page by page; each page is a transaction of its own."""
-    where, after = Where.of(None), ""
+    statement, after = reads.listing(Where.of(None), with_vectors=True, page=True), ""
     while True:
-        with gate.transaction(place.scope, "scan") as tx:
-            statement = reads.listing(where, with_vectors=True, page=True)
-            rows = tx.last(statement, place.at(limit=PAGE, offset=0, after=after))
+        page = place.at(limit=PAGE, offset=0, after=after)
+        rows = gate.read(place.scope, "scan", partial(Transaction.last, statement=statement, params=page))
         yield from map(_chunk, rows)
         if len(rows) < PAGE:
             return
@@ -120,8 +120,10 @@ def scan_documents(gate: Gate, place: Place) -> Iterator[Document]:
     """Every document, ordered by id, page by page; each page is a transaction of its own."""
     after = ""
     while True:
-        with gate.transaction(place.scope, "scan documents") as tx:
-            rows = tx.last(reads.DOCUMENTS, place.at(ids=None, limit=PAGE, offset=0, after=after))
+        page = place.at(ids=None, limit=PAGE, offset=0, after=after)
+        rows = gate.read(
+            place.scope, "scan documents", partial(Transaction.last, statement=reads.DOCUMENTS, params=page)
+        )
         yield from (Document(*row) for row in rows)
         if len(rows) < PAGE:
             return
@@ -132,14 +134,14 @@ def documents(gate: Gate, place: Place, *, limit: int, offset: int, ids: Sequenc
     """Documents with their provenance, ordered by id; all, or those of `ids`."""
     page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}
     chosen = None if ids is None else id_array(ids, "ids")
-    with gate.transaction(place.scope, "documents") as tx:
-        return [Document(*row) for row in tx.last(reads.DOCUMENTS, place.at(ids=chosen, after="", **page))]
+    values = place.at(ids=chosen, after="", **page)
+    return [Document(*row) for row in gate.read(place.scope, "documents", lambda tx: tx.last(reads.DOCUMENTS, values))]
 
 
 def count(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> int:
     """How many chunks match."""
-    with gate.transaction(place.scope, "count") as tx:
-        return int(tx.last(reads.count(where), place.at(**values))[0][0])
+    [(count,)] = gate.read(place.scope, "count", lambda tx: tx.last(reads.count(where), place.at(**values)))
+    return int(count)
 
 
 def retag(gate: Gate, place: Place, where: Where, values: dict[str, Any], metadata: Metadata, *, replace: bool) -> int:

@@ -83,8 +83,7 @@ def record(
 
 def read(gate: Gate, place: runs.Place, run_id: str) -> list[Evidence]:
     """What a run was given, in order, each chunk compared with today's."""
-    with gate.transaction(place.scope, "run evidence") as tx:
-        rows = tx.last(sql.EVIDENCE, place.at(run_id))
+    rows = gate.read(place.scope, "run evidence", lambda tx: tx.last(sql.EVIDENCE, place.at(run_id)))
     found = []
     for (seq, collection, *space, query_hash, query_kind, created_at, space_now), group in groupby(
         rows, key=lambda row: row[:10]

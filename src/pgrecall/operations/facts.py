@@ -85,8 +85,7 @@ class Settings(NamedTuple):
 
 def settings(gate: Gate, scope: Scope) -> Settings | None:
     """The tenant's settings; None where it has no memory yet."""
-    with gate.transaction(scope, "memory settings") as tx:
-        return Settings.of(tx.last(sql.SETTINGS, {"tenant": scope.tenant}))
+    return Settings.of(gate.read(scope, "memory settings", lambda tx: tx.last(sql.SETTINGS, {"tenant": scope.tenant})))
 
 
 def settle(gate: Gate, memory: Memory) -> EmbedSpace | None:

@@ -121,8 +121,7 @@ class Routes:
         return route
 
     def _keys(self, gate: Gate, place: Place) -> Route:
-        with gate.transaction(place.scope, "keys") as tx:
-            rows = tx.last(key_sql.DECLARED, place.at())
+        rows = gate.read(place.scope, "keys", lambda tx: tx.last(key_sql.DECLARED, place.at()))
         return NOWHERE._replace(keys=ready_keys(rows[0][0] if rows else None))
 
     def _warn(self, place: Place, space: EmbedSpace, space_id: int, route: Route) -> None:
@@ -145,6 +144,5 @@ class Routes:
 def look(gate: Gate, place: Place, space: EmbedSpace, space_id: int) -> Route:
     """The collection's route as it is now."""
     params = place.at(space=space_id, most=COUNTED)
-    with gate.transaction(place.scope, "route") as tx:
-        rows = tx.last(sql.ROUTE, params)
+    rows = gate.read(place.scope, "route", lambda tx: tx.last(sql.ROUTE, params))
     return Route(*rows[0][1:])._replace(keys=ready_keys(rows[0][0])) if rows else NOWHERE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pgrecall import guards, wire
@@ -18,7 +19,7 @@ from pgrecall.statements import facts as sql
 from pgrecall.statements import recall as reads
 from pgrecall.statements.recall import Facts
 from pgrecall.statements.words import words
-from pgrecall.tenancy import Gate, Rows
+from pgrecall.tenancy import Gate, Rows, Transaction
 from pgrecall.types import EmbedSpace, Vector
 
 #: Facts of each side that take part in a fusion, at least.
@@ -80,8 +81,7 @@ def _refreshed(gate: Gate, memory: Memory, found: list[StoredFact], refresh: boo
 
 def get(gate: Gate, memory: Memory, fact_id: str, *, refresh: bool | None) -> StoredFact | None:
     """One version by id, unless it expired or was forgotten."""
-    with gate.transaction(memory.scope, "get fact") as tx:
-        rows = tx.last(reads.BY_ID, memory.at(id=fact_id))
+    rows = gate.read(memory.scope, "get fact", lambda tx: tx.last(reads.BY_ID, memory.at(id=fact_id)))
     found = _refreshed(gate, memory, [_fact(row) for row in rows], refresh)
     return found[0] if found else None
 
@@ -92,8 +92,7 @@ def get_many(
     """The live facts of identities, in their order; None where there is none."""
     if not keys:
         return []
-    with gate.transaction(memory.scope, "get facts") as tx:
-        rows = tx.last(reads.BY_KEYS, memory.at(**identities(keys)))
+    rows = gate.read(memory.scope, "get facts", lambda tx: tx.last(reads.BY_KEYS, memory.at(**identities(keys))))
     found = {row[-1]: _fact(row[:-1]) for row in rows}
     if isinstance(refresh, Sequence):
         _refreshed(gate, memory, [f for n, f in found.items() if refresh[n - 1]], True)
@@ -104,12 +103,14 @@ def get_many(
 
 def history(gate: Gate, memory: Memory, meant: Named, *, limit: int, offset: int) -> list[StoredFact]:
     """Every version of one fact, newest first. Raises InvalidInput where a key names several."""
-    with gate.transaction(memory.scope, "history") as tx:
+
+    def body(tx: Transaction) -> Rows:
         key = meant.one(tx.rows(sql.NAMED, memory.at(**meant.params("live"))))
         if key is None:
             return []
-        rows = tx.last(reads.HISTORY, memory.at(limit=limit, offset=offset, **identities([key])))
-    return [_fact(row) for row in rows]
+        return tx.last(reads.HISTORY, memory.at(limit=limit, offset=offset, **identities([key])))
+
+    return [_fact(row) for row in gate.read(memory.scope, "history", body)]
 
 
 def search(gate: Gate, memory: Memory, asked: Search) -> list[StoredFact]:
@@ -117,8 +118,8 @@ def search(gate: Gate, memory: Memory, asked: Search) -> list[StoredFact]:
     values = memory.at(**asked.values, limit=asked.limit, offset=asked.offset)
     mode = asked.mode
     if asked.text is None and asked.vector is None:
-        with gate.transaction(memory.scope, "search facts") as tx:
-            rows = tx.last(reads.listing(asked.which, asked.order), values)
+        statement = reads.listing(asked.which, asked.order)
+        rows = gate.read(memory.scope, "search facts", lambda tx: tx.last(statement, values))
         return _refreshed(gate, memory, [_fact(row) for row in rows], asked.refresh)
     if mode is None:
         embeds = asked.vector is not None or (memory.model.embedder is not None and not asked.which.as_of)
@@ -152,8 +153,8 @@ def _relevant(gate: Gate, memory: Memory, asked: Search, mode: Mode, values: dic
         statement = reads.relevant(
             asked.which, asked.order, words=mode != "vector", distance=None if space is None else space.distance
         )
-        with gate.transaction(memory.scope, "search facts") as tx:
-            found, rows = tx.many([(sql.SETTINGS, memory.at()), (statement, params)], commit=True)
+        work = [(sql.SETTINGS, memory.at()), (statement, params)]
+        found, rows = gate.read(memory.scope, "search facts", partial(Transaction.many, work=work, commit=True))
         now = Settings.of(found)
         if now == known:
             return rows
@@ -188,11 +189,11 @@ def namespaces(
         *({"path": list(s), "suffix": True} for s in suffixes),
     ]
     values = {"patterns": dumps(patterns, "patterns"), "depth": depth, "limit": limit, "offset": offset}
-    with gate.transaction(memory.scope, "namespaces") as tx:
-        return [tuple(path) for (path,) in tx.last(reads.NAMESPACES, memory.at(**values))]
+    rows = gate.read(memory.scope, "namespaces", lambda tx: tx.last(reads.NAMESPACES, memory.at(**values)))
+    return [tuple(path) for (path,) in rows]
 
 
 def events(gate: Gate, memory: Memory, values: Mapping[str, Any]) -> list[Event]:
     """Entries of the trail that match, oldest first."""
-    with gate.transaction(memory.scope, "events") as tx:
-        return [Event(*row) for row in tx.last(reads.EVENTS, memory.at(**values))]
+    rows = gate.read(memory.scope, "events", lambda tx: tx.last(reads.EVENTS, memory.at(**values)))
+    return [Event(*row) for row in rows]

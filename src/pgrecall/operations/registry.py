@@ -24,7 +24,7 @@ from pgrecall.errors import (
 from pgrecall.schema import REVISION
 from pgrecall.statements import deletes
 from pgrecall.statements import registry as sql
-from pgrecall.tenancy import Gate, Rows, Scope, Transaction
+from pgrecall.tenancy import Gate, Ground, Rows, Scope, Transaction
 from pgrecall.types import (
     CollectionInfo,
     DeleteReport,
@@ -39,9 +39,9 @@ from pgrecall.types import (
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What is asked of a database once: where pgvector lives, and its type's number."""
+    """What is asked of a database once: what its scopes stand on, and the number of pgvector's type."""
 
-    vector_schema: str
+    ground: Ground
     halfvec_oid: int
 
 
@@ -51,12 +51,13 @@ def probe(gate: Gate, *, maintenance: bool = False) -> Server:
     Raises: MigrationRequired, ConfigurationError, Unavailable.
     """
     with gate.bare() as tx:
-        [(vector_schema, version, migrated)] = tx.rows(sql.VECTOR_SCHEMA, {})
+        [(vector_schema, version, migrated, citus)] = tx.rows(sql.VECTOR_SCHEMA, {})
     if vector_schema is None:
         raise MigrationRequired("extension vector is not installed in this database. Run: pgrecall db upgrade")
     if not migrated:
         raise MigrationRequired("this database has no pgrecall schema. Run: pgrecall db upgrade")
-    scope = Scope.of_maintenance(vector_schema) if maintenance else Scope.of_tenant("-", vector_schema)
+    ground = Ground(vector_schema, citus)
+    scope = Scope.of_maintenance(ground) if maintenance else Scope.of_tenant("-", ground)
     with gate.transaction(scope, "probe") as tx:
         found = tx.last(sql.PROBE, {"vector_schema": vector_schema})
     if not found:
@@ -69,7 +70,7 @@ def probe(gate: Gate, *, maintenance: bool = False) -> Server:
             f"the database is at revision {revision or 'base'}, this version of pgrecall needs {REVISION}. "
             "Run: pgrecall db upgrade"
         )
-    return Server(vector_schema, oid)
+    return Server(ground, oid)
 
 
 class StaleSpace(Exception):
@@ -110,8 +111,7 @@ class Collection(NamedTuple):
 
 def find_collection(gate: Gate, place: Place) -> Collection | None:
     """The collection at this place, or None."""
-    with gate.transaction(place.scope, "collection") as tx:
-        rows = tx.last(sql.COLLECTION, place.at())
+    rows = gate.read(place.scope, "collection", lambda tx: tx.last(sql.COLLECTION, place.at()))
     if not rows:
         return None
     fingerprint, text_config, text_complete, *space = rows[0]
@@ -125,8 +125,7 @@ def space_params(space: EmbedSpace) -> dict[str, Any]:
 
 def find_space(gate: Gate, scope: Scope, space: EmbedSpace) -> int | None:
     """The space's number in the registry, or None."""
-    with gate.transaction(scope, "space") as tx:
-        rows = tx.last(sql.SPACE_ID, space_params(space))
+    rows = gate.read(scope, "space", lambda tx: tx.last(sql.SPACE_ID, space_params(space)))
     return int(rows[0][0]) if rows else None
 
 
@@ -282,8 +281,8 @@ def check_fingerprint(what: str, space: EmbedSpace, stored: list[float], canary:
 
 def collections(gate: Gate, scope: Scope, name: str | None = None) -> list[CollectionInfo]:
     """The tenant's collections, or the one of this name."""
-    with gate.transaction(scope, "collections") as tx:
-        rows = tx.last(sql.COLLECTIONS, {"tenant": scope.tenant, "name": name})
+    values = {"tenant": scope.tenant, "name": name}
+    rows = gate.read(scope, "collections", lambda tx: tx.last(sql.COLLECTIONS, values))
     return [CollectionInfo(r[0], EmbedSpace(*r[1:5]), *[*r[5:9], _indexed(r[9]), r[10]]) for r in rows]
 
 
@@ -343,8 +342,7 @@ def tenants(gate: Gate, scope: Scope) -> list[TenantInfo]:
 
 def tenant(gate: Gate, scope: Scope) -> TenantInfo | None:
     """What the registry says of the scope's own tenant."""
-    with gate.transaction(scope, "tenant") as tx:
-        rows = tx.last(sql.TENANT, {"tenant": scope.tenant})
+    rows = gate.read(scope, "tenant", lambda tx: tx.last(sql.TENANT, {"tenant": scope.tenant}))
     return TenantInfo(*rows[0]) if rows else None
 
 

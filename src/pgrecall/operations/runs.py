@@ -137,22 +137,22 @@ def _lock(tx: Transaction, place: Place, run_id: str) -> tuple[int, str | None] 
 
 def get(gate: Gate, place: Place, run_id: str) -> RunState | None:
     """The state of a run, or None."""
-    with gate.transaction(place.scope, "run get") as tx:
-        rows = tx.last(sql.GET, place.at(run_id))
+    rows = gate.read(place.scope, "run get", lambda tx: tx.last(sql.GET, place.at(run_id)))
     return RunState(*rows[0]) if rows else None
 
 
 def listing(gate: Gate, place: Place, where: sql.Where, values: dict[str, Any]) -> list[RunState]:
     """Runs that match, the last touched first."""
-    with gate.transaction(place.scope, "run list") as tx:
-        rows = tx.last(sql.listing(where), {"tenant": place.scope.tenant, **values, **where.values()})
+    bound = {"tenant": place.scope.tenant, **values, **where.values()}
+    rows = gate.read(place.scope, "run list", lambda tx: tx.last(sql.listing(where), bound))
     return [RunState(*row) for row in rows]
 
 
 def count(gate: Gate, place: Place, where: sql.Where, values: dict[str, Any]) -> int:
     """How many runs match."""
-    with gate.transaction(place.scope, "run count") as tx:
-        return int(tx.last(sql.count(where), {"tenant": place.scope.tenant, **values, **where.values()})[0][0])
+    bound = {"tenant": place.scope.tenant, **values, **where.values()}
+    [(count,)] = gate.read(place.scope, "run count", lambda tx: tx.last(sql.count(where), bound))
+    return int(count)
 
 
 def take_number(tx: Transaction, place: Place, run_id: str) -> tuple[int, datetime]:
@@ -188,18 +188,16 @@ def append_event(gate: Gate, place: Place, run_id: str, kind: str, data: Any) ->
 
 def events(gate: Gate, place: Place, run_id: str, *, after: int, limit: int | None) -> list[RunEvent]:
     """A run's events behind a number, in order."""
-    with gate.transaction(place.scope, "run events") as tx:
-        rows = tx.last(sql.EVENTS, place.at(run_id, after=after, limit=limit))
+    values = place.at(run_id, after=after, limit=limit)
+    rows = gate.read(place.scope, "run events", lambda tx: tx.last(sql.EVENTS, values))
     return [RunEvent(run_id, *row) for row in rows]
 
 
 def follow(gate: Gate, place: Place, run_id: str, after: int) -> tuple[str | None, list[RunEvent]]:
     """A run's status, None where there is no such run, and the events that are there by then."""
     # In this order: what was added before the run became final is among the events.
-    with gate.transaction(place.scope, "run follow") as tx:
-        found, rows = tx.many(
-            [(sql.GET, place.at(run_id)), (sql.EVENTS, place.at(run_id, after=after, limit=None))], commit=True
-        )
+    work = [(sql.GET, place.at(run_id)), (sql.EVENTS, place.at(run_id, after=after, limit=None))]
+    found, rows = gate.read(place.scope, "run follow", lambda tx: tx.many(work, commit=True))
     return (found[0][2] if found else None), [RunEvent(run_id, *row) for row in rows]
 
 

@@ -106,8 +106,8 @@ def _params(query: Query) -> dict[str, Any]:
 def _send(gate: Gate, query: Query, form: Form, params: dict[str, Any], settings: dict[str, str]) -> Sent:
     scope = query.place.scope.setting(settings) if settings else query.place.scope
     statement = statements.search(form, query.where)
-    with gate.transaction(scope, f"search {'exact' if form.graph is None else 'graph'}") as tx:
-        rows = tx.last(statement, params)
+    what = f"search {'exact' if form.graph is None else 'graph'}"
+    rows = gate.read(scope, what, lambda tx: tx.last(statement, params))
     return Sent(statement, params, scope, settings, [Found(*row) for row in rows])
 
 
@@ -206,8 +206,8 @@ def explained(
 
 
 def _plan(gate: Gate, sent: Sent) -> str:
-    with gate.transaction(sent.scope, "plan") as tx:
-        return "\n".join(row[0] for row in tx.last(statements.EXPLAIN + sent.statement, sent.params))
+    rows = gate.read(sent.scope, "plan", lambda tx: tx.last(statements.EXPLAIN + sent.statement, sent.params))
+    return "\n".join(row[0] for row in rows)
 
 
 def _found(gate: Gate, query: Query) -> tuple[list[Found], Sent | None]:

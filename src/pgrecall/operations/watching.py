@@ -32,6 +32,20 @@ class Watched(Gate):
         took = time.perf_counter() - started
         self._watch(Step(what, (begun - started) * 1e3, took * 1e3, tx.round_trips))
 
+    def read(self, scope: Scope, what: str, body: Callable[[Transaction], R]) -> R:
+        """The other gate's."""
+        begun: list[tuple[float, Transaction]] = []
+
+        def timed(tx: Transaction) -> R:
+            begun.append((time.perf_counter(), tx))
+            return body(tx)
+
+        started = time.perf_counter()
+        found = self._gate.read(scope, what, timed)
+        took, (opened, tx) = time.perf_counter() - started, begun[-1]
+        self._watch(Step(what, (opened - started) * 1e3, took * 1e3, tx.round_trips))
+        return found
+
     @contextmanager
     def bare(self) -> Iterator[Transaction]:
         """The other gate's, unwatched: it looks at catalogs once, before the first search."""

@@ -10,7 +10,8 @@ SELECT EXISTS (
 
 SERVER = """
 SELECT current_setting('server_version'), current_setting('server_version_num')::int,
-  version() LIKE '%%64-bit%%', e.extversion, a.default_version, n.nspname, current_database()::text,
+  version() LIKE '%%64-bit%%', e.extversion, a.default_version, n.nspname,
+  EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus'), current_database()::text,
   d.datcollversion, pg_catalog.pg_database_collation_actual_version(d.oid)
 FROM pg_catalog.pg_database d
 LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'vector'

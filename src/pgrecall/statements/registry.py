@@ -6,13 +6,14 @@ FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespa
 WHERE t.typname = 'halfvec' AND n.nspname = %(vector_schema)s
 """
 
-#: Before any role is taken: where pgvector lives, and whether the tables are there at all (a downgrade leaves the
-#: version table, but nobody's right to read it).
+#: Before any role is taken: where pgvector lives, whether the tables are there at all (a downgrade leaves the version
+#: table, but nobody's right to read it), and whether this is a Citus cluster.
 VECTOR_SCHEMA = """
 SELECT n.nspname, e.extversion, EXISTS (
   -- Not to_regclass: a login that takes its rights only with SET ROLE may not look into the schema by name.
   SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
-  WHERE s.nspname = 'pgrecall' AND c.relname = 'tenants')
+  WHERE s.nspname = 'pgrecall' AND c.relname = 'tenants'),
+  EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')
 FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'vector'
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 """

@@ -66,9 +66,9 @@ class _JoinedGate(Gate):
             tx.round_trips = 0  # the block began
             try:
                 with driver_errors():
-                    tx.script(scope.local)
+                    tx.script(scope.local, apart=scope.apart)
                     yield tx
-                    tx.script(scope.undo)
+                    tx.script(scope.undo, apart=scope.apart)
             except BaseException as exc:
                 block.failure = block.failure or exc
                 raise

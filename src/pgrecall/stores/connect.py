@@ -22,6 +22,7 @@ def connect(
     async_engine: AsyncEngine | None = None,
     admin_url: str | sa.URL | None = None,
     maintenance_url: str | sa.URL | None = None,
+    read_url: str | sa.URL | None = None,
     home: str | Path | None = None,
     require_known_tenants: bool = False,
     promote_on_upsert: bool = True,
@@ -32,16 +33,21 @@ def connect(
 ) -> Database:
     """Open a database: by URL, through a caller's own SQLAlchemy engine(s), or, with neither, the embedded Postgres.
 
-    Settings come from the arguments, then from `PGRECALL_URL`, `PGRECALL_ADMIN_URL` (what needs the owner) and
-    `PGRECALL_MAINTENANCE_URL` (work across tenants). With a URL nothing is connected before the first call, and the
-    schema must be there (`pgrecall db upgrade`); the embedded server is started and migrated here, its data kept
-    under `home` (or `PGRECALL_HOME`, or the user's data folder). Engines that a caller passes are never disposed of.
+    Settings come from the arguments, then from `PGRECALL_URL`, `PGRECALL_ADMIN_URL` (what needs the owner),
+    `PGRECALL_MAINTENANCE_URL` (work across tenants) and `PGRECALL_READ_URL` (a replica). With a URL nothing is
+    connected before the first call, and the schema must be there (`pgrecall db upgrade`); the embedded server is
+    started and migrated here, its data kept under `home` (or `PGRECALL_HOME`, or the user's data folder). Engines that
+    a caller passes are never disposed of.
+
+    `read_url` is a streaming replica, or several, with the same login: searches and other reads go there, unless it has
+    not yet replayed what this database wrote for the tenant, or does not answer; then to the primary. Inside an atomic
+    block everything goes to the primary.
 
     `promote_on_upsert`: after its commit a small upsert enters up to 100 waiting rows into the graph that its
     collection is in, four for each row that it wrote, at 1 to 3 ms each; off where maintenance runs often enough.
 
-    `pool_size` connections are kept and `max_overflow` more may open, for each event loop and for the sync side;
-    `pool_timeout` and `connect_timeout` are in seconds.
+    `pool_size` connections are kept and `max_overflow` more may open, for each event loop and for the sync side, and as
+    many again to each of `maintenance_url` and `read_url`; `pool_timeout` and `connect_timeout` are in seconds.
 
     Raises: ConfigurationError, EmbeddedServerError, MigrationRequired.
     """
@@ -58,15 +64,18 @@ def connect(
         url = os.environ.get("PGRECALL_URL") or None
     admin_url = admin_url or os.environ.get("PGRECALL_ADMIN_URL")
     maintenance_url = maintenance_url or os.environ.get("PGRECALL_MAINTENANCE_URL")
+    read_url = os.environ.get("PGRECALL_READ_URL") if read_url is None else read_url  # "" is none, whatever that says
     admin = parse_url(admin_url) if admin_url else None
     server = None
     if not given and url is None:
         server = embedded.start(home)
         url = server.url
         # The embedded server is its user's own: one login for everything, whatever the environment says of others.
-        admin, maintenance_url = parse_url(url), None
+        admin, maintenance_url, read_url = parse_url(url), None, None
     try:
-        engines = Engines(None if url is None else parse_url(url), engine=engine, async_engine=async_engine, **sizes)
+        replica = Engines(parse_url(read_url), **sizes) if read_url else None
+        primary = None if url is None else parse_url(url)
+        engines = Engines(primary, engine=engine, async_engine=async_engine, replica=replica, **sizes)
         maintenance = Engines(parse_url(maintenance_url), **sizes) if maintenance_url else None
         database = Database(
             engines,

@@ -26,7 +26,7 @@ from pgrecall.operations.registry import Place
 from pgrecall.stores.atomic import joined
 from pgrecall.stores.tenant import Tenant
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.tenancy import Gate, Scope
+from pgrecall.tenancy import Gate, Ground, Scope
 from pgrecall.types import (
     MAX_NAME_BYTES,
     EmbedSpace,
@@ -88,7 +88,7 @@ class Database:
         if found is None:
             if len(self._scopes) >= 10_000:
                 self._scopes.clear()
-            found = self._scopes[tenant] = Scope.of_tenant(tenant, self._probed(gate).vector_schema)
+            found = self._scopes[tenant] = Scope.of_tenant(tenant, self._probed(gate).ground)
         return found
 
     def _space_id(self, gate: Gate, scope: Scope, space: EmbedSpace) -> int:
@@ -160,14 +160,14 @@ class Database:
 
         def opened() -> Trails:
             maintenance = self._maintenance.async_gate() if gate.is_async else self._maintenance.sync_gate()
-            return Trails(maintenance, Scope.of_maintenance_for(tenant, self._probed(gate).vector_schema))
+            return Trails(maintenance, Scope.of_maintenance_for(tenant, self._probed(gate).ground))
 
         return opened
 
     def _sweep_all(self, gate: Gate, batch: int, *, dry_run: bool) -> SweepReport:
         across = self._maintenance_scope(gate)
         assert self._server is not None
-        of_tenant = partial(Scope.of_maintenance_for, vector_schema=self._server.vector_schema)
+        of_tenant = partial(Scope.of_maintenance_for, ground=self._server.ground)
         return erasure.sweep(gate, across, of_tenant, batch=whole_number(batch, "batch", 1), dry_run=dry_run)
 
     def sweep(self, *, batch: int = 1_000, dry_run: bool = False) -> SweepReport:
@@ -209,12 +209,12 @@ class Database:
 
     def _maintenance_scope(self, gate: Gate) -> Scope:
         """The scope for work across tenants, which `gate` is for."""
-        return Scope.of_maintenance(self._maintenance_vector_schema(gate))
+        return Scope.of_maintenance(self._maintenance_ground(gate))
 
-    def _maintenance_vector_schema(self, gate: Gate) -> str:
+    def _maintenance_ground(self, gate: Gate) -> Ground:
         if self._server is None:
             self._server = registry.probe(gate, maintenance=True)
-        return self._server.vector_schema
+        return self._server.ground
 
     def _all_tenants(self, gate: Gate) -> list[TenantInfo]:
         return registry.tenants(gate, self._maintenance_scope(gate))
@@ -266,8 +266,8 @@ class Database:
 
         def run(stopped: threading.Event) -> list[Maintained]:
             synchronous = self._maintenance_gate()
-            schema = self._maintenance_vector_schema(synchronous)
-            return Maintainer(synchronous, schema, admin, stopped).run(space_id, **options)
+            ground = self._maintenance_ground(synchronous)
+            return Maintainer(synchronous, ground, admin, stopped).run(space_id, **options)
 
         try:
             return aside(gate, run)
