@@ -8,6 +8,7 @@ upgrades, it connects to PGRECALL_ADMIN_URL or PGRECALL_URL.
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,9 +17,21 @@ from alembic import context
 from pgrecall.revisions import PREPARE, SAFE_PATH, SETTINGS, WITH_PGVECTOR
 from pgrecall.schema import SCHEMA, metadata
 
+#: A partition of a table that is declared.
+PARTITION = re.compile(r"\w+_p\d+")
+
 
 def _include_name(name: str | None, kind: str, _parents: object) -> bool:
+    if kind == "table":
+        return PARTITION.fullmatch(name or "") is None
     return name == SCHEMA if kind == "schema" else True
+
+
+def _include_object(item: Any, _name: str | None, kind: str, reflected: bool, _compared: object) -> bool:
+    # A foreign key to a partitioned table is in the catalogs for each of its partitions too.
+    if kind == "foreign_key_constraint" and reflected:
+        return not any(PARTITION.fullmatch(element.target_fullname.split(".")[-2]) for element in item.elements)
+    return True
 
 
 OPTIONS: dict[str, Any] = {
@@ -27,6 +40,7 @@ OPTIONS: dict[str, Any] = {
     "version_table_schema": SCHEMA,
     "include_schemas": True,
     "include_name": _include_name,
+    "include_object": _include_object,
     "compare_server_default": True,
 }
 

@@ -22,9 +22,14 @@ _ROLES = [schema.APP_ROLE, schema.MAINTENANCE_ROLE]
 _FACTS = """
 WITH relation AS (
   SELECT c.*, relname = ANY (:tables) AS declared FROM pg_class c
-  WHERE relnamespace = to_regnamespace('pgrecall') AND relkind NOT IN ('i', 'I', 't', 'c')),
+  WHERE relnamespace = to_regnamespace('pgrecall') AND relkind NOT IN ('i', 'I', 't', 'c') AND NOT relispartition),
+-- A declared table's partition is as it is, but must be closed to everybody: no rights, no policy, row security forced.
+part AS (
+  SELECT c.* FROM pg_class c JOIN pg_inherits h ON h.inhrelid = c.oid JOIN relation r ON r.oid = h.inhparent
+  WHERE r.declared),
 securable AS (
   SELECT relname AS name, relowner AS owner, coalesce(relacl, acldefault('r', relowner)) AS acl FROM relation
+  UNION ALL SELECT relname, relowner, relacl FROM part WHERE relacl IS NOT NULL
   UNION ALL SELECT nspname, nspowner, coalesce(nspacl, acldefault('n', nspowner))
     FROM pg_namespace WHERE nspname = 'pgrecall'
   UNION ALL SELECT r.relname || '.' || a.attname, r.relowner, a.attacl
@@ -36,6 +41,9 @@ SELECT CASE WHEN relkind IN ('r', 'p') THEN format('table %s: row security %s', 
     btrim(regexp_replace(pg_get_viewdef(oid, true), '\\s+', ' ', 'g')))
   ELSE format('relation %s of kind %s', relname, relkind) END
 FROM relation
+
+UNION ALL SELECT format('partition %s: row security not forced', relname) FROM part
+WHERE NOT (relrowsecurity AND relforcerowsecurity)
 
 UNION ALL SELECT format('column %s.%s: %s%s%s%s%s', r.relname, a.attname, format_type(a.atttypid, a.atttypmod),
   (SELECT format(' COLLATE "%s"', collname) FROM pg_collation
@@ -52,17 +60,19 @@ WHERE r.declared
 UNION ALL SELECT format('constraint %s on %s: %s', k.conname, r.relname, pg_get_constraintdef(k.oid, true))
 FROM relation r JOIN pg_constraint k ON k.conrelid = r.oid
 WHERE r.declared AND k.contype IN ('p', 'u', 'f', 'c', 'x')
+  AND k.conparentid = 0 -- a foreign key to a partitioned table has a row for each of its partitions too
 
-UNION ALL SELECT pg_get_indexdef(i.indexrelid, 0, true)
+UNION ALL SELECT replace(pg_get_indexdef(i.indexrelid, 0, true), ' ON ONLY ', ' ON ')
 FROM relation r JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class x ON x.oid = i.indexrelid
 WHERE r.declared AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid AND conrelid = r.oid)
-  AND x.relname !~ '^chunk_vectors_graph_[0-9]+_[0-9]+$'
+  AND x.relname !~ '^chunk_vectors_graph_[0-9]+_[0-9]+(_p[0-9]+)?$'
 
 UNION ALL SELECT format('index %s is INVALID', i.indexrelid::regclass)
-FROM relation r JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class x ON x.oid = i.indexrelid
+FROM (SELECT oid FROM relation UNION ALL SELECT oid FROM part) r
+JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class x ON x.oid = i.indexrelid
 WHERE NOT (i.indisvalid AND i.indisready AND i.indislive)
   -- A graph that is being built looks so; maintenance drops what a build that failed left.
-  AND x.relname !~ '^chunk_vectors_graph_[0-9]+_[0-9]+$'
+  AND x.relname !~ '^chunk_vectors_graph_[0-9]+_[0-9]+(_p[0-9]+)?$'
 
 UNION ALL SELECT format('trigger %s on %s', g.tgname, r.relname)
 FROM relation r JOIN pg_trigger g ON g.tgrelid = r.oid WHERE NOT g.tgisinternal
@@ -74,7 +84,8 @@ UNION ALL SELECT format('%s policy %s on %s: %s to %s USING (%s) WITH CHECK (%s)
   (SELECT string_agg(coalesce(o.rolname, 'PUBLIC'), ', ' ORDER BY o.rolname)
     FROM unnest(p.polroles) AS member LEFT JOIN pg_roles o ON o.oid = member),
   pg_get_expr(p.polqual, p.polrelid, true), pg_get_expr(p.polwithcheck, p.polrelid, true))
-FROM relation r JOIN pg_policy p ON p.polrelid = r.oid
+FROM (SELECT oid, relname FROM relation UNION ALL SELECT oid, relname FROM part) r
+JOIN pg_policy p ON p.polrelid = r.oid
 
 UNION ALL SELECT format('%s may %s on %s%s', coalesce(o.rolname, 'PUBLIC'), a.privilege_type, s.name,
   CASE WHEN a.is_grantable THEN ', and grant it' END)

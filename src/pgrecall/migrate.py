@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
-from pgrecall import drift
+from pgrecall import drift, partitions
 from pgrecall.errors import ConfigurationError, InvalidInput, MigrationRequired
 from pgrecall.revisions import SAFE_PATH
 from pgrecall.schema import SCHEMA
@@ -99,14 +99,22 @@ def head() -> str:
     return found
 
 
-def upgrade(url: sa.URL, revision: str = "head") -> tuple[str | None, str | None]:
+def upgrade(url: sa.URL, revision: str = "head", *, parts: int | None = None) -> tuple[str | None, str | None]:
     """Upgrade to `revision`; returns the revisions before and after. Many processes may call it at once.
+
+    With `parts` the large tables, which must be empty, get so many hash partitions by tenant.
 
     Raises: ConfigurationError, with the SQL that an administrator runs first where this login may not do all
     of it, or where another migration takes longer than LOCK_WAIT_SECONDS; MigrationRequired where a newer
     version of pgrecall migrated this database; InvalidInput, Unavailable, Conflict.
     """
-    return _move(url, revision, command.upgrade)
+    if parts is not None:
+        partitions.check_number(parts)
+        if revision not in ("head", head()):
+            raise InvalidInput(
+                f"partitions are made of the newest revision's tables, not of {revision!r}: leave it out"
+            )
+    return _move(url, revision, command.upgrade, parts)
 
 
 def downgrade(url: sa.URL, revision: str) -> tuple[str | None, str | None]:
@@ -117,7 +125,9 @@ def downgrade(url: sa.URL, revision: str) -> tuple[str | None, str | None]:
     return _move(url, revision, command.downgrade)
 
 
-def _move(url: sa.URL, revision: str, step: Callable[[Config, str], None]) -> tuple[str | None, str | None]:
+def _move(
+    url: sa.URL, revision: str, step: Callable[[Config, str], None], parts: int | None = None
+) -> tuple[str | None, str | None]:
     with _connected(url, locked=True) as (connection, config):
         encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
         if encoding != "UTF8":
@@ -133,6 +143,8 @@ def _move(url: sa.URL, revision: str, step: Callable[[Config, str], None]) -> tu
         except CommandError as exc:
             raise InvalidInput(f"can't go from revision {before or 'base'} to {revision!r}: {exc}") from exc
         after = current(connection)
+        if parts is not None:
+            partitions.partition(connection, parts)
         connection.commit()
         return before, after
 
@@ -148,10 +160,11 @@ def _known(scripts: ScriptDirectory, at: str | None) -> None:
         ) from exc
 
 
-def sql(revision: str | None = None, *, down: bool = False) -> str:
+def sql(revision: str | None = None, *, down: bool = False, parts: int | None = None) -> str:
     """The SQL of an upgrade ("head" by default) or, with `down`, of a downgrade ("head:base"); runs nothing.
 
-    `revision` is where to go, "from:to" where it does not start from an empty database. Raises: InvalidInput.
+    `revision` is where to go, "from:to" where it does not start from an empty database; `parts` as for `upgrade`.
+    Raises: InvalidInput.
     """
     out = io.StringIO()
     try:
@@ -161,7 +174,7 @@ def sql(revision: str | None = None, *, down: bool = False) -> str:
             command.upgrade(_config(out), revision or "head", sql=True)
     except CommandError as exc:
         raise InvalidInput(f"no SQL for revision {revision!r}: {exc}") from exc
-    return out.getvalue()
+    return out.getvalue() + (partitions.sql(partitions.check_number(parts)) if parts is not None else "")
 
 
 def pending(url: sa.URL) -> list[tuple[str, str]]:

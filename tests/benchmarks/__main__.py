@@ -21,6 +21,8 @@ NAMES = (
     "chat",
     "facts",
     "memory",
+    "sizes",
+    "partitions",
     "langchain",
     "llamaindex",
 )

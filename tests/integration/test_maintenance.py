@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 
+import numpy as np
 import psycopg
 import pytest
 
@@ -14,6 +15,7 @@ from conftest import as_dsn
 from pgrecall import Chunk, ConfigurationError, Conflict, EmbedSpace, GraphBuild, InvalidInput, NotFound, drift, migrate
 from pgrecall.maintenance import maintainer
 from pgrecall.maintenance.indexes import graph_bytes, owning
+from pgrecall.operations.graphs import exact_max
 from pgrecall.statements import graphs as statements
 from support.cli import run as cli
 from support.graphs import GRAPHS, LARGE, SPACE, ids, made, recall, run, truth, vectors
@@ -139,6 +141,18 @@ def test_vectors_too_long_for_a_graph_stay_exact_and_a_graph_for_them_is_refused
         database.maintain(number, rebuild=True)
     refused = cli("spaces", "index", number, "-u", as_dsn(url))
     assert refused.code == 2 and "4,000 dimensions" in " ".join(refused.err.split())
+
+
+def test_a_large_collection_of_long_vectors_is_searched_exactly(database):
+    """600 vectors of 4,096 dims are more than a graph begins at: maintained, optimized and searched without one."""
+    long = EmbedSpace("test", "long", 4_096)
+    made = np.random.default_rng(0).normal(size=(600, long.dim)).astype(np.float32)
+    store = database.tenant("acme").vectors("long", long)
+    store.upsert([Chunk(f"c{n:03d}", "x", vector) for n, vector in enumerate(made)])
+    assert exact_max(long.dim) < 600 and did(database) == [("exact", 0)]
+    assert store.optimize().action == "exact"
+    hits = store.query(made[7], 10, explain=True)
+    assert (hits.explanation.shape, hits[0].chunk_id, len(hits)) == ("exact", "c007", 10)
 
 
 def test_progress_tells_what_is_done(database, store):

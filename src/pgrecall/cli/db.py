@@ -85,16 +85,20 @@ def upgrade(
     session: Session,
     revision: Annotated[str, typer.Argument(help="Where to; with --sql also FROM:TO.")] = "head",
     sql: SqlOption = False,
+    partitions: Annotated[
+        int | None,
+        typer.Option(help="Hash partitions by tenant of the large tables, chosen once, while they are empty."),
+    ] = None,
 ) -> None:
     """Make the tables, or upgrade them to this version; safe to run from many places at once."""
     from pgrecall import migrate, tuning
 
     if sql:
-        text = script(lambda: migrate.sql(revision))
+        text = script(lambda: migrate.sql(revision, parts=partitions))
         session.emit({"sql": text}, text)
         return
     with session.owner() as owner, session.working("Upgrading…"):
-        before, after = migrate.upgrade(owner.url, revision)
+        before, after = migrate.upgrade(owner.url, revision, parts=partitions)
         if owner.embedded:
             tuning.tune(owner.url)
     _moved(session, before, after)
@@ -130,7 +134,7 @@ def _moved(session: Session, before: str | None, after: str | None) -> None:
 @command(app, "status")
 def status(session: Session) -> None:
     """Which database this is, its revision, and what an upgrade would run."""
-    from pgrecall import migrate
+    from pgrecall import migrate, partitions
 
     with session.owner() as owner:
         with connected(owner) as connection:
@@ -138,6 +142,7 @@ def status(session: Session) -> None:
             development = owner.embedded or is_development(connection)
             version = str(connection.exec_driver_sql("SHOW server_version").scalar())
             name = str(connection.exec_driver_sql("SELECT current_database()").scalar())
+            parts = partitions.number(connection)
         pending = migrate.pending(owner.url)
     where = "embedded server" if owner.embedded else f"{owner.url.host or 'local socket'}"
     data: dict[str, Any] = {
@@ -148,10 +153,12 @@ def status(session: Session) -> None:
         "revision": current,
         "head": migrate.head(),
         "pending": [revision for revision, _ in pending],
+        "partitions": parts,
     }
     state = "up to date" if not pending else f"{len(pending)} to run: pgrecall db upgrade"
     text = f"{name} on {where}, Postgres {version}, for {data['environment']}\n"
     text += f"revision {current or 'none'}; this version has {data['head']}: {state}"
+    text += f"\nthe large tables have {parts} partitions" if parts else ""
     session.emit(data, text)
 
 
@@ -221,12 +228,12 @@ def mark(session: Session, environment: Environment) -> None:
 
 @command(app, "reset")
 def reset(session: Session, yes: YesOption = False) -> None:
-    """Drop everything of pgrecall and make empty tables. For development only.
+    """Drop everything of pgrecall and make empty tables, with as many partitions. For development only.
 
     Refuses any database but the embedded one and those marked by `pgrecall db mark development`. Drops the
     schema pgrecall with all in it, also what others made there or on its tables (views, say).
     """
-    from pgrecall import migrate
+    from pgrecall import migrate, partitions
 
     with session.owner() as owner:
         with connected(owner) as connection:
@@ -237,7 +244,8 @@ def reset(session: Session, yes: YesOption = False) -> None:
                     "if it is one: pgrecall db mark development"
                 )
             session.confirm(f"This deletes all tenants and all their data in database {name!r}", yes=yes)
+            parts = partitions.number(connection)
             connection.exec_driver_sql("SET lock_timeout = '10s'")
             connection.exec_driver_sql("DROP SCHEMA IF EXISTS pgrecall CASCADE")
-        _, after = migrate.upgrade(owner.url)
+        _, after = migrate.upgrade(owner.url, parts=parts)
     session.emit({"database": name, "revision": after}, f"{name} is empty, at revision {after}.")

@@ -95,10 +95,9 @@ def look_at_graphs(database: Database, sampling: Sampling) -> list[GraphState] |
 def _look(gate: Gate, ground: Ground, row: tuple[Any, ...], sampling: Sampling, until: float) -> GraphState | None:
     number, *identity, generation, built = row
     space = EmbedSpace(*identity)
-    pattern = f"^chunk_vectors_graph_{number}_{generation}$"
     with gate.transaction(Scope.of_maintenance(ground), "doctor graph") as tx:
         held = [_Large(*h) for h in tx.rows(sql.COLLECTIONS, {"space": number, "generation": generation})]
-        valid = any(ok for _, ok, _ in tx.last(sql.INDEXES, {"pattern": pattern}))
+        valid = (generation,) in tx.last(sql.VALID, sql.names_of(number))
     large = [h for h in held if h.in_graph + h.waiting > exact_max(space.dim)]
     if not large or space.dim > MAX_DIM:
         return None

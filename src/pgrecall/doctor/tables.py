@@ -70,7 +70,7 @@ def check_indexes(gate: Gate) -> Finding:
         invalid = [name for (name,) in tx.rows(sql.INVALID_INDEXES, {})]
     if not invalid:
         return check.ok("all valid")
-    left = all(re.fullmatch(r"chunk_vectors_graph_\d+_\d+", name) for name in invalid)
+    left = all(re.fullmatch(r"chunk_vectors_graph_\d+_\d+(_p\d+)?", name) for name in invalid)
     fix = " ".join(f"DROP INDEX CONCURRENTLY pgrecall.{quoted(name)};" for name in invalid)
     found = f"INVALID: {', '.join(invalid)}. Each write pays for it, and no search uses it"
     return check.fail(found, "pgrecall maintain" if left else f"unless it is being built right now: {fix}")

@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import psycopg
 import sqlalchemy as sa
@@ -47,6 +47,28 @@ def graph_bytes(dim: int, m: int) -> int:
     return 2 * dim + 32 * m + 210
 
 
+class _Share(NamedTuple):
+    """One table's part of a build: `part` rows of `total`, after `before`."""
+
+    what: str
+    before: int
+    part: int
+    total: int
+    progress: MaintenanceProgress | None
+
+    def tell(self, seen: tuple[str, int, int] | None) -> None:
+        """Say how far the build is, by blocks of its table."""
+        if self.progress is None:
+            return
+        if seen is None:
+            self.progress(self.what, 0, 0)
+            return
+        phase, done, blocks = seen
+        # As rows of the graph: whoever watches sees one bar from marking to the end.
+        at = self.before + (self.part * done // blocks if blocks else 0)
+        self.progress(f"{self.what} ({phase})", at, self.total)
+
+
 @contextmanager
 def owning(admin: sa.URL, vector_schema: str, stopped: threading.Event) -> Iterator[Indexes]:
     """The indexes of one database, on a connection of the owner's that lives as long as the block."""
@@ -74,6 +96,8 @@ class Indexes:
         self._connection, self._dsn, self._vector_schema, self._stopped = connection, dsn, vector_schema, stopped
         [(self.pgvector, self._fit)] = connection.execute(statements.VERSION).fetchall() or [("none", False)]
         [(self._work_mem, self._shared_buffers, self._most_workers)] = connection.execute(statements.SIZES).fetchall()
+        #: Table -> what the names of its graphs end with: one, or the partitions.
+        self.tables: dict[str, str] = dict(connection.execute(statements.TABLES).fetchall())
         connection.add_notice_handler(self._noticed)
 
     @staticmethod
@@ -110,40 +134,66 @@ class Indexes:
             time.sleep(POLL)
 
     def graphs(self, space_id: int) -> dict[int, bool]:
-        """The space's graphs by generation, and whether each is valid."""
-        return {int(name.rpartition("_")[2]): valid for name, valid, _ in self._found(space_id)}
+        """The space's graphs by generation, and whether each is valid: in every partition."""
+        found: dict[int, list[bool]] = {}
+        for name, valid, _ in self._found(space_id):
+            found.setdefault(int(name.split("_")[4]), []).append(valid)
+        return {generation: all(ok) and len(ok) == len(self.tables) for generation, ok in found.items()}
 
     def _found(self, space_id: int) -> list[tuple[str, bool, list[str]]]:
-        pattern = "^" + GRAPH_NAME.format(space=space_id, generation="[0-9]+") + "$"
+        pattern = "^" + GRAPH_NAME.format(space=space_id, generation="[0-9]+") + "(_p[0-9]+)?$"
         return self._connection.execute(statements.INDEXES, {"pattern": pattern}).fetchall()
 
     def drop(self, space_id: int, generation: int) -> None:
         """Drop one, beside searches that use it."""
-        name = sql.Identifier("pgrecall", GRAPH_NAME.format(space=space_id, generation=generation))
-        self._connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(name))
+        for suffix in self.tables.values():
+            name = sql.Identifier("pgrecall", GRAPH_NAME.format(space=space_id, generation=generation) + suffix)
+            self._connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(name))
 
     def build(
         self,
         space_id: int,
         space: EmbedSpace,
         generation: int,
-        rows: int,
+        rows: Mapping[str, int],
         build: GraphBuild,
         progress: MaintenanceProgress | None,
     ) -> None:
-        """Build the graph of `generation`, of about `rows` rows, beside searches and writes.
+        """Build the graph of `generation`, of about so many `rows` in each table, beside searches and writes.
 
         What a failed build left is dropped at once where that is possible, else by the next maintenance.
         """
         m, ef = self._shape(space_id, build)
-        memory = self._memory(rows * graph_bytes(space.dim, m), build)
-        self._set(memory, self._workers(build))
-        statement = sql.SQL(
-            "CREATE INDEX CONCURRENTLY {name} ON pgrecall.chunk_vectors "
+        what, done, total = f"space {space_id}: building graph {generation}", 0, sum(rows.values())
+        try:
+            for table, suffix in self.tables.items():
+                part = rows.get(table, 0)
+                memory = self._memory(part * graph_bytes(space.dim, m), build)
+                self._set(memory, self._workers(build))
+                name = GRAPH_NAME.format(space=space_id, generation=generation) + suffix
+                self._build(
+                    self._statement(name, table, space_id, space, generation, m, ef),
+                    name,
+                    memory,
+                    _Share(what, done, part, total, progress),
+                )
+                done += part
+        except BaseException:
+            with suppress(psycopg.Error):
+                self._connection.execute("SET lock_timeout = '5s'")
+                self.drop(space_id, generation)
+            raise
+
+    def _statement(
+        self, name: str, table: str, space_id: int, space: EmbedSpace, generation: int, m: int, ef: int
+    ) -> sql.Composed:
+        return sql.SQL(
+            "CREATE INDEX CONCURRENTLY {name} ON {table} "
             "USING hnsw ((embedding::halfvec({dim})) {operators}) WITH (m = {m}, ef_construction = {ef}) "
             "WHERE space_id = {space}::int2 AND graph <= {generation}::int2"
         ).format(
-            name=sql.Identifier(GRAPH_NAME.format(space=space_id, generation=generation)),
+            name=sql.Identifier(name),
+            table=sql.Identifier("pgrecall", table),
             dim=sql.Literal(space.dim),
             operators=sql.Identifier(self._vector_schema, _OPERATOR_CLASSES[space.distance]),
             m=sql.Literal(m),
@@ -151,33 +201,29 @@ class Indexes:
             space=sql.Literal(space_id),
             generation=sql.Literal(generation),
         )
-        what = f"space {space_id}: building graph {generation}"
-        try:
-            try:
-                self._run(statement, what, rows, progress)
-            except psycopg.errors.DiskFull as exc:
-                if "shared memory" not in (exc.diag.message_primary or ""):
-                    raise
-                # A parallel build lives in shared memory, of which a container has 64 MB unless it says otherwise.
-                logger.warning("%s in parallel failed (%s); once more by one process", what, exc.diag.message_primary)
-                self.drop(space_id, generation)
-                self._set(memory, 0)
-                self._run(statement, what, rows, progress)
-        except BaseException:
-            with suppress(psycopg.Error):
-                self._connection.execute("SET lock_timeout = '5s'")
-                self.drop(space_id, generation)
-            raise
 
-    def _run(self, statement: sql.Composed, what: str, rows: int, progress: MaintenanceProgress | None) -> None:
+    def _build(self, statement: sql.Composed, name: str, memory: str, share: _Share) -> None:
+        try:
+            self._run(statement, share)
+        except psycopg.errors.DiskFull as exc:
+            if "shared memory" not in (exc.diag.message_primary or ""):
+                raise
+            # A parallel build lives in shared memory, of which a container has 64 MB unless it says otherwise.
+            logger.warning("%s in parallel failed (%s); once more by one process", share.what, exc.diag.message_primary)
+            left = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier("pgrecall", name))
+            self._connection.execute(left)
+            self._set(memory, 0)
+            self._run(statement, share)
+
+    def _run(self, statement: sql.Composed, share: _Share) -> None:
         """Run a long statement in a thread, so that this one can tell how far it is, and stop it."""
-        with ThreadPoolExecutor(1, "pgrecall-build") as pool, self._watching(progress is not None) as watcher:
+        with ThreadPoolExecutor(1, "pgrecall-build") as pool, self._watching(share.progress is not None) as watcher:
             running = pool.submit(self._connection.execute, statement)
             try:
                 while not wait([running], POLL).done:
                     self.check_stopped()
-                    if watcher is not None and progress is not None:
-                        progress(*self._seen(watcher, what, rows))
+                    if watcher is not None:
+                        share.tell(self._seen(watcher))
             except BaseException:
                 while not wait([running], POLL).done:  # again, because one that comes too early is lost
                     with suppress(psycopg.Error):
@@ -188,13 +234,10 @@ class Indexes:
     def _watching(self, wanted: bool) -> AbstractContextManager[psycopg.Connection | None]:
         return psycopg.connect(self._dsn, autocommit=True) if wanted else nullcontext()
 
-    def _seen(self, watcher: psycopg.Connection, what: str, rows: int) -> tuple[str, int, int]:
-        found = watcher.execute(statements.PROGRESS, {"pid": self._connection.info.backend_pid}).fetchone()
-        if found is None:
-            return what, 0, 0
-        phase, done, total = found
-        # Blocks of the table, as rows of the graph: whoever watches sees one bar from marking to the end.
-        return f"{what} ({phase})", rows * done // total if total else 0, rows
+    def _seen(self, watcher: psycopg.Connection) -> tuple[str, int, int] | None:
+        pid = self._connection.info.backend_pid
+        found: tuple[str, int, int] | None = watcher.execute(statements.PROGRESS, {"pid": pid}).fetchone()
+        return found
 
     def _shape(self, space_id: int, build: GraphBuild) -> tuple[int, int]:
         """m and ef_construction: as asked for, else as the graph that serves was built, else our own."""

@@ -154,8 +154,7 @@ class _Space:
             generation, large = 0, [h._replace(in_graph=0, waiting=h.rows) for h in large]
         generation += 1
         self._move(large, generation, MARK_BATCH, f"marking rows for graph {generation}")
-        rows = self._inside(generation)
-        self._indexes.build(self._number, self._space, generation, rows, build, self._progress)
+        self._indexes.build(self._number, self._space, generation, self._parts(generation), build, self._progress)
         rows = self._switch(generation)
         for left in sorted(g for g in self._indexes.graphs(self._number) if g != generation):
             self._indexes.drop(self._number, left)
@@ -189,6 +188,15 @@ class _Space:
 
     def _inside(self, generation: int) -> int:
         return sum(h.in_graph for h in self._collections(generation))
+
+    def _parts(self, generation: int) -> dict[str, int]:
+        """How many rows of a generation each table has."""
+        [*tables] = self._indexes.tables
+        if len(tables) == 1:
+            return {tables[0]: self._inside(generation)}
+        params = {"space": self._number, "generation": generation}
+        with self._gate.transaction(self._scope, "graph parts") as tx:
+            return dict(tx.last(statements.PARTS, params))
 
     def _record(self, generation: int, rows: int) -> None:
         params = {"space": self._number, "generation": generation, "rows": rows}

@@ -144,5 +144,9 @@ class Routes:
 def look(gate: Gate, place: Place, space: EmbedSpace, space_id: int) -> Route:
     """The collection's route as it is now."""
     params = place.at(space=space_id, most=COUNTED)
-    rows = gate.read(place.scope, "route", lambda tx: tx.last(sql.ROUTE, params))
-    return Route(*rows[0][1:])._replace(keys=ready_keys(rows[0][0])) if rows else NOWHERE
+    work = [(sql.ROUTE, params), (sql.VALID, sql.names_of(space_id))]
+    rows, valid = gate.read(place.scope, "route", lambda tx: tx.many(work, commit=True))
+    if not rows:
+        return NOWHERE
+    keys, generation, count, *rest = rows[0]
+    return Route(generation, count, (generation,) in valid, *rest)._replace(keys=ready_keys(keys))

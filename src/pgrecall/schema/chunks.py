@@ -130,7 +130,7 @@ chunk_vectors = sa.Table(
     sa.Column("embed_dim", sa.Integer, sa.Computed("vector_dims(embedding)", persisted=True), nullable=False),
     sa.Column("embed_norm", sa.REAL, nullable=False),
     sa.Column("embedding", HALFVEC(), nullable=False),
-    sa.Column("graph", sa.SmallInteger, nullable=False, server_default=str(WAITING)),
+    sa.Column("graph", sa.SmallInteger, nullable=False, server_default=sa.text(str(WAITING))),
     created_at(),
     sa.ForeignKeyConstraint(
         ["tenant_id", "collection", "chunk_id"],

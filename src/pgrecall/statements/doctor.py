@@ -86,7 +86,7 @@ SELECT c.relname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON 
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'pgrecall' AND NOT i.indisvalid
   -- A graph that is being built looks so; who builds it holds maintenance's lock.
-  AND NOT (c.relname ~ '^chunk_vectors_graph_[0-9]+_[0-9]+$' AND EXISTS (
+  AND NOT (c.relname ~ '^chunk_vectors_graph_[0-9]+_[0-9]+(_p[0-9]+)?$' AND EXISTS (
     SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
     WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objsubid = 1
       AND (l.classid::int8 << 32) | l.objid::int8 = hashtextextended('pgrecall.graphs', 0::int8)))

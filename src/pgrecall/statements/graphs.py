@@ -1,4 +1,10 @@
-"""Graphs: which collections they pay for, how rows enter them, and the indexes themselves."""
+"""Graphs: which collections they pay for, how rows enter them, and the indexes themselves.
+
+Where the vectors are partitioned a graph is an index of each partition: a search is planned for its tenant's alone, and
+an index of the parent could be neither built nor dropped beside searches.
+"""
+
+from __future__ import annotations
 
 # What the router asks once in a while: bounded counts, so that a huge collection costs no more than a small one.
 ROUTE = """
@@ -6,13 +12,6 @@ SELECT c.settings->'keys', s.graph_generation,
   (SELECT count(*) FROM (SELECT FROM pgrecall.chunk_vectors v
     WHERE v.tenant_id = %(tenant)s AND v.collection = %(collection)s AND v.space_id = %(space)s AND v.graph >= 0
     LIMIT %(most)s) counted),
-  EXISTS (SELECT FROM pg_catalog.pg_class x JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid
-    JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
-    WHERE n.nspname = 'pgrecall' AND i.indisvalid
-      AND x.relname = concat('chunk_vectors_graph_', s.id, '_', s.graph_generation)
-      -- Before 0.8 a graph search could not go on where other tenants' rows were nearer.
-      AND (SELECT string_to_array(extversion, '.')::int[] >= ARRAY[0, 8]
-        FROM pg_catalog.pg_extension WHERE extname = 'vector')),
   EXISTS (SELECT FROM pgrecall.chunk_vectors v
     WHERE v.tenant_id = %(tenant)s AND v.collection = %(collection)s AND v.space_id = %(space)s
       AND v.graph >= 0 AND v.graph <= s.graph_generation),
@@ -24,6 +23,30 @@ SELECT c.settings->'keys', s.graph_generation,
 FROM pgrecall.collections c JOIN pgrecall.embed_spaces s ON s.id = c.space_id
 WHERE c.tenant_id = %(tenant)s AND c.name = %(collection)s AND s.id = %(space)s
 """
+
+# The generations whose graph can be searched: whole and valid, in each partition. A statement of catalogs alone, since
+# Citus sends what reads a tenant's table to a worker.
+VALID = """
+SELECT substring(x.relname from '^chunk_vectors_graph_[0-9]+_([0-9]+)')::int4
+FROM pg_catalog.pg_class x JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid
+JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+WHERE n.nspname = 'pgrecall' AND x.relname >= %(low)s AND x.relname < %(high)s
+  AND x.relname ~ '^chunk_vectors_graph_[0-9]+_[0-9]+(_p[0-9]+)?$'
+  -- Before 0.8 a graph search could not go on where other tenants' rows were nearer.
+  AND (SELECT string_to_array(extversion, '.')::int[] >= ARRAY[0, 8]
+    FROM pg_catalog.pg_extension WHERE extname = 'vector')
+GROUP BY 1, n.oid
+HAVING bool_and(i.indisvalid) AND count(*) = greatest(1, (
+  SELECT count(*) FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class t ON t.oid = h.inhparent
+  WHERE t.relnamespace = n.oid AND t.relname = 'chunk_vectors'))
+"""
+
+
+def names_of(space_id: int) -> dict[str, str]:
+    """The parameters of VALID: between which names a space's graphs are."""
+    stem = f"chunk_vectors_graph_{space_id}"
+    return {"low": f"{stem}_", "high": f"{stem}{chr(ord('_') + 1)}"}
+
 
 # One collection in full, for the tenant itself: rows in the graph, and rows that wait.
 HELD = """
@@ -73,6 +96,23 @@ FROM pg_catalog.pg_extension WHERE extname = 'vector'
 
 SET_GENERATION = """
 UPDATE pgrecall.embed_spaces SET graph_generation = %(generation)s, graph_rows = %(rows)s WHERE id = %(space)s
+"""
+
+#: The tables that graphs are made on, and what their names end with there.
+TABLES = """
+SELECT c.relname::text, coalesce('_' || substring(c.relname from 'p[0-9]+$'), '')
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid
+WHERE n.nspname = 'pgrecall' AND (c.relname = 'chunk_vectors' AND c.relkind = 'r'
+  OR h.inhparent = (
+    SELECT t.oid FROM pg_catalog.pg_class t WHERE t.relnamespace = n.oid AND t.relname = 'chunk_vectors'))
+ORDER BY length(c.relname), c.relname
+"""
+
+# How many rows of a generation each partition has; over all tenants, for maintenance.
+PARTS = """
+SELECT c.relname::text, count(*)::int8 FROM pgrecall.chunk_vectors v JOIN pg_catalog.pg_class c ON c.oid = v.tableoid
+WHERE v.space_id = %(space)s AND v.graph >= 0 AND v.graph <= %(generation)s GROUP BY c.relname
 """
 
 INDEXES = """

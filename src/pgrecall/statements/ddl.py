@@ -1,0 +1,98 @@
+"""What the schema declares, as the statements that make it; read by what makes tables anew (partitions, Citus).
+
+Revisions spell their own out. A type of pgvector's is named without its schema, as in revisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.psycopg import dialect
+from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable
+
+from pgrecall.schema import GRANTS, SCHEMA, STORAGE, VIEWS, policies
+
+_DIALECT: sa.Dialect = dialect()  # type: ignore[no-untyped-call]
+#: In this order, so that the text is the same each time.
+_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+
+def _text(element: sa.schema.ExecutableDDLElement) -> str:
+    text = str(element.compile(dialect=_DIALECT)).strip()
+    return " ".join(text.split()).replace("( ", "(").replace(" )", ")")
+
+
+def create_table(table: sa.Table, partitioned_by: str = "") -> str:
+    """The table, with its primary key, checks and foreign keys."""
+    return f"{_text(CreateTable(table))}{partitioned_by and f' PARTITION BY {partitioned_by}'}"
+
+
+def completing(table: sa.Table) -> Iterator[str]:
+    """What a table that was just made lacks: how columns are stored, and indexes."""
+    for (name, column), storage in STORAGE.items():
+        if name == table.name:
+            yield f"ALTER TABLE {SCHEMA}.{name} ALTER COLUMN {column} SET STORAGE {storage}"
+    for index in sorted(table.indexes, key=lambda index: str(index.name)):
+        yield _text(CreateIndex(index))
+
+
+def foreign_keys(table: sa.Table) -> dict[str, str]:
+    """Name -> the statement that adds it."""
+    found = {}
+    for constraint in sorted(table.foreign_key_constraints, key=lambda constraint: str(constraint.name)):
+        found[str(constraint.name)] = _text(AddConstraint(constraint))
+    return found
+
+
+def drop_foreign_key(table: sa.Table, name: str) -> str:
+    """Without an error where it is not there."""
+    return f"ALTER TABLE {SCHEMA}.{table.name} DROP CONSTRAINT IF EXISTS {name}"
+
+
+def force_row_security(name: str) -> list[str]:
+    """On, and for the owner too."""
+    return [
+        f"ALTER TABLE {SCHEMA}.{name} ENABLE ROW LEVEL SECURITY",
+        f"ALTER TABLE {SCHEMA}.{name} FORCE ROW LEVEL SECURITY",
+    ]
+
+
+def loosen_row_security(name: str) -> list[str]:
+    """Off altogether."""
+    return [
+        f"ALTER TABLE {SCHEMA}.{name} NO FORCE ROW LEVEL SECURITY",
+        f"ALTER TABLE {SCHEMA}.{name} DISABLE ROW LEVEL SECURITY",
+    ]
+
+
+def create_policies(name: str) -> list[str]:
+    """A tenant table's."""
+    return [
+        f"CREATE POLICY {policy} ON {SCHEMA}.{name} TO {role} USING ({condition}) WITH CHECK ({condition})"
+        for policy, (role, condition) in policies(name).items()
+    ]
+
+
+def drop_policies(name: str) -> list[str]:
+    """Without an error where they are not there."""
+    return [f"DROP POLICY IF EXISTS {policy} ON {SCHEMA}.{name}" for policy in policies(name)]
+
+
+def grants(name: str) -> list[str]:
+    """What each role may do with a relation, a statement a role."""
+    return [
+        f"GRANT {', '.join(p for p in _PRIVILEGES if p in privileges)} ON {SCHEMA}.{name} TO {role}"
+        for role, privileges in GRANTS[name].items()
+    ]
+
+
+def drop_view(name: str) -> str:
+    """One of the schema's views."""
+    return f"DROP VIEW {SCHEMA}.{name}"
+
+
+def create_view(name: str) -> list[str]:
+    """With its grants; whoever reads it does so with own rights."""
+    query = VIEWS[name].rstrip(";")
+    return [f"CREATE VIEW {SCHEMA}.{name} WITH (security_invoker = true) AS {query}", *grants(name)]
