@@ -187,16 +187,26 @@ def pending(url: sa.URL) -> list[tuple[str, str]]:
     return [(r.revision, (r.doc or "").splitlines()[0]) for r in revisions]
 
 
+def _at_head(connection: sa.Connection, config: Config) -> None:
+    at = current(connection)
+    _known(ScriptDirectory.from_config(config), at)
+    if at != head():
+        raise MigrationRequired(
+            f"the database is at revision {at or 'base'}, this version of pgrecall needs {head()}. "
+            "Run: pgrecall db upgrade"
+        )
+
+
+def check_revision(url: sa.URL) -> None:
+    """Raise MigrationRequired unless the database is at this version's revision."""
+    with _connected(url, locked=False) as (connection, config):
+        _at_head(connection, config)
+
+
 def check(url: sa.URL) -> None:
     """Raise MigrationRequired unless the database is at this version's revision and has not drifted."""
     with _connected(url, locked=False) as (connection, config):
-        at = current(connection)
-        _known(ScriptDirectory.from_config(config), at)
-        if at != head():
-            raise MigrationRequired(
-                f"the database is at revision {at or 'base'}, this version of pgrecall needs {head()}. "
-                "Run: pgrecall db upgrade"
-            )
+        _at_head(connection, config)
         found = drift.differences(connection)
     if found:
         raise MigrationRequired("\n".join(["the database differs from what this version declares:", *found]))

@@ -97,7 +97,10 @@ END $$
 # Also, no DDL waits long: whoever comes to its table after it would wait behind it.
 SETTINGS = """
 SELECT pg_catalog.set_config('lock_timeout', '10s', true),
-  pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)
+  pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
+  -- On Citus: else what one statement does on a node's second connection would not be seen by the next.
+  CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')
+    THEN pg_catalog.set_config('citus.multi_shard_modify_mode', 'sequential', true) END
 """
 
 WITH_PGVECTOR = """

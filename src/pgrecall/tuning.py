@@ -11,7 +11,8 @@ from __future__ import annotations
 import psycopg
 import sqlalchemy as sa
 
-from pgrecall.errors import ConfigurationError
+from pgrecall.errors import ConfigurationError, DatabaseError
+from pgrecall.statements import citus
 from pgrecall.tenancy import wrapped
 
 #: The functions behind `@>` on jsonb and `@@`.
@@ -36,8 +37,14 @@ def tune(url: sa.URL, *, undo: bool = False) -> list[str]:
             for function in FUNCTIONS:
                 [marked] = connection.execute(_LOOK, (function,)).fetchone() or (False,)
                 if marked is undo:
-                    connection.execute(f"ALTER FUNCTION {function} {'NOT ' if undo else ''}LEAKPROOF".encode())
+                    mark = f"ALTER FUNCTION {function} {'NOT ' if undo else ''}LEAKPROOF"
+                    connection.execute(mark.encode())
                     changed.append(function)
+                    # Row-level security is at work on the nodes that have the rows.
+                    if connection.execute(citus.INSTALLED).fetchone() == (True,):
+                        rows = connection.execute(citus.on_workers(mark).encode()).fetchall()
+                        if said := citus.refused(rows):
+                            raise DatabaseError(f"a worker did not mark {function}: {said}")
     except psycopg.errors.InsufficientPrivilege as exc:
         raise ConfigurationError(
             "only a superuser may mark functions LEAKPROOF, and this login is none. Filters stay right without it: "

@@ -61,7 +61,7 @@ def test_a_healthy_production_database_is_all_well(patient):
     assert {f.status for f in found.values()} == {"ok"} and not any(f.fix for f in found.values())
     assert set(found) == {
         "server", "pgvector", "revision", "roles", "row security", "drift", "indexes", "login",
-        "maintenance login", "statistics", "graphs", "filters",
+        "maintenance login", "placement", "statistics", "graphs", "filters",
     }  # fmt: skip
 
 

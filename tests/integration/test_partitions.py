@@ -13,8 +13,6 @@ from alembic import command
 
 import pgrecall
 from conftest import LOGINS, NewDatabase, as_dsn
-from contract.memory import MemoryContract
-from contract.test_vector_store import VectorStoreContract
 from pgrecall import Document, F, Fact, Message, doctor, embedded, migrate, transfer
 from pgrecall.errors import ConfigurationError
 from pgrecall.statements import reads
@@ -62,21 +60,6 @@ def db(shared: sa.URL) -> Iterator[pgrecall.Database]:
     app, maintenance = (shared.set(username=name) for name in ("test_app", "test_maintenance"))
     with pgrecall.connect(app, maintenance_url=maintenance) as opened:
         yield opened
-
-
-class TestVectorContract(VectorStoreContract):
-    @pytest.fixture
-    def opener(self, db, tenant_id):
-        def opener(tenant, collection, space, text_config):
-            return db.tenant(f"{tenant_id}/{tenant}").vectors(collection, space, text_config=text_config)
-
-        return opener
-
-
-class TestMemoryContract(MemoryContract):
-    @pytest.fixture
-    def opener(self, db, tenant_id):
-        return lambda tenant, **options: db.tenant(f"{tenant_id}/{tenant}").memory(**options)
 
 
 def partitions_in(plan: str) -> set[str]:

@@ -194,6 +194,28 @@ def check(session: Session) -> None:
         raise typer.Exit(Exit.NO)
 
 
+@command(app, "distribute")
+def distribute(
+    session: Session,
+    shards: Annotated[int | None, typer.Option(help="Shards of each table; else as citus.shard_count says.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL that would be run; run nothing.")] = False,
+) -> None:
+    """Put the tenants' tables on Citus: by tenant, co-located, the registry of spaces on every node.
+
+    On the coordinator, as the tables' owner, who may make roles there and on the workers. Tables that are distributed
+    already are left alone, so it is run again after an upgrade that adds tables. Rows are moved in one transaction, in
+    which nobody else reads or writes; graphs are dropped, and built on the nodes by pgrecall maintain.
+    """
+    from pgrecall import citus
+
+    with session.owner() as owner:
+        told = (lambda _: None) if dry_run else session.note
+        listed = citus.distribute(owner.url, shards=shards, dry_run=dry_run, told=told)
+    done = "Distributed. Build the graphs: pgrecall maintain" if listed else "Every table is distributed already."
+    script = "".join(f"{statement};\n" for statement in listed).rstrip()
+    session.emit({"statements": listed, "run": not dry_run}, script if dry_run and listed else done)
+
+
 @command(app, "tune")
 def tune(
     session: Session,

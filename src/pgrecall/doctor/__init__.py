@@ -10,6 +10,7 @@ from pgrecall.doctor.filters import check_filters
 from pgrecall.doctor.findings import Check, Finding, Status
 from pgrecall.doctor.graphs import GraphState, Sampling, check_graphs, look_at_graphs
 from pgrecall.doctor.logins import check_login, check_maintenance_login, check_roles, read_login
+from pgrecall.doctor.placement import check_placement
 from pgrecall.doctor.replicas import check_replica
 from pgrecall.doctor.server import OLDEST_SERVER, Server, check_collation, check_pgvector
 from pgrecall.doctor.tables import check_drift, check_indexes, check_revision, check_row_security, check_statistics
@@ -76,10 +77,11 @@ def _diagnose(database: Database) -> Iterator[Finding]:
     yield check_revision(gate, server, login, migrated=migrated)
     if not migrated:
         return
-    yield check_roles(gate)
+    yield check_roles(gate, citus=server.citus)
     yield check_row_security(gate)
     yield check_drift(gate)
     yield check_indexes(gate)
+    yield check_placement(gate, server)
     weak: Status = "warn" if marked or database._embedded is not None else "fail"
     yield from check_login(login, weak)
     if database._maintenance._url != database._engines._url:

@@ -36,9 +36,10 @@ def read_login(gate: Gate) -> Login:
         return Login(*tx.rows(sql.LOGIN, ROLES)[0])
 
 
-def check_roles(gate: Gate) -> Finding:
-    """The two roles: there, and without rights of their own."""
-    check = Check("roles", "two roles without login, privileges and memberships of their own")
+def check_roles(gate: Gate, *, citus: bool) -> Finding:
+    """The two roles: there, and without rights of their own; on Citus with LOGIN, by which it reaches its workers."""
+    login = "with" if citus else "without"
+    check = Check("roles", f"two roles {login} login, without privileges and memberships of their own")
     with gate.bare() as tx:
         rows = tx.rows(sql.ROLES, {"roles": list(ROLES.values())})
     found = {name: (attributes, above, closed) for name, *attributes, above, closed in rows}
@@ -49,6 +50,11 @@ def check_roles(gate: Gate) -> Finding:
             fixes.append(f"CREATE ROLE {role} NOLOGIN NOBYPASSRLS; (`pgrecall db check` tells its grants)")
             continue
         attributes, above, closed = found[role]
+        if citus:
+            if not attributes[0]:
+                problems.append(f"{role} may not log in, and Citus reaches its workers as that role")
+                fixes.append("on every node (pgrecall db distribute does it): " + f"ALTER ROLE {role} LOGIN;")
+            attributes = [False, *attributes[1:]]
         if too_much := [name for name, has in zip(_ATTRIBUTES, attributes, strict=True) if has]:
             problems.append(f"{role} has {', '.join(too_much)}")
             fixes.append(f"ALTER ROLE {role} {' '.join('NO' + name for name in too_much)};")

@@ -88,8 +88,8 @@ def _write(
     return [replace(m, **dict(zip(fields, stored[str(m.id)], strict=True))) for m in messages]
 
 
-def _hold(tx: Transaction, chat: Chat, *, create: bool) -> bool:
-    """Hold the chat's row until the transaction ends, making it if `create`; False where there is none.
+def _hold(tx: Transaction, chat: Chat, *, create: bool) -> str | None:
+    """Hold the chat's row until the transaction ends, making it if `create`; its language, None where there is none.
 
     Raises: InvalidInput where it belongs to another subject; SubjectErased, TenantErased, UnknownTenant.
     """
@@ -101,25 +101,26 @@ def _hold(tx: Transaction, chat: Chat, *, create: bool) -> bool:
     text_config = None if chat.text_config is None else known_text_config(tx, chat.text_config)
     rows = tx.rows(sql.LOCK_SESSION, chat.at())
     if not rows and not create:
-        return False
+        return None
     if not rows:
         tx.count(sql.ADD_SESSION, chat.at(text_config=text_config))
         rows = tx.rows(sql.LOCK_SESSION, chat.at())
     if not rows:
         raise Conflict("the chat was deleted while it was made; nothing of this call was kept: call again")
-    [(subject, expired)] = rows
+    [(subject, expired, held)] = rows
     if expired:
-        if create:
-            tx.many([(sql.EMPTY_SESSION, chat.at()), (sql.RENEW_SESSION, chat.at(text_config=text_config))])
-        return create
+        if not create:
+            return None
+        tx.many([(sql.EMPTY_SESSION, chat.at()), (sql.RENEW_SESSION, chat.at(text_config=text_config))])
+        return text_config or "simple"
     if chat.subject is not None and subject not in (None, chat.subject):
         if not create:
-            return False
+            return None
         raise InvalidInput(
             f"chat {chat.session_id!r:.80} belongs to another subject than {chat.subject!r:.80}; nothing was written. "
             "Use a session_id of this subject's own"
         )
-    return True
+    return str(held)
 
 
 def overwrite(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Message]:
@@ -145,14 +146,14 @@ def replace_message(gate: Gate, chat: Chat, which: str | int, message: Message) 
 
     def body() -> Message:
         with gate.transaction(chat.scope, "chat replace message") as tx:
-            if _hold(tx, chat, create=False):
+            if text_config := _hold(tx, chat, create=False):
                 taken = message.id is not None and tx.rows(sql.BY_ID, chat.at(id=message.id, status=None))
                 if taken and taken[0][1 if isinstance(which, str) else 0] != which:
                     raise InvalidInput(
                         f"another message of the chat has the id {message.id!r:.80}; nothing was written"
                     )
-                work = [(sql.REPLACE_MESSAGE, chat.at(new_id=message.id, **chosen, **values)), chat.touch(0)]
-                rows = tx.many(work, commit=True)[0]
+                own = chat.at(new_id=message.id, text_config=text_config, **chosen, **values)
+                rows = tx.many([(sql.REPLACE_MESSAGE, own), chat.touch(0)], commit=True)[0]
                 if rows:
                     return pack.message(rows[0])
             raise NotFound(f"chat {chat.session_id!r:.80} has no message {which!r:.80}")

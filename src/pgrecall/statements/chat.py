@@ -80,7 +80,7 @@ UPDATE pgrecall.chat_messages m
 SET message_id = coalesce(%(new_id)s::text, m.message_id), role = i.role, name = i.name, text = i.text,
     content = i.content, tool_calls = i.tool_calls, tool_call_id = i.tool_call_id, metadata = i.metadata,
     payload = i.payload, framework = i.framework, status = i.status,
-    text_search = to_tsvector(s.text_config::regconfig, left(i.text, 100000))
+    text_search = to_tsvector(%(text_config)s::text::regconfig, left(i.text, 100000))
 FROM pgrecall.chat_sessions s
 CROSS JOIN unnest(%(roles)s::text[], %(names)s::text[], %(texts)s::text[], %(contents)s::jsonb[],
   %(tool_calls)s::jsonb[], %(tool_call_ids)s::text[], %(metadata)s::jsonb[], %(payloads)s::jsonb[],
@@ -98,7 +98,7 @@ WHERE m.tenant_id = %(tenant)s AND m.session_id = %(session)s
 
 # Before a write that must look first: who waited for the row sees what the one before did.
 LOCK_SESSION = """
-SELECT s.subject, s.expires_at <= statement_timestamp() FROM pgrecall.chat_sessions s
+SELECT s.subject, s.expires_at <= statement_timestamp(), s.text_config FROM pgrecall.chat_sessions s
 WHERE s.tenant_id = %(tenant)s AND s.session_id = %(session)s FOR UPDATE
 """
 

@@ -56,13 +56,15 @@ WHERE tenant_id = %(tenant)s AND CASE WHEN %(subject)s::text IS NULL THEN actor 
 # The salt is kept nowhere: entries of one subject can still be told to belong together, and to nobody. An entry about
 # someone else, by the subject, loses its actor only.
 STRIP = """
-UPDATE pgrecall.memory_events
-SET subject = CASE WHEN %(subject)s::text IS NULL OR subject = %(subject)s
-    THEN encode(sha256(%(salt)b::bytea || convert_to(subject, 'UTF8')), 'hex') ELSE subject END,
-  actor = NULL,
-  reason = CASE WHEN %(subject)s::text IS NULL OR subject = %(subject)s THEN NULL ELSE reason END
-WHERE tenant_id = %(tenant)s AND CASE WHEN %(subject)s::text IS NULL THEN actor IS NOT NULL
-  ELSE subject = %(subject)s OR actor = %(subject)s END
+WITH stripped AS MATERIALIZED (
+  SELECT id, CASE WHEN %(subject)s::text IS NULL OR subject = %(subject)s
+      THEN encode(sha256(%(salt)b::bytea || convert_to(subject, 'UTF8')), 'hex') ELSE subject END AS subject,
+    CASE WHEN %(subject)s::text IS NULL OR subject = %(subject)s THEN NULL ELSE reason END AS reason
+  FROM pgrecall.memory_events
+  WHERE tenant_id = %(tenant)s AND CASE WHEN %(subject)s::text IS NULL THEN actor IS NOT NULL
+    ELSE subject = %(subject)s OR actor = %(subject)s END)
+UPDATE pgrecall.memory_events e SET subject = s.subject, actor = NULL, reason = s.reason
+FROM stripped s WHERE e.tenant_id = %(tenant)s AND e.id = s.id
 """
 
 

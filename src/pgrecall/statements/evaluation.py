@@ -28,6 +28,7 @@ SELECT %(tenant)s, %(name)s, %(version)s, i.id, i.text, i.judged, i.for_tenant, 
 FROM unnest(%(ids)s::text[], %(texts)s::text[], %(judged)s::jsonb[], %(tenants)s::text[], %(filters)s::jsonb[],
   %(answers)s::text[], %(contexts)s::jsonb[]) AS i (id, text, judged, for_tenant, filters, answer, contexts)
 ORDER BY i.id COLLATE "C"
+RETURNING 1
 """
 
 QUERIES = """
@@ -106,6 +107,7 @@ ADD_RECORDS = """
 INSERT INTO pgrecall.eval_records (tenant_id, kind, name, place, record)
 SELECT %(tenant)s, %(kind)s, %(name)s, i.place - 2, i.record
 FROM unnest(%(records)s::jsonb[]) WITH ORDINALITY AS i (record, place)
+RETURNING 1
 """
 
 RECORDS = """

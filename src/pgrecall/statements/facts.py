@@ -92,6 +92,7 @@ FROM unnest(%(ids)s::text[], %(namespaces)s::text[], %(subjects)s::text[], %(kin
   %(ttls)s::text[], %(refreshes)s::text[], %(expires)s::text[], %(created)s::text[])
   AS i (id, namespace, subject, kind, key, value, text, source, confidence, supersedes_id, ttl, ttl_refresh, expires_at,
     created_at)
+RETURNING 1
 """
 
 INSERT_VECTORS = """
@@ -99,6 +100,7 @@ INSERT INTO pgrecall.fact_vectors (tenant_id, fact_id, field, space_id, embed_no
 SELECT %(tenant)s, i.fact_id, i.field, %(space)s, i.norm, i.embedding
 FROM unnest(%(fact_ids)s::text[], %(fields)s::text[], %(norms)s::float4[], %(embeddings)s::halfvec[])
   AS i (fact_id, field, norm, embedding)
+RETURNING 1
 """
 
 EVENTS = """
@@ -107,6 +109,7 @@ SELECT %(tenant)s, i.id, %(at)s::timestamptz, i.action, i.target_id, nullif(i.su
   i.detail
 FROM unnest(%(event_ids)s::text[], %(actions)s::text[], %(targets)s::text[], %(event_subjects)s::text[],
   %(details)s::jsonb[]) AS i (id, action, target_id, subject, detail)
+RETURNING 1
 """
 
 #: Whose identity an id, or a key, names. `which`: live, forgotten (and not purged), or any version.
@@ -144,9 +147,10 @@ WHERE tenant_id = %(tenant)s AND id = ANY (%(ids)s::text[])
 
 NOW = "SELECT clock_timestamp()"
 
-#: What reading starts anew.
+# What reading starts anew. As UTC: a time with its zone plus an interval is not immutable, because of days' lengths.
 REFRESH = """
-UPDATE pgrecall.memory_facts SET expires_at = statement_timestamp() + ttl * '1 second'::interval
+UPDATE pgrecall.memory_facts
+SET expires_at = timezone('UTC', timezone('UTC', statement_timestamp()) + ttl * '1 second'::interval)
 WHERE tenant_id = %(tenant)s AND id = ANY (%(ids)s::text[]) AND expires_at > statement_timestamp()
   AND ttl IS NOT NULL
 """

@@ -26,7 +26,8 @@ SELECT text_config IS NOT DISTINCT FROM %(text_config)s::text, settings ? 'text_
 WHERE tenant_id = %(tenant)s AND name = %(collection)s FOR SHARE
 """
 
-# Locked by id, as every writer locks them. The collection comes from the locked rows: see `reads._same`.
+# Locked by id, as every writer locks them. The collection comes from the locked rows: see `reads._same`. Without a
+# configuration to_tsvector is NULL, and makes nothing.
 BATCH = """
 WITH picked AS MATERIALIZED (
   SELECT collection, id FROM pgrecall.chunks
@@ -34,13 +35,11 @@ WITH picked AS MATERIALIZED (
   ORDER BY id COLLATE "C" LIMIT %(batch)s FOR NO KEY UPDATE),
 made AS (
   UPDATE pgrecall.chunks c
-  SET text_search = CASE WHEN %(text_config)s::text IS NOT NULL THEN
-    to_tsvector(%(text_config)s::text::regconfig, left(c.text, 100000)) END
+  SET text_search = to_tsvector(%(text_config)s::text::regconfig, left(c.text, 100000))
   FROM picked p
   WHERE c.tenant_id = %(tenant)s AND c.collection = p.collection AND c.id = p.id
     AND ((c.text_search IS NULL) IS DISTINCT FROM (%(text_config)s::text IS NULL)
-      OR c.text_search IS DISTINCT FROM CASE WHEN %(text_config)s::text IS NOT NULL THEN
-        to_tsvector(%(text_config)s::text::regconfig, left(c.text, 100000)) END)
+      OR c.text_search IS DISTINCT FROM to_tsvector(%(text_config)s::text::regconfig, left(c.text, 100000)))
   RETURNING 1)
 SELECT (SELECT max(id COLLATE "C") FROM picked), (SELECT count(*) FROM picked), (SELECT count(*) FROM made)
 """

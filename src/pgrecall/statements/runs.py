@@ -54,13 +54,15 @@ RETURNING""",
     )
 )
 
+# The first of two times that is one, written without COALESCE for Citus.
 PUT_NEXT = "".join(
     (
         """
 UPDATE pgrecall.runs r
 SET subject = coalesce(r.subject, %(subject)s), status = %(status)s, state = %(state)s::jsonb,
     state_version = r.state_version + 1, metadata = %(metadata)s::jsonb,
-    expires_at = coalesce(statement_timestamp() + %(ttl)s::interval, %(expires_at)s::timestamptz),
+    expires_at = (array_remove(
+      ARRAY[statement_timestamp() + %(ttl)s::interval, %(expires_at)s::timestamptz], NULL))[1],
     updated_at = greatest(r.updated_at, statement_timestamp())
 WHERE r.tenant_id = %(tenant)s AND r.run_id = %(run)s AND r.state_version = %(expected)s::int8
   AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp())
@@ -94,7 +96,7 @@ FROM pgrecall.runs r WHERE r.tenant_id = %(tenant)s AND r.run_id = %(run)s
 TOUCH = """
 UPDATE pgrecall.runs r
 SET next_seq = r.next_seq + 1, updated_at = greatest(r.updated_at, statement_timestamp()),
-    expires_at = coalesce(statement_timestamp() + %(ttl)s::interval, r.expires_at)
+    expires_at = (array_remove(ARRAY[statement_timestamp() + %(ttl)s::interval, r.expires_at], NULL))[1]
 WHERE r.tenant_id = %(tenant)s AND r.run_id = %(run)s
   AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp())
 RETURNING r.next_seq - 1, r.updated_at
@@ -124,6 +126,7 @@ FROM (SELECT 1) one LEFT JOIN LATERAL (
   SELECT s.provider, s.model, s.dim, s.distance
   FROM pgrecall.collections c JOIN pgrecall.embed_spaces s ON s.id = c.space_id
   WHERE c.tenant_id = %(tenant)s AND c.name = %(collection)s LIMIT 1) s ON true
+RETURNING 1
 """
 
 ADD_EVIDENCE = """
@@ -132,6 +135,7 @@ INSERT INTO pgrecall.run_evidence
 SELECT %(tenant)s, %(run)s, %(seq)s, i.at - 1, i.chunk_id, i.doc_id, i.content_hash, i.score, i.distance
 FROM unnest(%(chunks)s::text[], %(doc_ids)s::text[], %(hashes)s::bytea[], %(scores)s::float8[], %(distances)s::float8[])
   WITH ORDINALITY AS i (chunk_id, doc_id, content_hash, score, distance, at)
+RETURNING 1
 """
 
 EVIDENCE = """

@@ -1,0 +1,173 @@
+"""Citus: the statements that spread the tenants' tables over its nodes, made from the schema and from what is done.
+
+A table can't be distributed with foreign keys to tables that are not yet, nor with policies, so these are dropped
+before and come again after. How a column is stored must be set before, because no node would be told later; revisions
+do so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from pgrecall.schema import APP_ROLE, GRANTS, MAINTENANCE_ROLE, SCHEMA, TENANT_TABLES, embed_spaces, tenants
+from pgrecall.statements import ddl
+
+#: Read by every node, changed on all of them.
+REFERENCE = (embed_spaces,)
+#: By tenant, and together: those of one tenant are on one node. Parents first.
+DISTRIBUTED = tuple(reversed(TENANT_TABLES))
+COLUMN = "tenant_id"
+ROLES = (APP_ROLE, MAINTENANCE_ROLE)
+
+INSTALLED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
+
+#: Table, how it is distributed ('h' by hash, 'n' a reference table), its co-location, its shards. Only where Citus is.
+PLACED = """
+SELECT c.relname::text, p.partmethod::text, p.colocationid::int8,
+  (SELECT count(*) FROM pg_catalog.pg_dist_shard s WHERE s.logicalrelid = p.logicalrelid)
+FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'pgrecall' ORDER BY 1
+"""
+
+GRAPHS = """
+SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'pgrecall' AND c.relkind = 'i' AND c.relname ~ '^chunk_vectors_graph_[0-9]+_[0-9]+$' ORDER BY 1
+"""
+
+NO_LOGIN = """
+SELECT rolname::text FROM pg_catalog.pg_roles
+WHERE rolname IN ('pgrecall_app', 'pgrecall_maintenance') AND NOT rolcanlogin
+"""
+
+VECTOR_SCHEMA = """
+SELECT n.nspname::text FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname = 'vector'
+"""
+
+
+class Placed(NamedTuple):
+    """A row of PLACED."""
+
+    table: str
+    method: str
+    colocation: int
+    shards: int
+
+    @property
+    def by_tenant(self) -> bool:
+        """Whether it is distributed, and no reference table."""
+        return self.method == "h"
+
+
+class State(NamedTuple):
+    """What is there before: tables that are distributed, roles that may not log in, graphs, where pgvector lives.
+
+    Graphs are dropped first: with them a row would be copied in some milliseconds, not in microseconds.
+    """
+
+    placed: list[Placed]
+    lacking: list[str]
+    graphs: list[str]
+    vector_schema: str
+
+
+def _worker(*statements: str) -> str:
+    """Run on each worker, where they are not to be passed on; a row for each, which says whether it did."""
+    body = " ".join(f"{statement};" for statement in statements)
+    block = f"DO $do$ BEGIN PERFORM pg_catalog.set_config('citus.enable_ddl_propagation', 'off', true); {body} END $do$"
+    return "".join(("SELECT nodename, nodeport, success, result FROM run_command_on_workers($run$", block, "$run$)"))
+
+
+def on_workers(statement: str) -> str:
+    """One statement on each worker."""
+    return _worker(statement)
+
+
+def refused(rows: Iterable[Sequence[object]]) -> str | None:
+    """What the first worker said that refused, of the rows of such a statement."""
+    return next((f"{node}:{port}: {said}" for node, port, success, said in rows if not success), None)
+
+
+def logins(lacking: Collection[str]) -> Iterator[str]:
+    """The roles on every node, with LOGIN: Citus reaches its workers as whoever a transaction acts as.
+
+    Without a password, so that only the cluster's own pg_hba.conf lets them in. `lacking` are those without LOGIN here.
+    """
+    for role in ROLES:
+        attributes = "LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION"
+        make = f"IF pg_catalog.to_regrole('{role}') IS NULL THEN CREATE ROLE {role} {attributes}; END IF"
+        may = "".join(("(SELECT rolcanlogin FROM pg_catalog.pg_roles WHERE rolname = '", role, "')"))
+        yield _worker(make, f"IF NOT {may} THEN ALTER ROLE {role} LOGIN; END IF")
+        if role in lacking:
+            yield f"ALTER ROLE {role} LOGIN"
+
+
+def distribute(state: State, shards: int | None) -> list[str]:
+    """All that is to be run, in order, in autocommit; nothing where every table is where it belongs."""
+    there = {one.table for one in state.placed}
+    reference = [table for table in REFERENCE if table.name not in there]
+    distributed = [table for table in DISTRIBUTED if table.name not in there]
+    todo = [*reference, *distributed]
+    if not todo:
+        return []
+    names = ", ".join(f"{SCHEMA}.{table.name}" for table in todo)
+    return [
+        "SET search_path = pg_catalog, pg_temp",
+        *logins(state.lacking),
+        "BEGIN",
+        # One connection to each node: what several do at once would not see each other's tables.
+        "SET LOCAL citus.multi_shard_modify_mode = 'sequential'",
+        "SET LOCAL citus.shard_replication_factor = 1",
+        "SET LOCAL lock_timeout = '10s'",
+        f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE",
+        *_without_graphs(state.graphs),
+        *(ddl.drop_foreign_key(table, name) for table, name, _ in _foreign_keys(todo)),
+        *(line for table in distributed for line in ddl.drop_policies(table.name)),
+        *(line for table in distributed for line in ddl.loosen_row_security(table.name)),
+        *(f"SELECT create_reference_table('{SCHEMA}.{table.name}')" for table in reference),
+        *(_distribute(table, shards) for table in distributed),
+        *(add for _, _, add in _foreign_keys(todo)),
+        *(line for table in distributed for line in ddl.force_row_security(table.name)),
+        *(line for table in distributed for line in ddl.create_policies(table.name)),
+        *_grants(state.vector_schema),
+        *(line for table in reference for line in ddl.grants(table.name)),
+        *(line for table in distributed for line in ddl.grants(table.name)),
+        "COMMIT",
+        # The rows are on the nodes now; what is left of them here is read by nobody.
+        *(f"SELECT truncate_local_data_after_distributing_table('{SCHEMA}.{table.name}')" for table in reversed(todo)),
+    ]  # fmt: skip
+
+
+def _without_graphs(graphs: Collection[str]) -> Iterator[str]:
+    yield from (f"DROP INDEX {SCHEMA}.{name}" for name in graphs)
+    if graphs:
+        # With generation 0 every row waits, whatever it says of itself.
+        yield "UPDATE pgrecall.embed_spaces SET graph_generation = 0, graph_rows = 0 WHERE graph_generation <> 0"
+
+
+def _foreign_keys(todo: list[sa.Table]) -> Iterator[tuple[sa.Table, str, str]]:
+    """Those of these tables, and those that lead to them: table, name, the statement that adds it."""
+    names = {table.name for table in todo}
+    for table in DISTRIBUTED:
+        for constraint in table.foreign_key_constraints:
+            if table.name in names or constraint.referred_table.name in names:
+                yield table, str(constraint.name), ddl.foreign_keys(table)[str(constraint.name)]
+
+
+def _distribute(table: sa.Table, shards: int | None) -> str:
+    how = f"colocate_with => '{SCHEMA}.{tenants.name}'"
+    if table is tenants:
+        how = "colocate_with => 'none'" + ("" if shards is None else f", shard_count => {shards}")
+    return f"SELECT create_distributed_table('{SCHEMA}.{table.name}', '{COLUMN}', {how})"
+
+
+def _grants(vector_schema: str) -> Iterator[str]:
+    """On schemas: the tables' own, and pgvector's where it is no other one's to give."""
+    for role in GRANTS[SCHEMA]:
+        yield f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}"
+    if vector_schema != "public":
+        quoted = '"' + vector_schema.replace('"', '""') + '"'
+        yield from (f"GRANT USAGE ON SCHEMA {quoted} TO {role}" for role in ROLES)
