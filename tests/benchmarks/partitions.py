@@ -1,7 +1,8 @@
 """Hash partitions by tenant against one table each: what they cost writes and searches of collections of one tenant.
 
-16 partitions. Both databases take the same 10,000 chunks of 384 dims for each of three tenants, then single chunks, and
-answer the same questions of a small collection (300 rows) and of a large one (10,000 rows, in a graph), by turns.
+16 and 64 partitions. All three databases take the same 10,000 chunks of 384 dims for each of three tenants, then single
+chunks, and answer the same questions of a small collection (300 rows) and of a large one (10,000 rows, in a graph), by
+turns.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from tests.benchmarks.harness import Bench, Figure, by_turns, say
 import pgrecall
 from pgrecall import Chunk, EmbedSpace, migrate
 
-PARTS, ROWS, TENANTS, QUESTIONS, DIM = 16, 10_000, 3, 200, 384
+ROWS, TENANTS, QUESTIONS, DIM = 10_000, 3, 200, 384
 SPACE = EmbedSpace("bench", "partitions", DIM)
+WAYS = {"one table": None, "16 partitions": 16, "64 partitions": 64}
 
 
 def run(bench: Bench) -> list[Figure]:
@@ -27,10 +29,10 @@ def run(bench: Bench) -> list[Figure]:
     made = np.random.default_rng(0).normal(size=(rows + questions, DIM)).astype(np.float32)
     with ExitStack() as stack:
         opened = {}
-        for name in ("one table", f"{PARTS} partitions"):
+        for name, parts in WAYS.items():
             url = stack.enter_context(bench.database())
-            if name != "one table":
-                migrate.upgrade(url, parts=PARTS)
+            if parts is not None:
+                migrate.upgrade(url, parts=parts)
             opened[name] = stack.enter_context(pgrecall.connect(url, admin_url=url, promote_on_upsert=False))
         ingest: dict[str, list[float]] = {name: [] for name in opened}
         for number in range(TENANTS):
