@@ -100,8 +100,9 @@ class Explanation:
     the answer came from the scan after all. `rows` are those of the collection as far as they were counted (once in
     some seconds, up to what makes a collection large). `candidates` counts what each leg had to choose from:
     "dense" nearest, "sparse" with the words, "filter" matching a filter (up to the most that are searched one by one).
-    `settings` are the server's for this search, `depth` how many each leg gave. `steps` are what was sent, in order;
-    `plan` is EXPLAIN ANALYZE's text, where that was asked for.
+    `settings` are the server's for this search, `depth` how many each leg gave; `exact` and `ef_search` are what the
+    caller asked for: `shape` and `settings` show what came of it. `steps` are what was sent, in order; `plan` is
+    EXPLAIN ANALYZE's text, where that was asked for.
     """
 
     mode: Mode
@@ -116,6 +117,8 @@ class Explanation:
     steps: tuple[Step, ...]
     fusion: Fusion | None = None
     text_config: str | None = None
+    exact: bool = False
+    ef_search: int | None = None
     plan: str | None = None
 
     @property

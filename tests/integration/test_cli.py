@@ -202,6 +202,9 @@ def test_search_by_words_and_by_both(cli, db, handbook, models):
     shown = cli(*both, "--plan").out
     assert all(part in shown for part in ("vector", "words", "hybrid", "search exact", "Execution Time"))
     assert cli(*both, "--alpha", 2).code == 2
+    told = cli(*both, "--exact", "--explain", "--json").json["explanation"]
+    assert (told["shape"], told["exact"]) == ("exact", True)
+    assert cli(*both, "--ef-search", 1001).code == 2
 
 
 def test_search_without_a_model_shows_an_example(cli, handbook, models, monkeypatch):

@@ -116,6 +116,51 @@ def test_rows_are_found_before_they_enter_the_graph_and_after(url, database, sha
     assert run(url, names) == [("chunk_vectors_graph_1_2",)]
 
 
+def test_a_call_may_scan_or_say_how_far_the_graph_is_searched(database, shapes):
+    """`exact` finds what is truly nearest, remembered route or none; `ef_search` is the server's setting as given."""
+    store = database.tenant("acme").vectors("large", SPACE)
+    chunks, questions = made(LARGE), vectors(20, 99)
+    store.upsert(chunks)
+    database.maintain()
+    database._routes.forget()
+    assert [ids(store.query(q, 10, exact=True)) for q in questions] == [truth(chunks, q) for q in questions]
+    assert len(ids(store.query_mmr(questions[0], 10, exact=True))) == 10 and set(shapes) == {"exact"}
+    shapes.clear()
+    store.query(questions[0])  # what an exact search learned of the collection is its size, not that it is small
+    assert shapes == ["graph"]
+    told = store.query(questions[0], exact=True, explain=True).explanation
+    assert (told.shape, told.exact, told.ef_search, told.settings) == ("exact", True, None, {})
+    for ef in (1, 1_000):
+        hits = store.query(questions[0], 10, ef_search=ef, explain="plan")
+        told = hits.explanation
+        assert (told.shape, told.ef_search, told.settings["hnsw.ef_search"]) == ("graph", ef, str(ef))
+        assert len(hits) == 10 and "chunk_vectors_graph" in told.plan
+    assert [ids(store.query(q, 10, ef_search=1_000)) for q in questions] == [truth(chunks, q) for q in questions]
+    narrow = [len(set(ids(store.query(q, 10, ef_search=1))) & set(truth(chunks, q))) for q in questions]
+    assert sum(narrow) < 10 * len(questions)
+    hybrid = database.tenant("acme").vectors("large", SPACE).query_mmr(questions[0], 5, ef_search=77, explain=True)
+    assert hybrid.explanation.settings["hnsw.ef_search"] == "77"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ef_search": 0}, "ef_search is 0; expected a whole number of at least 1"),
+        ({"ef_search": 1_001}, "ef_search is 1001; expected at most 1000"),
+        ({"ef_search": "40"}, "ef_search is '40'"),
+        ({"ef_search": True}, "ef_search is True"),
+        ({"exact": 1}, "exact is 1; expected True or False"),
+        ({"exact": True, "ef_search": 40}, "both given"),
+    ],
+)
+def test_a_search_that_can_not_be_made_is_refused_before_the_database_is_asked(database, options, message):
+    """By name, in both searches, also where the collection is small or does not exist."""
+    store = database.tenant("acme").vectors("none", SPACE)
+    for search_ in (store.query, store.query_mmr):
+        with pytest.raises(pgrecall.InvalidInput, match=message):
+            search_(vectors(1)[0], **options)
+
+
 def test_nearer_rows_of_other_tenants_and_deleted_ones_hide_none(database, shapes):
     """300 nearer vectors of another tenant in the same graph, and the 60 nearest deleted without vacuum: 10 of 10."""
     mine, theirs = (database.tenant(t).vectors("large", SPACE) for t in ("mine", "theirs"))

@@ -113,6 +113,8 @@ STORE: dict[str, Callable] = {
         s.query(ONES, 10, F.mine == n.chunk),
         s.query(ONES, 10, ids=[n.chunk]),
         s.query(ONES, 10, doc_ids=[n.doc]),
+        s.query(ONES, 10, exact=True),
+        s.query(ONES, 10, ef_search=40),
         s.query(ONES, 10, text="b secrets"),
         (told := s.query(text="b secrets", explain=True)),
         (told.explanation.rows, told.explanation.candidates),

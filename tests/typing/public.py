@@ -98,7 +98,7 @@ def verbs(store: PostgresVectorStore) -> None:
     store.query(np.ones(2), top_k=5, filters=Not(F.year > 2020))
     store.query("text")  # type: ignore[arg-type]
     hits: list[Hit] = store.query(text="two words", mode="sparse", explain="plan")
-    store.query([0.1], text="words", fusion=ReciprocalRank(k=10), fetch_k=20, sparse_k=5, explain=True)
+    store.query([0.1], text="words", fusion=ReciprocalRank(k=10), fetch_k=20, sparse_k=5, ef_search=40, explain=True)
     store.query([0.1], text="words", mode="words")  # type: ignore[arg-type]
     store.query([0.1], text="words", fusion="weighted")  # type: ignore[arg-type]
     assert_type(store.query([0.1]).explanation, Explanation | None)

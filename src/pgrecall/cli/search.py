@@ -58,6 +58,10 @@ def search(
     fetch_k: Annotated[
         int | None, typer.Option(help="Chunks of each leg of a hybrid search.", show_default=False)
     ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Scan the collection, without its graph.")] = False,
+    ef_search: Annotated[
+        int | None, typer.Option(help="Candidates kept in the graph, up to 1,000; 100.", show_default=False)
+    ] = None,
     embed: EmbedOption = None,
     full: Annotated[bool, typer.Option("--full", help="Show whole texts.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Tell how the search was answered, too.")] = False,
@@ -91,6 +95,8 @@ def search(
             mode=mode.value,
             fusion=fusion,
             fetch_k=fetch_k,
+            exact=exact,
+            ef_search=ef_search,
             explain="plan" if plan else explain,
         )
     told = hits.explanation

@@ -30,7 +30,10 @@ RANKED, POOL = 200_000, 2_000
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for, and where. `values` are those that `where` binds; what `mode` does not need is not used."""
+    """What is looked for, and where. `values` are those that `where` binds; what `mode` does not need is not used.
+
+    `exact` keeps the search from the graph; `ef_search` is how many candidates it keeps there, if it goes there.
+    """
 
     place: Place
     space: EmbedSpace
@@ -47,6 +50,8 @@ class Query:
     sparse_k: int = DEPTH
     with_vectors: bool = False
     counts: bool = False
+    exact: bool = False
+    ef_search: int | None = None
 
     @property
     def nearest(self) -> int:
@@ -71,8 +76,8 @@ Shape: TypeAlias = Callable[[Gate, Query], Sent]
 
 
 def route(query: Query) -> Shape:
-    """The shape that answers a query best: exact below some thousand rows, else the graph."""
-    if query.mode != "sparse" and query.route.by_graph(query.space, query.nearest):
+    """The shape that answers a query best: exact below some thousand rows, or where asked for; else the graph."""
+    if query.mode != "sparse" and not query.exact and query.route.by_graph(query.space, query.nearest):
         return graph
     return exact
 
@@ -130,7 +135,7 @@ def graph(gate: Gate, query: Query) -> Sent:
     k = query.nearest
     fetch, most = k * 2, max(CANDIDATES, k)
     settings = {
-        "hnsw.ef_search": str(max(EF_SEARCH, fetch)),
+        "hnsw.ef_search": str(query.ef_search or max(EF_SEARCH, fetch)),
         # Goes on where other tenants' rows, or dead ones, were nearer, until enough are found.
         "hnsw.iterative_scan": "relaxed_order",
         # The router decided; the planner, who has no statistics of a new tenant, would sort the collection instead.
@@ -200,6 +205,8 @@ def explained(
             steps=taken,
             fusion=query.fusion if query.mode == "hybrid" else None,
             text_config=query.route.text_config if sparse else None,
+            exact=query.exact,
+            ef_search=query.ef_search,
             plan=_plan(gate, sent) if plan and sent is not None else None,
         ),
     )

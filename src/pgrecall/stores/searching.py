@@ -12,7 +12,7 @@ from pgrecall.filters import Filter
 from pgrecall.hits import Fusion, Hits, Mode, ReciprocalRank, Step, Weighted
 from pgrecall.operations import chunks as chunk_ops
 from pgrecall.operations import registry
-from pgrecall.operations.graphs import UNKNOWN, Large
+from pgrecall.operations.graphs import MOST_EF_SEARCH, UNKNOWN, Large
 from pgrecall.operations.keys import narrowed
 from pgrecall.operations.registry import Place
 from pgrecall.operations.search import DEPTH, Query, diverse, explained, search
@@ -52,6 +52,8 @@ class Searching:
         sparse_k: int | None = None,
         ids: Sequence[str] | None = None,
         doc_ids: Sequence[str] | None = None,
+        exact: bool = False,
+        ef_search: int | None = None,
         explain: Explain = False,
     ) -> Work[Hits]:
         """The `top_k` best chunks, best first, of those that match `filters`, `ids` and `doc_ids`; ties by id.
@@ -66,6 +68,11 @@ class Searching:
         punctuation. Its first 4,000 characters and 64 words count. Stop words alone, or exclusions alone, find nothing.
         Words need full text: see `Tenant.set_text_config`.
 
+        A large collection is searched by its graph, which may miss a few of the nearest. `exact` scans it instead,
+        about 1 µs a chunk: what recall is measured against. `ef_search`, from 1 to 1,000, is how many candidates a
+        search of the graph keeps (100 where left out, twice `top_k` if that is more): more find more, and take longer.
+        Small collections are always scanned.
+
         A collection that does not exist yet has no chunks. With `explain` the result's `explanation` tells how it was
         answered; "plan" runs the statement again under EXPLAIN ANALYZE.
 
@@ -79,8 +86,8 @@ class Searching:
             mode = "dense" if text is None else "sparse" if vector is None else "hybrid"
         asked = _asked(vector, text, mode, fusion)
         depth = _depth(fetch_k, "fetch_k", max(DEPTH, 2 * top_k))
-        legs = {"dense_k": depth, "sparse_k": _depth(sparse_k, "sparse_k", depth)}
-        return self._searching({"top_k": top_k, "where": where, "values": values, **asked, **legs}, search, explain)
+        asked |= {"dense_k": depth, "sparse_k": _depth(sparse_k, "sparse_k", depth)} | _shape(exact, ef_search)
+        return self._searching({"top_k": top_k, "where": where, "values": values, **asked}, search, explain)
 
     query, aquery = twins(_query)
 
@@ -96,13 +103,15 @@ class Searching:
         fusion: Fusion | None = None,
         ids: Sequence[str] | None = None,
         doc_ids: Sequence[str] | None = None,
+        exact: bool = False,
+        ef_search: int | None = None,
         explain: Explain = False,
     ) -> Work[Hits]:
         """`top_k` chunks near the vector and unlike each other, in the order of maximal marginal relevance.
 
         They are chosen from the `fetch_k` nearest (the larger of 20 and four times `top_k` where left out); with a
         `text` from the `fetch_k` best of a hybrid search, as `query` makes it. `lambda_mult` is from 0, as unlike as
-        can be, to 1, the nearest to the vector. Raises as `query` does.
+        can be, to 1, the nearest to the vector. `exact` and `ef_search` are `query`'s. Raises as `query` does.
         """
         where, values = chunk_ops.condition(filters, ids, doc_ids)
         top_k = chunk_ops.whole_number(top_k, "top_k", 1)
@@ -111,6 +120,7 @@ class Searching:
             raise InvalidInput(f"lambda_mult is {lambda_mult!r:.40}; expected a number from 0 to 1")
         fetch_k = max(top_k, _depth(fetch_k, "fetch_k", max(20, 4 * top_k)))
         asked = _asked(vector, text, "dense" if text is None else "hybrid", fusion)
+        asked |= _shape(exact, ef_search)
         asked |= {"top_k": fetch_k, "where": where, "values": values, "dense_k": fetch_k, "sparse_k": fetch_k}
         pick = (top_k, float(lambda_mult))
         return self._searching(asked, partial(diverse, k=pick[0], lambda_mult=pick[1]), explain, pick)
@@ -136,7 +146,7 @@ class Searching:
                 return Hits()
             # By a vector alone, without asking how large the collection is: most are small, and the search itself says.
             routes, afresh = self._database._routes, False
-            guess = asked["mode"] == "dense" and not explain
+            guess = asked["mode"] == "dense" and not explain and not asked["exact"]
             while True:
                 space_id = self._database._known_space_id(gate, place.scope, space, afresh=afresh)
                 if guess:
@@ -179,6 +189,20 @@ def _asked(vector: Vector | None, text: str | None, mode: Mode, fusion: Fusion |
     if fusion is not None and not isinstance(fusion, Weighted | ReciprocalRank):
         raise InvalidInput(f"fusion is {fusion!r:.40}; expected pgrecall.Weighted() or pgrecall.ReciprocalRank()")
     return {"vector": vector, "text": text or "", "mode": mode, "fusion": fusion or Weighted()}
+
+
+def _shape(exact: bool, ef_search: int | None) -> dict[str, Any]:
+    if not isinstance(exact, bool):
+        raise InvalidInput(f"exact is {exact!r:.40}; expected True or False")
+    if ef_search is not None:
+        if exact:
+            raise InvalidInput("exact and ef_search were both given, and an exact search enters no graph; give one")
+        ef_search = chunk_ops.whole_number(ef_search, "ef_search", 1)
+        if ef_search > MOST_EF_SEARCH:
+            raise InvalidInput(
+                f"ef_search is {ef_search}; expected at most {MOST_EF_SEARCH}, which is all that pgvector takes"
+            )
+    return {"exact": exact, "ef_search": ef_search}
 
 
 def _depth(value: int | None, what: str, otherwise: int) -> int:
