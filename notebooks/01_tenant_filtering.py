@@ -29,7 +29,7 @@ from IPython.display import SVG
 import pgrecall
 from pgrecall.evaluation import CoreRetriever, Evaluations, evaluate
 from pgrecall.evaluation.charts import svg
-from pgrecall.evaluation.compare import compare
+from pgrecall.evaluation.comparison import compare
 
 data = evaldata.load()
 print(data)

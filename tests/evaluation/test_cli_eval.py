@@ -62,6 +62,15 @@ def test_three_commands_lead_from_a_folder_to_a_report(cli, tmp_path):
     swept = cli("eval", "sweep", "fruit", "-c", "fruit", "-g", "mode=dense", "--json")
     assert swept.code == 0 and swept.json[0]["settings"] == {"mode": "dense"} and swept.json[0]["frontier"]
 
+    arguments = ("eval", "sweep", "fruit", "-c", "fruit", "-g", "ef_search=20,40", "-g", "top_k=1,3", "--exact")
+    swept = cli(*arguments, "-m", "ann_recall", "--json").json
+    assert [p["settings"] for p in swept][-2:] == [{"ef_search": 40, "top_k": 3}, {"exact": True}]
+    assert [p["ann_recall"] for p in swept] == [1.0] * 5
+    settings = cli("eval", "run", "fruit", "-c", "fruit", "--ef-search", "40", "--ann-recall", "--json").json
+    assert settings["config"]["asked"]["retriever"]["options"] == {"ef_search": 40}
+    assert settings["summary"]["metrics"]["ann_recall@10"]["mean"] == 1.0
+    assert cli("eval", "run", "fruit", "-c", "fruit", "--ef-search", "40", "--exact").code == 2
+
     assert cli("eval", "gate", ran.json["run_id"], "--min", "ndcg@10=0.9").code == 0
     failed = cli("eval", "gate", "empty", "--min", "ndcg@10=0.9", "--against", ran.json["run_id"])
     assert failed.code == 1

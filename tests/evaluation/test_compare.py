@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pgrecall import InvalidInput
-from pgrecall.evaluation import EvalQuery, EvalSet, evaluate
-from pgrecall.evaluation.compare import Moved, compare, sweep
+from pgrecall.evaluation import EvalQuery, EvalSet, compare, evaluate, sweep
+from pgrecall.evaluation.comparison import Moved
 
 SET = EvalSet("ten", tuple(EvalQuery(f"q{i}", f"{i}", {f"c{i}": 1}) for i in range(10)))
 

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from pgrecall.errors import ConfigurationError, InvalidInput
-from pgrecall.evaluation.compare import compare
+from pgrecall.evaluation.comparison import compare
 from pgrecall.evaluation.metrics import in_order
 from pgrecall.evaluation.runs import EvalRun
 from pgrecall.evaluation.sets import EvalQuery, EvalSet

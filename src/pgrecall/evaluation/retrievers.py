@@ -1,7 +1,4 @@
-"""What can be evaluated: a core store, a LangChain or LlamaIndex retriever, or any function, all as one `Retriever`.
-
-No framework is imported: their retrievers are known by their methods.
-"""
+"""What is evaluated, as one `Retriever`, and the one that asks core stores; `adapters` makes one of anything else."""
 
 from __future__ import annotations
 
@@ -61,7 +58,7 @@ class Retriever(Protocol):
         ...
 
 
-class _Clock:
+class Clock:
     """Milliseconds by step, and in all."""
 
     def __init__(self) -> None:
@@ -69,11 +66,13 @@ class _Clock:
         self.steps: dict[str, float] = {}
 
     def step(self, name: str) -> None:
+        """Say what the time since the last step was taken by."""
         now = time.perf_counter()
         self.steps[name] = round((now - self._last) * 1e3, 3)
         self._last = now
 
     def done(self) -> dict[str, float]:
+        """The steps, and the total."""
         return {**self.steps, "total": round((time.perf_counter() - self._began) * 1e3, 3)}
 
 
@@ -99,6 +98,14 @@ class CoreRetriever:
     def __post_init__(self) -> None:
         if self.embed is None and self.mode != "sparse":
             raise InvalidInput(f"mode {self.mode!r} needs embed=, the function that embeds a question")
+        # What no query could be asked with is refused here, and not by each of them.
+        name, arguments = self._call(EvalQuery("any", "any", {"any": 1}), 1, [1.0])
+        try:
+            inspect.signature(getattr(PostgresVectorStore, name)).bind(None, **arguments)
+        except TypeError as exc:
+            raise InvalidInput(f"{name} of a core store can't be called with these options: {exc}") from exc
+        if isinstance(self.store, PostgresVectorStore):
+            getattr(self.store, f"_{name}")(**arguments)  # plans, and so checks; asks nothing
 
     def _store(self, query: EvalQuery) -> PostgresVectorStore:
         return self.store if isinstance(self.store, PostgresVectorStore) else self.store(query.tenant)
@@ -130,7 +137,7 @@ class CoreRetriever:
 
     def __call__(self, query: EvalQuery, k: int) -> Answer:
         """The answer."""
-        clock, store, vector = _Clock(), self._store(query), None
+        clock, store, vector = Clock(), self._store(query), None
         if self.embed is not None and self.mode != "sparse":
             vector = np.asarray(self.embed([query.text]))[0]
             clock.step("embed")
@@ -141,7 +148,7 @@ class CoreRetriever:
 
     async def acall(self, query: EvalQuery, k: int) -> Answer:
         """The answer."""
-        clock, store, vector = _Clock(), self._store(query), None
+        clock, store, vector = Clock(), self._store(query), None
         if self.embed is not None and self.mode != "sparse":
             made = self.embed([query.text])
             vector = np.asarray(await made if inspect.isawaitable(made) else made)[0]
@@ -189,85 +196,6 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionRetriever:
-    """Any function of a question's text and k (sync or async), or a framework's retriever behind one.
-
-    It gives ids, pairs of id and score, mappings with ``id`` and ``score``, or a framework's documents or nodes.
-    """
-
-    call: Callable[[EvalQuery, int], Any]
-    acalled: Callable[[EvalQuery, int], Any] | None
-    adapter: str
-    by: By = "chunk"
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Which adapter it is."""
-        return {"adapter": self.adapter, "by": self.by}
-
-    def __call__(self, query: EvalQuery, k: int) -> Answer:
-        """The answer."""
-        clock = _Clock()
-        found = self.call(query, k)
-        if inspect.isawaitable(found):
-            if inspect.iscoroutine(found):
-                found.close()
-            raise InvalidInput("the retriever is asynchronous; call aevaluate")
-        return Answer(tuple(_row(item, self.by) for item in _listed(found)[:k]), clock.done())
-
-    async def acall(self, query: EvalQuery, k: int) -> Answer:
-        """The answer."""
-        clock = _Clock()
-        found = (self.acalled or self.call)(query, k)
-        if inspect.isawaitable(found):
-            found = await found
-        return Answer(tuple(_row(item, self.by) for item in _listed(found)[:k]), clock.done())
-
-
-def _listed(found: Any) -> list[Any]:
-    if found is None or isinstance(found, str | bytes | Mapping) or not isinstance(found, Iterable):
-        raise InvalidInput(f"the retriever gave {type(found).__name__} {found!r:.60}; expected a list of ids or rows")
-    return list(found)
-
-
-def _row(item: Any, by: By) -> Retrieved:
-    """One row of whatever a retriever gives."""
-    score = None
-    if isinstance(item, tuple) and len(item) == 2:
-        item, score = item
-    if isinstance(item, str):
-        return Retrieved(item, _number(score))
-    if isinstance(item, Mapping):
-        if "id" not in item:
-            raise InvalidInput(f"a row of the retriever has {', '.join(map(str, item))}; expected 'id'")
-        return Retrieved(str(item["id"]), _number(item.get("score", score)), None, item.get("tenant"), item.get("text"))
-    if hasattr(item, "chunk_id"):  # a core Hit
-        document = item.doc_id if by == "document" else None
-        return Retrieved(document or item.chunk_id, _number(item.score), item.chunk_id, None, item.text)
-    node = getattr(item, "node", item)
-    if hasattr(node, "node_id"):  # LlamaIndex: a NodeWithScore, or a node
-        document = getattr(node, "ref_doc_id", None) if by == "document" else None
-        text = getattr(node, "text", None)
-        return Retrieved(document or node.node_id, _number(getattr(item, "score", score)), node.node_id, None, text)
-    if hasattr(item, "page_content"):  # LangChain
-        metadata = item.metadata or {}
-        wanted = metadata.get("doc_id") if by == "document" else None
-        wanted = wanted or item.id or metadata.get("id")
-        if wanted is None:
-            raise InvalidInput(
-                "a document of the retriever has no id; judgements name ids, so texts alone can't be scored"
-            )
-        return Retrieved(str(wanted), _number(metadata.get("score", score)), item.id, None, item.page_content)
-    raise InvalidInput(
-        f"a row of the retriever is {type(item).__name__}; expected an id, (id, score) or a row with an id"
-    )
-
-
-def _number(score: Any) -> float | None:
-    return None if score is None else float(score)
-
-
 def parsed(filters: Mapping[str, Any] | None) -> Filter | None:
     """A query's filter, from its JSON form."""
     if filters is None:
@@ -275,75 +203,3 @@ def parsed(filters: Mapping[str, Any] | None) -> Filter | None:
     from pgrecall.filters.parse import parse
 
     return parse(filters)
-
-
-def _framework(made: Any, query: EvalQuery, k: int, *, is_async: bool) -> Any:
-    """Ask a framework's retriever; what comes back is its own rows, or an awaitable of them."""
-    if hasattr(made, "invoke"):
-        return (made.ainvoke if is_async else made.invoke)(query.text)
-    return (made.aretrieve if is_async else made.retrieve)(query.text)
-
-
-def adapt(
-    retriever: Any,
-    *,
-    embed: Embed | None = None,
-    mode: str = "dense",
-    by: By = "chunk",
-    filters: Filter | None = None,
-    mmr: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> Retriever:
-    """Make a `Retriever` of a core store, a LangChain or LlamaIndex retriever, or a function.
-
-    A function takes the question's text, the text and k, or, by the names of its parameters, any of ``text``, ``k``,
-    ``query`` (the EvalQuery) and ``tenant``. `per_query` binds frameworks' retrievers to a query's tenant and filters.
-    `embed`, `mode`, `filters`, `mmr` and `options` are for core stores. Raises InvalidInput.
-    """
-    if by not in ("chunk", "document"):
-        raise InvalidInput(f"by is {by!r:.40}; expected 'chunk' or 'document'")
-    if isinstance(retriever, PostgresVectorStore):
-        return CoreRetriever(retriever, embed, mode, by, filters, options, mmr)
-    if all(hasattr(retriever, name) for name in ("acall", "config")) and callable(retriever):
-        return retriever  # type: ignore[no-any-return]
-    if options or embed is not None or filters is not None or mmr is not None or mode != "dense":
-        raise InvalidInput(
-            "embed, mode, filters, mmr and options are for core stores; bind them to this retriever when it is made"
-        )
-    for name, adapter in (("invoke", "langchain"), ("retrieve", "llama_index")):
-        if hasattr(retriever, name):
-            return per_query(lambda _query, _k: retriever, adapter=adapter, by=by)
-    if not callable(retriever):
-        raise InvalidInput(
-            f"the retriever is {type(retriever).__name__}; expected a store, a LangChain or LlamaIndex retriever, "
-            "or a function"
-        )
-    call = _by_names(retriever)
-    return FunctionRetriever(call, call, "function", by)
-
-
-def _by_names(function: Callable[..., Any]) -> Callable[[EvalQuery, int], Any]:
-    try:
-        names = [n for n, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD]
-    except (TypeError, ValueError):
-        names = []
-    known = {"text", "k", "query", "tenant"}
-    if names and set(names) <= known:
-        return lambda q, k: function(
-            **{n: v for n, v in {"text": q.text, "k": k, "query": q, "tenant": q.tenant}.items() if n in names}
-        )
-    return (lambda q, k: function(q.text, k)) if len(names) > 1 else (lambda q, _k: function(q.text))
-
-
-def per_query(make: Callable[[EvalQuery, int], Any], *, adapter: str = "framework", by: By = "chunk") -> Retriever:
-    """A retriever made for each query: `make(query, k)` gives a LangChain or LlamaIndex retriever.
-
-    For tenants, filters and depths that a framework's retriever takes when it is made:
-    ``per_query(lambda query, k: stores[query.tenant].as_retriever(search_kwargs={"k": k}))``.
-    """
-    return FunctionRetriever(
-        lambda query, k: _framework(make(query, k), query, k, is_async=False),
-        lambda query, k: _framework(make(query, k), query, k, is_async=True),
-        adapter,
-        by,
-    )

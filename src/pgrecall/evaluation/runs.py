@@ -22,9 +22,10 @@ from typing import Any, Concatenate, ParamSpec
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from pgrecall.errors import InvalidInput, NotFound
+from pgrecall.evaluation.adapters import adapt
+from pgrecall.evaluation.ann import against_exact
 from pgrecall.evaluation.jobs import Job, Scorer, owners_of
 from pgrecall.evaluation.metrics import Metric, standard
-from pgrecall.evaluation.retrievers import adapt
 from pgrecall.evaluation.sets import EvalSet
 from pgrecall.evaluation.store import Evaluations, Result, RunInfo, new_run_id
 from pgrecall.evaluation.summary import summed_up
@@ -100,6 +101,7 @@ def _prepare(
     top_k: Sequence[int] | int,
     metrics: Sequence[str] | None,
     scorers: Sequence[Scorer],
+    ann_recall: bool,
     tenant_of: Callable[[str], str | None] | None,
     options: Mapping[str, Any],
 ) -> tuple[Job, list[int]]:
@@ -108,8 +110,11 @@ def _prepare(
         raise InvalidInput("top_k is empty; expected one depth or more, such as (1, 5, 10)")
     chosen = standard(depths) if metrics is None else [Metric.of(name) for name in metrics]
     depth = max([*depths, *(m.k for m in chosen if m.k is not None)])
-    job = Job(adapt(retriever, **options), eval_set, chosen, depth, owners_of(eval_set, tenant_of), scorers)
-    return job, depths
+    asked = adapt(retriever, **options)
+    if ann_recall:
+        asked, scorer = against_exact(asked, depths, depth)
+        scorers = [*scorers, scorer]
+    return Job(asked, eval_set, chosen, depth, owners_of(eval_set, tenant_of), scorers), depths
 
 
 def _resumable(info: RunInfo, eval_set: EvalSet, config: Mapping[str, Any]) -> None:
@@ -135,6 +140,7 @@ def _evaluate(
     top_k: Sequence[int] | int = DEPTHS,
     metrics: Sequence[str] | None = None,
     scorers: Sequence[Scorer] = (),
+    ann_recall: bool = False,
     concurrency: int = 1,
     progress: Progress | None = None,
     run_id: str | None = None,
@@ -148,16 +154,17 @@ def _evaluate(
     `retriever` is a core store (then `embed=`, `mode=`, `filters=`, `mmr=` and options of its `query` go along), a
     LangChain or LlamaIndex retriever, or any function; `by="document"` scores documents instead of chunks (see
     `adapt`). `top_k` are the depths to measure at, the largest is asked for; `metrics` names measures, such as
-    ``ndcg@10``, all of them at these depths where left out; `scorers` judge by more than ids, as `RagasScorer` does.
-    `concurrency` is how many queries are under way at once:
-    threads, or tasks of `aevaluate`. `progress(done, total)` is called after each. `store` keeps the run; naming the
-    `run_id` of one that was interrupted goes on with it, and queries that failed are tried again. `tenant_of(id)` says
-    whose an id is, for the count of foreign rows; left out, an id belongs to the tenants whose questions it answers.
+    ``ndcg@10``, all of them at these depths where left out; `scorers` judge by more than ids, as `RagasScorer` does;
+    `ann_recall` compares each answer of a core store with its exact search, as ``ann_recall@k``. `concurrency` is how
+    many queries are under way at once: threads, or tasks of `aevaluate`. `progress(done, total)` is called after each.
+    `store` keeps the run; naming the `run_id` of one that was interrupted goes on with it, and queries that failed are
+    tried again. `tenant_of(id)` says whose an id is, for the count of foreign rows; left out, an id belongs to the
+    tenants whose questions it answers.
 
     A query that fails counts as 0 and is counted as failed; an empty answer counts as 0 and is counted as empty.
     Raises: InvalidInput; what the store raises.
     """
-    job, depths = _prepare(retriever, eval_set, top_k, metrics, scorers, tenant_of, options)
+    job, depths = _prepare(retriever, eval_set, top_k, metrics, scorers, ann_recall, tenant_of, options)
     concurrency = whole_number(concurrency, "concurrency", 1)
     run_id = check_text(new_run_id() if run_id is None else run_id, "run_id", MAX_NAME_BYTES)
     config = _config(job, depths, seed, label)

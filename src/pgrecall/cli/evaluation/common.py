@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from pgrecall.cli.embedding import load_embed
+from pgrecall.cli.search import Mode, parse_filter
 from pgrecall.cli.session import table
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from pgrecall.evaluation import EvalRun, Evaluations
+    from pgrecall.evaluation import CoreRetriever, EvalRun, EvalSet, Evaluations
     from pgrecall.stores.tenant import Tenant
 
 app = typer.Typer(name="eval", help="Measure retrieval: load, run, compare, report.", no_args_is_help=True)
@@ -21,6 +23,15 @@ RunArgument: TypeAlias = Annotated[
 ]
 CollectionOption: TypeAlias = Annotated[
     str, typer.Option("--collection", "-c", help="Where to look.", show_default=True)
+]
+ModeOption: TypeAlias = Annotated[Mode, typer.Option("--mode", help="By vectors, by words, or by both.")]
+ByOption: TypeAlias = Annotated[str, typer.Option("--by", help="What judgements name: chunk or document.")]
+FilterOption: TypeAlias = Annotated[
+    str | None, typer.Option("--filter", "-f", metavar="JSON", help="As of pgrecall search.", show_default=False)
+]
+ConcurrencyOption: TypeAlias = Annotated[int, typer.Option("--concurrency", help="Queries under way at once.", min=1)]
+EachTenantOption: TypeAlias = Annotated[
+    bool, typer.Option("--each-tenant", help="Ask each query of the tenant that it names, in the same collection.")
 ]
 #: Metrics that a table has room for.
 SHOWN = ("ndcg@10", "recall@10", "mrr@10", "hit@1")
@@ -45,6 +56,38 @@ def found_run(kept: Evaluations, run: str) -> EvalRun:
             raise NotFound(f"tenant {kept.tenant_id!r} has no runs; make one: pgrecall eval run SET")
         run = runs[0].run_id
     return load_run(kept, run)
+
+
+def asked(
+    opened: Tenant,
+    made: EvalSet,
+    collection: str,
+    embed: str | None,
+    *,
+    each_tenant: bool,
+    mode: Mode,
+    by: str,
+    where: str | None,
+    needs_model: bool = True,
+    **options: Any,
+) -> CoreRetriever:
+    """What answers the set's queries: the collection, of this tenant or of each that a query names.
+
+    Raises: InvalidInput, NotFound.
+    """
+    from pgrecall.evaluation import CoreRetriever
+
+    function = load_embed(embed) if needs_model else None
+    filters = None if where is None else parse_filter(where)
+    store: Any = opened.vectors(collection, embed=function)
+    if each_tenant:
+        if lacking := [q.id for q in made.queries if q.tenant is None]:
+            raise InvalidInput(f"query {lacking[0]!r:.80} names no tenant, which --each-tenant goes by")
+        tenants = {str(q.tenant) for q in made.queries}
+        store = {t: opened._database.tenant(t).vectors(collection, embed=function) for t in tenants}.__getitem__
+    elif opened.collection(collection) is None:
+        raise NotFound(f"tenant {opened.tenant_id!r} has no collection {collection!r}")
+    return CoreRetriever(store, function, mode.value, by, filters, options)  # type: ignore[arg-type]
 
 
 def from_json(text: str, option: str) -> Any:

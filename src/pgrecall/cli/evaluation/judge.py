@@ -37,7 +37,7 @@ def compare_(
     """What changed between two runs on the same data, paired by query."""
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
-        from pgrecall.evaluation.compare import compare
+        from pgrecall.evaluation.comparison import compare
 
         old, new = found_run(kept, before), found_run(kept, after)
         made = compare(old, new, metric, top=top)
@@ -119,7 +119,7 @@ def gate(
         raise InvalidInput("nothing to hold the run to; give --min METRIC=VALUE, --against RUN, or both")
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
-        from pgrecall.evaluation.compare import compare
+        from pgrecall.evaluation.comparison import compare
 
         finished = found_run(kept, run)
         problems = [

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+import math
+from typing import Annotated, Any
 
 import typer
 
-from pgrecall.cli.embedding import EmbedOption, load_embed
+from pgrecall.cli.embedding import EmbedOption
 from pgrecall.cli.evaluation.common import (
+    ByOption,
     CollectionOption,
+    ConcurrencyOption,
+    EachTenantOption,
+    FilterOption,
+    ModeOption,
     RunArgument,
     app,
+    asked,
     evaluations_of,
     found_run,
     run_data,
     run_table,
 )
 from pgrecall.cli.progress import progress
-from pgrecall.cli.search import parse_filter
+from pgrecall.cli.search import Mode
 from pgrecall.cli.session import Session, TenantOption, YesOption, command, table
-from pgrecall.errors import InvalidInput, NotFound
-
-if TYPE_CHECKING:
-    pass
+from pgrecall.errors import InvalidInput
 
 
 @command(app, "run")
@@ -33,14 +38,19 @@ def run(
     name: Annotated[str, typer.Argument(metavar="SET", help="An eval set's name.", show_default=False)],
     version: Annotated[int | None, typer.Option("--set-version", help="Else the newest.", show_default=False)] = None,
     collection: CollectionOption = "default",
-    each_tenant: Annotated[
-        bool, typer.Option("--each-tenant", help="Ask each query of the tenant that it names, in the same collection.")
-    ] = False,
-    mode: Annotated[str, typer.Option("--mode", help="dense, sparse or hybrid.")] = "dense",
+    each_tenant: EachTenantOption = False,
+    mode: ModeOption = Mode.dense,
     top_k: Annotated[str, typer.Option("--top-k", "-k", help="Depths to measure at.")] = "1,3,5,10",
-    by: Annotated[str, typer.Option("--by", help="What judgements name: chunk or document.")] = "document",
-    where: Annotated[str | None, typer.Option("--filter", "-f", metavar="JSON", show_default=False)] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", help="Queries under way at once.")] = 1,
+    by: ByOption = "document",
+    where: FilterOption = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Scan the collection, without its graph.")] = False,
+    ef_search: Annotated[
+        int | None, typer.Option(help="Candidates kept in the graph, up to 1,000; 100.", show_default=False)
+    ] = None,
+    ann_recall: Annotated[
+        bool, typer.Option("--ann-recall", help="Compare each answer with the exact search, too.")
+    ] = False,
+    concurrency: ConcurrencyOption = 1,
     label: Annotated[str | None, typer.Option("--label", help="A name for people.", show_default=False)] = None,
     run_id: Annotated[
         str | None, typer.Option("--run", help="The run's id; one that was interrupted goes on.", show_default=False)
@@ -54,29 +64,21 @@ def run(
     """
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
-        from pgrecall.evaluation import CoreRetriever, evaluate
+        from pgrecall.evaluation import evaluate
 
         made = kept.load_set(name, version)
-        function = None if mode == "sparse" else load_embed(embed)
-        filters = None if where is None else parse_filter(where)
-        database = opened._database
-        store: Any = opened.vectors(collection, embed=function)
-        if each_tenant:
-            if lacking := [q.id for q in made.queries if q.tenant is None]:
-                raise InvalidInput(f"query {lacking[0]!r:.80} names no tenant, which --each-tenant goes by")
-            stores = {
-                q.tenant: database.tenant(str(q.tenant)).vectors(collection, embed=function) for q in made.queries
-            }
-            store = stores.__getitem__
-        elif opened.collection(collection) is None:
-            raise NotFound(f"tenant {tenant!r} has no collection {collection!r}")
-        retriever = CoreRetriever(store, function, mode, by, filters)  # type: ignore[arg-type]
+        options = {option: value for option, value in (("exact", exact), ("ef_search", ef_search)) if value}
+        retriever = asked(
+            opened, made, collection, embed,
+            each_tenant=each_tenant, mode=mode, by=by, where=where, needs_model=mode is not Mode.sparse, **options,
+        )  # fmt: skip
         with progress(session, f"asking {made.name}", len(made.queries)) as done:
             finished = evaluate(
                 retriever,
                 made,
                 store=kept,
                 top_k=_depths(top_k),
+                ann_recall=ann_recall,
                 concurrency=concurrency,
                 progress=lambda count, _total: done(count),
                 run_id=run_id,
@@ -108,31 +110,63 @@ def sweep_(
     name: Annotated[str, typer.Argument(metavar="SET", show_default=False)],
     grid: Annotated[
         list[str],
-        typer.Option("--grid", "-g", metavar="KEY=A,B,…", help="mode, or an option of query.", show_default=False),
+        typer.Option(
+            "--grid",
+            "-g",
+            metavar="KEY=A,B,…",
+            help="ef_search, top_k, mode, alpha, or another option of query; several make every combination.",
+            show_default=False,
+        ),
     ],
     collection: CollectionOption = "default",
-    metric: Annotated[str, typer.Option("--metric", "-m")] = "recall@10",
-    by: Annotated[str, typer.Option("--by")] = "document",
+    each_tenant: EachTenantOption = False,
+    metric: Annotated[
+        str, typer.Option("--metric", "-m", help="Such as ndcg@10 or ann_recall; without @ at each point's top_k.")
+    ] = "recall",
+    exact: Annotated[bool, typer.Option("--exact", help="One point more: an exact search.")] = False,
+    by: ByOption = "document",
+    where: FilterOption = None,
+    concurrency: ConcurrencyOption = 1,
     embed: EmbedOption = None,
 ) -> None:
     """Run every combination of settings, and show which are worth having: none is better and as fast.
 
-    For example: --grid mode=dense,sparse,hybrid --grid ef_search=40,100,400
+    For example: --grid ef_search=20,40,100,400 --exact --metric ann_recall; --grid alpha=0.3,0.5,0.7
     """
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
-        from pgrecall.evaluation import CoreRetriever
-        from pgrecall.evaluation.compare import sweep
+        from pgrecall.evaluation import sweep
 
-        made, function = kept.load_set(name), load_embed(embed)
-        store = opened.vectors(collection, embed=function)
-
-        def retriever(mode: str = "dense", **options: Any) -> CoreRetriever:
-            return CoreRetriever(store, function, mode, by, None, options)  # type: ignore[arg-type]
-
-        points = sweep(retriever, made, dict(map(_grid, grid)), metric=metric, store=kept, label="sweep")
+        made, settings = kept.load_set(name), dict(map(_grid, grid))
+        words_only = settings.get("mode") == ["sparse"] and not exact
+        mode = Mode.sparse if words_only else Mode.dense
+        retriever = asked(
+            opened, made, collection, embed,
+            each_tenant=each_tenant, mode=mode, by=by, where=where, needs_model=not words_only,
+        )  # fmt: skip
+        grids = [settings, *([{"exact": [True]}] if exact else [])]
+        runs = sum(math.prod(map(len, some.values())) for some in grids)
+        count = itertools.count(1)
+        with progress(session, f"asking {made.name}", runs * len(made.queries)) as done:
+            points = sweep(
+                retriever,
+                made,
+                grids,
+                metric=metric,
+                store=kept,
+                label="sweep",
+                concurrency=concurrency,
+                progress=lambda _count, _total: done(next(count)),
+            )
+    keys = list(dict.fromkeys(key for point in points for key in point.settings))
     rows = [
-        (*map(str, p.settings.values()), f"{p.quality:.4f}", f"{p.latency_ms:.2f}", "●" * p.on_frontier, p.run.run_id)
+        (
+            *(str(p.settings.get(key, "")) for key in keys),
+            f"{p.quality:.4f}",
+            f"{p.latency_ms:.2f}",
+            "●" * p.on_frontier,
+            p.run.run_id,
+        )
         for p in points
     ]
     data = [
@@ -140,7 +174,7 @@ def sweep_(
          "run_id": p.run.run_id}
         for p in points
     ]  # fmt: skip
-    session.emit(data, table((*points[0].settings, metric, "p50 ms", "frontier", "run"), rows))
+    session.emit(data, table((*keys, metric, "p50 ms", "frontier", "run"), rows))
 
 
 def _grid(text: str) -> tuple[str, list[Any]]:

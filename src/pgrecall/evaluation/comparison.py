@@ -1,15 +1,12 @@
-"""Comparing runs: paired, query by query, with an interval and a p; and grids of settings with their frontier."""
+"""Comparing runs: paired, query by query, with an interval and a p."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pgrecall.errors import InvalidInput
-from pgrecall.evaluation.runs import EvalRun, evaluate
-from pgrecall.evaluation.sets import EvalSet
+from pgrecall.evaluation.runs import EvalRun
 from pgrecall.evaluation.statistics import Difference, paired
 
 
@@ -67,46 +64,3 @@ def compare(
 def _set(run: EvalRun) -> str:
     version = "" if run.set_version is None else f" version {run.set_version}"
     return f"{run.set_name!r}{version} (sha256 {run.set_sha256[:12]}…)"
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One combination of a grid: its settings, its run, and where it stands."""
-
-    settings: Mapping[str, Any]
-    run: EvalRun
-    quality: float
-    latency_ms: float
-    on_frontier: bool
-
-
-def sweep(
-    make: Callable[..., Any],
-    eval_set: EvalSet,
-    grid: Mapping[str, Sequence[Any]],
-    *,
-    metric: str = "recall@10",
-    step: str = "search",
-    **options: Any,
-) -> list[Point]:
-    """Run every combination of `grid`: ``make(**settings)`` gives a retriever for each, `options` go to `evaluate`.
-
-    A point is on the frontier where none has a better mean of `metric` at the same or a lower p50 of `step` (``total``
-    for retrievers that know no steps). Points come in the grid's order. Raises: InvalidInput.
-    """
-    if not grid or not all(grid.values()):
-        raise InvalidInput("the grid is empty; expected settings with the values to try, such as {'mode': ['dense']}")
-    label = options.pop("label", None)
-    found = []
-    for values in itertools.product(*grid.values()):
-        settings = dict(zip(grid, values, strict=True))
-        name = " ".join(f"{key}={value}" for key, value in settings.items())
-        run = evaluate(make(**settings), eval_set, label=f"{label}: {name}" if label else name, **options)
-        latency = run.summary["latency"]
-        found.append((settings, run, run.mean(metric), latency.get(step, latency.get("total", {"p50": 0.0}))["p50"]))
-    return [Point(*point, on_frontier=not any(_better(other, point) for other in found)) for point in found]
-
-
-def _better(one: tuple[Any, Any, float, float], other: tuple[Any, Any, float, float]) -> bool:
-    """Whether `one` is as good in both, and better in one."""
-    return one[2] >= other[2] and one[3] <= other[3] and (one[2], one[3]) != (other[2], other[3])

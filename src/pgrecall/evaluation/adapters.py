@@ -1,0 +1,169 @@
+"""A `Retriever` of whatever can be asked: a core store, a LangChain or LlamaIndex retriever, any function.
+
+No framework is imported: their retrievers are known by their methods.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pgrecall.errors import InvalidInput
+from pgrecall.evaluation.retrievers import Answer, By, Clock, CoreRetriever, Retrieved, Retriever
+from pgrecall.evaluation.sets import EvalQuery
+from pgrecall.filters import Filter
+from pgrecall.operations.embedding import Embed
+from pgrecall.stores.vectors import PostgresVectorStore
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRetriever:
+    """Any function of a question's text and k (sync or async), or a framework's retriever behind one.
+
+    It gives ids, pairs of id and score, mappings with ``id`` and ``score``, or a framework's documents or nodes.
+    """
+
+    call: Callable[[EvalQuery, int], Any]
+    acalled: Callable[[EvalQuery, int], Any] | None
+    adapter: str
+    by: By = "chunk"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Which adapter it is."""
+        return {"adapter": self.adapter, "by": self.by}
+
+    def __call__(self, query: EvalQuery, k: int) -> Answer:
+        """The answer."""
+        clock = Clock()
+        found = self.call(query, k)
+        if inspect.isawaitable(found):
+            if inspect.iscoroutine(found):
+                found.close()
+            raise InvalidInput("the retriever is asynchronous; call aevaluate")
+        return Answer(tuple(_row(item, self.by) for item in _listed(found)[:k]), clock.done())
+
+    async def acall(self, query: EvalQuery, k: int) -> Answer:
+        """The answer."""
+        clock = Clock()
+        found = (self.acalled or self.call)(query, k)
+        if inspect.isawaitable(found):
+            found = await found
+        return Answer(tuple(_row(item, self.by) for item in _listed(found)[:k]), clock.done())
+
+
+def _listed(found: Any) -> list[Any]:
+    if found is None or isinstance(found, str | bytes | Mapping) or not isinstance(found, Iterable):
+        raise InvalidInput(f"the retriever gave {type(found).__name__} {found!r:.60}; expected a list of ids or rows")
+    return list(found)
+
+
+def _row(item: Any, by: By) -> Retrieved:
+    """One row of whatever a retriever gives."""
+    score = None
+    if isinstance(item, tuple) and len(item) == 2:
+        item, score = item
+    if isinstance(item, str):
+        return Retrieved(item, _number(score))
+    if isinstance(item, Mapping):
+        if "id" not in item:
+            raise InvalidInput(f"a row of the retriever has {', '.join(map(str, item))}; expected 'id'")
+        return Retrieved(str(item["id"]), _number(item.get("score", score)), None, item.get("tenant"), item.get("text"))
+    if hasattr(item, "chunk_id"):  # a core Hit
+        document = item.doc_id if by == "document" else None
+        return Retrieved(document or item.chunk_id, _number(item.score), item.chunk_id, None, item.text)
+    node = getattr(item, "node", item)
+    if hasattr(node, "node_id"):  # LlamaIndex: a NodeWithScore, or a node
+        document = getattr(node, "ref_doc_id", None) if by == "document" else None
+        text = getattr(node, "text", None)
+        return Retrieved(document or node.node_id, _number(getattr(item, "score", score)), node.node_id, None, text)
+    if hasattr(item, "page_content"):  # LangChain
+        metadata = item.metadata or {}
+        wanted = metadata.get("doc_id") if by == "document" else None
+        wanted = wanted or item.id or metadata.get("id")
+        if wanted is None:
+            raise InvalidInput(
+                "a document of the retriever has no id; judgements name ids, so texts alone can't be scored"
+            )
+        return Retrieved(str(wanted), _number(metadata.get("score", score)), item.id, None, item.page_content)
+    raise InvalidInput(
+        f"a row of the retriever is {type(item).__name__}; expected an id, (id, score) or a row with an id"
+    )
+
+
+def _number(score: Any) -> float | None:
+    return None if score is None else float(score)
+
+
+def _framework(made: Any, query: EvalQuery, k: int, *, is_async: bool) -> Any:
+    """Ask a framework's retriever; what comes back is its own rows, or an awaitable of them."""
+    if hasattr(made, "invoke"):
+        return (made.ainvoke if is_async else made.invoke)(query.text)
+    return (made.aretrieve if is_async else made.retrieve)(query.text)
+
+
+def adapt(
+    retriever: Any,
+    *,
+    embed: Embed | None = None,
+    mode: str = "dense",
+    by: By = "chunk",
+    filters: Filter | None = None,
+    mmr: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Retriever:
+    """Make a `Retriever` of a core store, a LangChain or LlamaIndex retriever, or a function.
+
+    A function takes the question's text, the text and k, or, by the names of its parameters, any of ``text``, ``k``,
+    ``query`` (the EvalQuery) and ``tenant``. `per_query` binds frameworks' retrievers to a query's tenant and filters.
+    `embed`, `mode`, `filters`, `mmr` and `options` are for core stores. Raises InvalidInput.
+    """
+    if by not in ("chunk", "document"):
+        raise InvalidInput(f"by is {by!r:.40}; expected 'chunk' or 'document'")
+    if isinstance(retriever, PostgresVectorStore):
+        return CoreRetriever(retriever, embed, mode, by, filters, options, mmr)
+    if all(hasattr(retriever, name) for name in ("acall", "config")) and callable(retriever):
+        return retriever  # type: ignore[no-any-return]
+    if options or embed is not None or filters is not None or mmr is not None or mode != "dense":
+        raise InvalidInput(
+            "embed, mode, filters, mmr and options are for core stores; bind them to this retriever when it is made"
+        )
+    for name, adapter in (("invoke", "langchain"), ("retrieve", "llama_index")):
+        if hasattr(retriever, name):
+            return per_query(lambda _query, _k: retriever, adapter=adapter, by=by)
+    if not callable(retriever):
+        raise InvalidInput(
+            f"the retriever is {type(retriever).__name__}; expected a store, a LangChain or LlamaIndex retriever, "
+            "or a function"
+        )
+    call = _by_names(retriever)
+    return FunctionRetriever(call, call, "function", by)
+
+
+def _by_names(function: Callable[..., Any]) -> Callable[[EvalQuery, int], Any]:
+    try:
+        names = [n for n, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD]
+    except (TypeError, ValueError):
+        names = []
+    known = {"text", "k", "query", "tenant"}
+    if names and set(names) <= known:
+        return lambda q, k: function(
+            **{n: v for n, v in {"text": q.text, "k": k, "query": q, "tenant": q.tenant}.items() if n in names}
+        )
+    return (lambda q, k: function(q.text, k)) if len(names) > 1 else (lambda q, _k: function(q.text))
+
+
+def per_query(make: Callable[[EvalQuery, int], Any], *, adapter: str = "framework", by: By = "chunk") -> Retriever:
+    """A retriever made for each query: `make(query, k)` gives a LangChain or LlamaIndex retriever.
+
+    For tenants, filters and depths that a framework's retriever takes when it is made:
+    ``per_query(lambda query, k: stores[query.tenant].as_retriever(search_kwargs={"k": k}))``.
+    """
+    return FunctionRetriever(
+        lambda query, k: _framework(make(query, k), query, k, is_async=False),
+        lambda query, k: _framework(make(query, k), query, k, is_async=True),
+        adapter,
+        by,
+    )
