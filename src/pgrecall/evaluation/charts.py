@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from pgrecall.evaluation.metrics import in_order
 from pgrecall.evaluation.runs import EvalRun
@@ -35,11 +36,20 @@ def named(run: EvalRun) -> str:
 
 def svg(draw: Callable[[Figure], None], *, width: float = 7.0, height: float = 3.2) -> str:
     """An SVG document of what `draw` puts on a figure; inches."""
+    return _image(draw, width, height, "svg", metadata={"Date": None}).decode()
+
+
+def png(draw: Callable[[Figure], None], *, width: float = 7.0, height: float = 3.2, dpi: int = 144) -> bytes:
+    """The same as a PNG, for viewers that show no SVG."""
+    return _image(draw, width, height, "png", dpi=dpi, metadata={"Software": None})
+
+
+def _image(draw: Callable[[Figure], None], width: float, height: float, kind: str, **options: Any) -> bytes:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None}, facecolor="white")
+        out = io.BytesIO()
+        figure.savefig(out, format=kind, facecolor="white", **options)
     return out.getvalue()
 
 
@@ -96,12 +106,20 @@ def latency_histogram(runs: Sequence[EvalRun], step: str = "total") -> Callable[
             for (name, values), colour in zip(taken.items(), COLOURS * len(taken), strict=False):
                 panel.hist(values, bins=list(bins), color=colour, alpha=0.55, label=name)
                 panel.axvline(float(np.median(values)), color=colour, lw=1.5)
-            panel.set_xscale("log")
+            _milliseconds(panel)
             panel.legend(frameon=False)
         panel.set_xlabel(f"{step}, ms (line: p50)")
         panel.set_ylabel("queries")
 
     return draw
+
+
+def _milliseconds(panel: Axes) -> None:
+    """A logarithmic axis with numbers that people read: 1, 2, 5, 10 …"""
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
 
 
 def frontier(points: Sequence[tuple[str, float, float, bool]], metric: str, step: str) -> Callable[[Figure], None]:

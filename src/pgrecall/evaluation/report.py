@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -56,7 +57,8 @@ def report(
         ("Latency", charts.svg(charts.latency_histogram(runs))),
     ]
     if len(runs) > 1:
-        plots.append((f"{main} against latency", charts.svg(charts.frontier(_points(runs, main), main, "total"))))
+        points, step = _points(runs, main)
+        plots.append((f"{main} against latency", charts.svg(charts.frontier(points, main, step))))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
     return template.render(
@@ -90,11 +92,13 @@ def _columns(runs: Sequence[EvalRun]) -> list[str]:
     return in_order(deepest.values())
 
 
-def _points(runs: Sequence[EvalRun], main: str) -> list[tuple[str, float, float, bool]]:
+def _points(runs: Sequence[EvalRun], main: str) -> tuple[list[tuple[str, float, float, bool]], str]:
+    """What the frontier shows, and the step whose time it is: the search's alone, where every run knows it."""
     from pgrecall.evaluation.charts import named
 
-    found = [(named(r), r.mean(main), r.summary["latency"].get("total", {"p50": 0.0})["p50"]) for r in runs]
-    return [(*p, not any(o[1] >= p[1] and o[2] <= p[2] and o[1:] != p[1:] for o in found)) for p in found]
+    step = "search" if all("search" in run.summary["latency"] for run in runs) else "total"
+    found = [(named(r), r.mean(main), r.summary["latency"].get(step, {"p50": 0.0})["p50"]) for r in runs]
+    return [(*p, not any(o[1] >= p[1] and o[2] <= p[2] and o[1:] != p[1:] for o in found)) for p in found], step
 
 
 def _summary(run: EvalRun, name: str) -> dict[str, Any]:
@@ -103,8 +107,8 @@ def _summary(run: EvalRun, name: str) -> dict[str, Any]:
         "id": run.run_id,
         "name": name,
         "metrics": run.summary["metrics"],
-        "p50": latency.get("p50", "–"),
-        "p95": latency.get("p95", "–"),
+        "p50": f"{latency['p50']:.1f}" if latency else "–",
+        "p95": f"{latency['p95']:.1f}" if latency else "–",
         "failed": run.summary["failed"],
         "empty": run.summary["empty"],
         "foreign": run.summary["foreign_rows"],
@@ -134,7 +138,7 @@ def _shown(result: Result, query: EvalQuery, main: str, texts: Texts | None) -> 
     ranks = {row["id"]: rank for rank, row in reversed(list(enumerate(result.retrieved, 1)))}
 
     def text(of: str) -> str | None:
-        return None if of not in held else " ".join(held[of].split())[:SHOWN]
+        return None if of not in held else textwrap.shorten(held[of], SHOWN, placeholder=" …")
 
     return {
         "id": query.id,
