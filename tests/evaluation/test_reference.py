@@ -25,6 +25,7 @@ def test_squad_gives_the_reference_figures(server, db, tenant_id, monkeypatch, t
 
     monkeypatch.setenv("PGRECALL_EVAL_DATA", str(SHARED))
     monkeypatch.setattr(evaldata, "QUERIES", 10_000)
+    monkeypatch.setattr(evaldata, "QUICK", False)
     data = evaldata.load()
     pool = db.tenant(f"{tenant_id}-pool").vectors("squad", evaldata.SPACE, embed=evaldata.embed)
     for title, chunks in data.chunks.items():

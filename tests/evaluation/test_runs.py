@@ -150,6 +150,8 @@ def test_rows_of_other_tenants_are_counted(db, tenant_id, store):
     judged = EvalSet("two tenants", tuple(queries))
     pooled = evaluate(store, judged, embed=embed, top_k=8)
     assert pooled.summary["foreign_rows"] == 8 * 4 and pooled.summary["rows"] == 64
+    told = evaluate(lambda text: ["c0", "unjudged"], judged, tenant_of={"c0": mine, "unjudged": other}.get)
+    assert told.summary["foreign_rows"] == 4 + 4  # what no question asks for belongs to somebody too
     for tenant, part in ((mine, queries[:4]), (other, queries[4:])):
         chunks = [Chunk(c, f"{WORDS[int(c[1])]} twice") for q in part for c in q.judged]
         db.tenant(tenant).vectors("words", SPACE, embed=embed).upsert(chunks)

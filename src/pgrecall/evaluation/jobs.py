@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from pgrecall.evaluation.metrics import Metric, distinct
 from pgrecall.evaluation.retrievers import Answer, Retrieved, Retriever
 from pgrecall.evaluation.sets import EvalQuery, EvalSet
 from pgrecall.evaluation.store import Result
+
+#: The tenants that an id belongs to.
+Owners: TypeAlias = Callable[[str], Collection[str]]
 
 
 class Scorer(Protocol):
@@ -43,7 +46,7 @@ class Job:
     eval_set: EvalSet
     metrics: Sequence[Metric]
     depth: int
-    owners: Mapping[str, frozenset[str]]
+    owners: Owners
     scorers: Sequence[Scorer] = ()
     done: dict[str, Result] = field(default_factory=dict)
 
@@ -75,8 +78,8 @@ class Job:
             return False
         if tenant is not None and tenant != query.tenant:
             return True
-        owners = self.owners.get(found)
-        return owners is not None and query.tenant not in owners
+        owners = self.owners(found)
+        return bool(owners) and query.tenant not in owners
 
     def failed(self, query: EvalQuery, exc: Exception) -> Result:
         """The result of a query that raised: 0 in every score."""
@@ -125,12 +128,13 @@ def _compact(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None and name != "text"}
 
 
-def owners_of(eval_set: EvalSet, tenant_of: Callable[[str], str | None] | None) -> Mapping[str, frozenset[str]]:
-    """Whose each judged id is: as the caller says, else the tenants of the questions that it answers."""
+def owners_of(eval_set: EvalSet, tenant_of: Callable[[str], str | None] | None) -> Owners:
+    """Whose an id is: as the caller says, else the tenants of the questions that it answers; nobody's if unknown."""
+    if tenant_of is not None:
+        return lambda found: () if (owner := tenant_of(found)) is None else (owner,)
     made: defaultdict[str, set[str]] = defaultdict(set)
     for query in eval_set.queries:
         for judged, grade in query.judged.items():
-            owner = query.tenant if tenant_of is None and grade > 0 else tenant_of(judged) if tenant_of else None
-            if owner is not None:
-                made[judged].add(owner)
-    return {judged: frozenset(tenants) for judged, tenants in made.items()}
+            if query.tenant is not None and grade > 0:
+                made[judged].add(query.tenant)
+    return lambda found: made.get(found, ())
