@@ -5,7 +5,7 @@ PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench notebooks clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo ## set everything up and run the main job on the embedded Postgres
@@ -19,6 +19,10 @@ lint: $(VENV)/.dev ## style, import direction, types
 
 bench: $(VENV)/.bench $(PEERS)/.ready ## measure, peers too, and write docs/benchmarks
 	$(BIN)/python -m tests.benchmarks --peers $(PEERS)/bin/python $(ARGS)
+
+notebooks: $(VENV)/.dev ## run the evaluation notebooks, and write them with their plots
+	$(BIN)/jupytext --quiet --to ipynb --update notebooks/0*.py
+	$(BIN)/jupyter-nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/0*.ipynb
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

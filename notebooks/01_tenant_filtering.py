@@ -24,12 +24,9 @@
 # %%
 import evaldata
 import pandas as pd
-from IPython.display import SVG
 
 import pgrecall
-from pgrecall.evaluation import CoreRetriever, Evaluations, evaluate
-from pgrecall.evaluation.charts import svg
-from pgrecall.evaluation.comparison import compare
+from pgrecall.evaluation import CoreRetriever, Evaluations, compare, evaluate
 
 data = evaldata.load()
 print(data)
@@ -40,9 +37,9 @@ print(data)
 # %%
 db = pgrecall.connect()
 pool = db.tenant("notebook-pool").vectors("filtering", evaldata.SPACE, embed=evaldata.embed)
+pool.upsert(data.every)
 for tenant, chunks in data.chunks.items():
     db.tenant(f"notebook-{tenant}").vectors("filtering", evaldata.SPACE, embed=evaldata.embed).upsert(chunks)
-    pool.upsert(chunks)
 owner = {chunk.id: tenant for tenant, chunks in data.chunks.items() for chunk in chunks}
 pool.count()
 
@@ -51,7 +48,6 @@ pool.count()
 
 # %%
 kept = Evaluations(db.tenant("notebook-evaluation"))
-evaldata.embed([query.text for query in data.questions.queries])  # cached, so that latencies are the search's
 
 
 def own(tenant):
@@ -97,29 +93,26 @@ pd.DataFrame(rows).set_index("way").style.format(dict.fromkeys(("nDCG@10", "reca
 
 # %% [markdown]
 # Pooled answers hold rows of other tenants. Dropping them afterwards leaves answers short, some of them empty; it can't
-# bring back the tenant's own rows that the others pushed out. Filtering before ranking loses nothing.
+# bring back the tenant's own rows that the others pushed out. Filtering before ranking loses nothing: an answer is short
+# only where the tenant has no more chunks.
 
 
 # %%
 def rows_left(figure):
     panel = figure.subplots()
     depths = range(11)
-    for name, colour in (("filtered after", "#d97706"), ("filtered before", "#2563eb")):
+    for name, side, colour in (("filtered after", -0.2, "#d97706"), ("filtered before", 0.2, "#2563eb")):
         sizes = [len(result.retrieved) for result in runs[name].results]
-        panel.bar(
-            [d + (0.2 if name == "filtered before" else -0.2) for d in depths],
-            [sizes.count(d) for d in depths],
-            width=0.4,
-            color=colour,
-            label=name,
-        )
+        bars = panel.bar([d + side for d in depths], [sizes.count(d) for d in depths], 0.4, color=colour, label=name)
+        panel.bar_label(bars, [f"{sizes.count(d):,}" if sizes.count(d) else "" for d in depths], size=7, padding=1)
     panel.set_xticks(list(depths))
     panel.set_xlabel("rows in the answer, of ten asked for")
     panel.set_ylabel("questions")
-    panel.legend(frameon=False)
+    panel.grid(visible=False, axis="x")
+    panel.legend(frameon=False, loc="upper left")
 
 
-SVG(svg(rows_left))
+evaldata.show(rows_left)
 
 # %% [markdown]
 # Is the difference more than chance? Paired by question, with a 95 % interval, and p by sign-flip randomisation.
@@ -140,15 +133,31 @@ pd.DataFrame(
 ).T
 
 # %% [markdown]
-# The mean over questions can hide a tenant. The worst ones, filtered before:
+# The mean over questions can hide a tenant. A point is a tenant, by how well its questions are answered out of the pool
+# and out of its own chunks; its size is the number of its questions.
+
 
 # %%
-tenants = runs["filtered before"].summary["tenants"]
-worst = sorted(tenants.items(), key=lambda item: item[1]["ndcg@10"])[:5]
+def tenants(figure):
+    panel = figure.subplots()
+    before, pooled = (runs[name].summary["tenants"] for name in ("filtered before", "pooled"))
+    x, y = ([found[tenant]["ndcg@10"] for tenant in before] for found in (pooled, before))
+    sizes = [6 + 2 * before[tenant]["queries"] for tenant in before]
+    panel.scatter(x, y, s=sizes, color="#2563eb", alpha=0.6, lw=0)
+    low = min([*x, *y]) - 0.02
+    panel.plot([low, 1], [low, 1], color="#94a3b8", lw=1, ls="--")
+    panel.annotate("better when filtered", (low + 0.02, 0.97), size=8, color="#475569")
+    panel.set_xlabel("nDCG@10, pooled")
+    panel.set_ylabel("nDCG@10, filtered before")
+    panel.set_aspect("equal")
+
+
+evaldata.show(tenants, width=5, height=4.4)
+
+# %%
+worst = sorted(runs["filtered before"].summary["tenants"].items(), key=lambda item: item[1]["ndcg@10"])[:5]
 pd.DataFrame([{"tenant": t, "questions": m["queries"], "nDCG@10": round(m["ndcg@10"], 3)} for t, m in worst])
 
 # %%
-for tenant in [*(f"notebook-{t}" for t in data.chunks), "notebook-pool", "notebook-evaluation"]:
-    db.delete_tenant(tenant)
-    db.create_tenant(tenant, reopen=True)  # so that this notebook runs again
+evaldata.clean(db, *(f"notebook-{t}" for t in data.chunks), "notebook-pool", "notebook-evaluation")
 db.close()

@@ -1,4 +1,4 @@
-"""The notebooks' data: real text with judged questions where there is some, else the standard library's documentation.
+"""What the notebooks share: their data, their models with a cache of vectors, and how pictures are shown.
 
 ``PGRECALL_EVAL_DATA`` names a folder with ``squad/contexts.jsonl`` and ``squad/questions.jsonl`` (paragraphs with their
 articles, and questions with the paragraph that answers each). Without it the documentation of the running Python is
@@ -8,16 +8,21 @@ taken, whose questions are made of the text itself: a known-item set, and labell
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pgrecall import Chunk, EmbedSpace
+from pgrecall import Chunk, Database, EmbedSpace
 from pgrecall.evaluation import EvalQuery, EvalSet, json_lines, known_items
 
 HERE = Path(__file__).resolve().parent
@@ -26,10 +31,12 @@ sys.path.insert(0, str(HERE.parent / "examples" / "quickstart"))
 import corpus
 import minilm
 
-#: Questions that are asked; PGRECALL_NOTEBOOK_QUERIES=40 for a quick look.
+# Frameworks ask for a widget to draw bars with that nobody sees.
+warnings.filterwarnings("ignore", message="IProgress not found")
+
+#: Questions that are asked; PGRECALL_NOTEBOOK_QUERIES=20 for a quick look, which takes few chunks, too.
 QUERIES = int(os.environ.get("PGRECALL_NOTEBOOK_QUERIES", "1000"))
-#: The model that embeds: 384 dims, unit length.
-SPACE = EmbedSpace(**minilm.SPACE_ARGS)
+QUICK = QUERIES < 200
 
 
 @dataclass(frozen=True)
@@ -41,14 +48,52 @@ class Data:
     questions: EvalSet
 
     def __str__(self) -> str:
-        count = sum(map(len, self.chunks.values()))
         heuristic = " (known items: a heuristic)" if self.questions.kind == "known-item" else ""
         asked = f"{len(self.questions.queries):,} questions{heuristic}"
-        return f"{self.name}: {count:,} chunks of {len(self.chunks)} tenants, {asked}"
+        return f"{self.name}: {len(self.every):,} chunks of {len(self.chunks)} tenants, {asked}"
+
+    @property
+    def every(self) -> list[Chunk]:
+        """All tenants' chunks."""
+        return [chunk for held in self.chunks.values() for chunk in held]
+
+    @property
+    def pooled(self) -> EvalSet:
+        """The questions without their tenants, for a collection that holds everybody's chunks."""
+        return replace(self.questions, queries=tuple(replace(q, tenant=None) for q in self.questions.queries))
 
 
 def load() -> Data:
-    """The data that this machine has."""
+    """The data that this machine has: for a quick look 20 chunks a question, what answers them among these."""
+    data = _read()
+    if QUICK:
+        kept = {chunk.id for chunk in _answers_first(data)[: 20 * QUERIES]}
+        fewer = {tenant: [c for c in held if c.id in kept] for tenant, held in data.chunks.items()}
+        data = replace(data, chunks={tenant: held for tenant, held in fewer.items() if held})
+    embed([*(chunk.text for chunk in data.every), *(query.text for query in data.questions.queries)])
+    return data
+
+
+def load_windows() -> tuple[list[Chunk], EvalSet]:
+    """The paragraphs' sentences, and each with the one after it, and questions that paragraphs answer.
+
+    A window's `doc_id` is its paragraph, its metadata say how many sentences it has. For a quick look only so many
+    that a graph is worth it.
+    """
+    data = _read()
+    made: list[Chunk] = []
+    for chunk in _answers_first(data) if QUICK else data.every:
+        sentences = [s for s in re.split(r"(?<=[.!?])\s+", " ".join(chunk.text.split())) if len(s) > 20]
+        for size, start in itertools.product((1, 2), range(len(sentences))):
+            if start + size <= len(sentences):
+                text = " ".join(sentences[start : start + size])
+                made.append(Chunk(f"{chunk.id}/{size}/{start}", text, doc_id=chunk.id, metadata={"sentences": size}))
+    made = made[: 2_300 if QUICK else None]
+    embed([*(chunk.text for chunk in made), *(query.text for query in data.questions.queries)])
+    return made, data.pooled
+
+
+def _read() -> Data:
     folder = Path(os.environ.get("PGRECALL_EVAL_DATA", "")) / "squad"
     return _squad(folder) if os.environ.get("PGRECALL_EVAL_DATA") and folder.is_dir() else _stdlib()
 
@@ -67,28 +112,64 @@ def _stdlib() -> Data:
     chunks = {tenant: corpus.load(tenant)[1] for tenant in corpus.TENANTS}
     questions: list[EvalQuery] = []
     for tenant, held in chunks.items():
-        questions += known_items(held, QUERIES // len(chunks), tenant=tenant).queries
+        questions += known_items(held, max(1, QUERIES // len(chunks)), tenant=tenant).queries
     every = EvalSet("stdlib known items", tuple(questions), "Python's documentation", "PSF-2.0", kind="known-item")
     return Data("Python's standard library", chunks, _some(every))
 
 
 def _some(every: EvalSet) -> EvalSet:
-    """`QUERIES` of the questions, drawn evenly, so that a quick look sees every tenant."""
-    step = max(1, len(every.queries) // QUERIES)
-    return EvalSet(every.name, every.queries[::step][:QUERIES], every.source, every.licence, every.kind)
+    """`QUERIES` of the questions, drawn evenly from first to last, so that a quick look sees many tenants."""
+    count = len(every.queries)
+    drawn = (every.queries[place * count // QUERIES] for place in range(QUERIES))
+    return every if count <= QUERIES else replace(every, queries=tuple(drawn))
+
+
+def _answers_first(data: Data) -> list[Chunk]:
+    wanted = {i for query in data.questions.queries for i in query.judged}
+    return sorted(data.every, key=lambda chunk: chunk.id not in wanted)
+
+
+# Three models, all real, all local. Two of them are poor on purpose: there must be something to compare with.
+
+#: all-MiniLM-L6-v2: 384 dims, unit length.
+SPACE = EmbedSpace(**minilm.SPACE_ARGS)
+#: The first 128 of them. The model was not trained to be cut.
+CUT = EmbedSpace("sentence-transformers", "all-MiniLM-L6-v2, first 128 dims", 128)
+#: No model at all: which runs of three to five letters a text has, hashed into 512 places.
+LETTERS = EmbedSpace("by hand", "hashed letters", 512)
 
 
 def embed(texts: Sequence[str]) -> np.ndarray:
-    """The model's vectors, from a cache beside this file where a text was embedded before."""
+    """all-MiniLM-L6-v2's vectors, from a cache beside this file where a text was embedded before."""
     keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     held = _cache()
     if missing := [i for i, key in enumerate(keys) if key not in held]:
-        for start in range(0, len(missing), 200):
-            part = missing[start : start + 200]
-            held.update(zip([keys[i] for i in part], minilm.embed([texts[i] for i in part]), strict=True))
+        held.update(zip([keys[i] for i in missing], minilm.embed([texts[i] for i in missing]), strict=True))
         if len(missing) > 1:  # a single question is not worth a write
-            save()
+            _save()
     return np.stack([held[key] for key in keys])
+
+
+def cut(texts: Sequence[str]) -> np.ndarray:
+    """The first 128 dims of all-MiniLM-L6-v2's vectors, at unit length again."""
+    return _unit(embed(texts)[:, : CUT.dim])
+
+
+def letters(texts: Sequence[str]) -> np.ndarray:
+    """Signed hashed counts of the runs of three to five letters in words, their square roots, at unit length."""
+    made = np.zeros((len(texts), LETTERS.dim), np.float32)
+    for row, text in zip(made, texts, strict=True):
+        for word in re.findall(r"\w+", text.lower()):
+            padded = f"<{word}>"
+            for size in (3, 4, 5):
+                for start in range(len(padded) - size + 1):
+                    place = zlib.crc32(padded[start : start + size].encode())
+                    row[place % LETTERS.dim] += 1 if place & 1 << 31 else -1
+    return _unit(np.sign(made) * np.sqrt(np.abs(made)) + 1e-6)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 _held: dict[str, np.ndarray] = {}
@@ -102,9 +183,46 @@ def _cache() -> dict[str, np.ndarray]:
     return _held
 
 
-def save() -> None:
+def _save() -> None:
     """Keep the cache for the next notebook."""
     _FILE.parent.mkdir(exist_ok=True)
-    part = _FILE.with_suffix(".part.npz")
+    part = _FILE.with_suffix(f".{os.getpid()}.npz")
     np.savez(part, keys=np.array(list(_held)), vectors=np.stack(list(_held.values())))
     part.replace(_FILE)
+
+
+def clean(db: Database, *tenants: str) -> None:
+    """Delete what a notebook put into these tenants, and leave them open for its next run."""
+    for tenant in tenants:
+        db.delete_tenant(tenant)
+        db.create_tenant(tenant, reopen=True)
+
+
+def show(draw: Callable[[Any], None], *, width: float = 7.5, height: float = 3.4) -> Any:
+    """A picture in the notebook, of what `draw` puts on a matplotlib figure."""
+    from IPython.display import Image
+
+    from pgrecall.evaluation.charts import png
+
+    return Image(png(draw, width=width, height=height), width=int(width * 96))
+
+
+def differences(compared: dict[str, Any], metric: str, against: str) -> Callable[[Any], None]:
+    """Draws paired differences with their 95 % intervals, one line for each comparison."""
+
+    def draw(figure: Any) -> None:
+        panel = figure.subplots()
+        for place, made in enumerate(compared.values()):
+            found = made.differences[metric]
+            sure = found.interval.low > 0 or found.interval.high < 0
+            colour = "#94a3b8" if not sure else "#059669" if found.interval.mean > 0 else "#dc2626"
+            panel.plot([found.interval.low, found.interval.high], [place, place], color=colour, lw=2.5)
+            panel.plot([found.interval.mean], [place], "o", color=colour)
+            panel.annotate(f"p {found.p:.4f}", (found.interval.mean, place), (0, 7), textcoords="offset points",
+                           size=7.5, ha="center", color="#475569")  # fmt: skip
+        panel.axvline(0, color="#0f172a", lw=0.8)
+        panel.set_yticks(range(len(compared)), list(compared))
+        panel.set_ylim(len(compared) - 0.4, -0.6)
+        panel.set_xlabel(f"{metric}, difference from {against}, with its 95 % interval")
+
+    return draw
