@@ -1,7 +1,9 @@
-# Each target is one line of a reader's time. PYTHON chooses the interpreter, VENV and PEERS the environments' places.
+# Each target is one line of a reader's time. PYTHON chooses the interpreter, VENV and PEERS the environments' places,
+# JOBS how many processes run the suite, each with servers of its own.
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
+JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -12,7 +14,7 @@ demo: $(VENV)/.demo ## set everything up and run the main job on the embedded Po
 	$(BIN)/python examples/quickstart/main.py
 
 test: $(VENV)/.dev ## set everything up and run the whole suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
 
 lint: $(VENV)/.dev ## style, import direction, types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

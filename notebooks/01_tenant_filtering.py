@@ -93,8 +93,8 @@ pd.DataFrame(rows).set_index("way").style.format(dict.fromkeys(("nDCG@10", "reca
 
 # %% [markdown]
 # Pooled answers hold rows of other tenants. Dropping them afterwards leaves answers short, some of them empty; it can't
-# bring back the tenant's own rows that the others pushed out. Filtering before ranking loses nothing: an answer is short
-# only where the tenant has no more chunks.
+# bring back the tenant's own rows that the others pushed out. Filtering before ranking loses nothing: an answer is
+# short only where the tenant has no more chunks.
 
 
 # %%

@@ -33,7 +33,8 @@ def text(url: sa.URL) -> str:
 
 
 def run(*arguments: object, **options: Any) -> Result:
-    """Run a command in this process, with nobody at the terminal."""
+    """Run a command in this process, with nobody at the terminal, which is as wide as a pipe's output is made."""
+    options["env"] = {"COLUMNS": "140"} | (options.get("env") or {})
     result = CliRunner().invoke(app, [str(a) for a in arguments], **options)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
