@@ -115,6 +115,8 @@ def test_what_a_search_can_not_be_asked_is_refused_before_the_run(store, nearest
         ({"mode": ["dense"]}, {"metric": "accuracy"}, "metric 'accuracy' is not known"),
         ({"mode": ["dense"]}, {"metric": "ann_recall@x"}, "the depth of metric 'ann_recall@x' is 'x'"),
         ([{}], {}, "the grid is empty"),
+        ("mode=dense", {}, "a grid is 'mode=dense'"),
+        ({"mode": "dense"}, {}, "expected settings with lists"),
     ],
 )
 def test_a_grid_with_one_impossible_point_runs_none(store, nearest, grid, options, message):

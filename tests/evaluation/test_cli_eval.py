@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 
 import pytest
 
@@ -77,6 +79,33 @@ def test_three_commands_lead_from_a_folder_to_a_report(cli, tmp_path):
     assert "ndcg@10 is 0.0000, below 0.9" in failed.out and "recall@1 fell by 1.0000" in failed.out
     assert cli("eval", "delete", "empty", "--yes").code == 0
     assert cli("eval", "show", "empty").code == 1
+
+
+def test_a_run_that_is_interrupted_says_how_it_goes_on(cli, monkeypatch):
+    """And ends with the figures of one that was not; failures are told with their reason, in a sweep too."""
+    cli("eval", "load", "fruit", "-c", "fruit")
+    model = sys.modules[os.environ["PGRECALL_EMBED"].partition(":")[0]]
+    embed, asked = model.embed, []
+
+    def impatient(texts):
+        asked.extend(texts)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return embed(texts)
+
+    monkeypatch.setattr(model, "embed", impatient)
+    stopped = cli("eval", "run", "fruit", "-c", "fruit")
+    [run_id] = re.findall(r"--run (\S+) goes on", stopped.err)
+    assert stopped.code == 130 and f"--run {run_id}" in cli("eval", "show", run_id).err
+    resumed = cli("eval", "run", "fruit", "-c", "fruit", "--run", run_id, "--json").json
+    assert asked.count("what is apple?") == asked.count("what is brick?") == 1
+    whole = cli("eval", "run", "fruit", "-c", "fruit", "--json").json
+    assert resumed["run_id"] == run_id and resumed["summary"]["metrics"] == whole["summary"]["metrics"]
+    assert "7 × ConfigurationError: collection 'fruit' keeps no full text" in (
+        cli("eval", "run", "fruit", "-c", "fruit", "--mode", "sparse").out
+    )
+    swept = cli("eval", "sweep", "fruit", "-c", "fruit", "-g", "mode=sparse,dense", "--json").json
+    assert [(p["failed"], p["frontier"]) for p in swept] == [(7, False), (0, True)]
 
 
 def test_each_query_may_be_asked_of_its_own_tenant(cli, db, tenant_id, tmp_path):

@@ -50,9 +50,15 @@ def test_importing_pgrecall_or_its_evaluation_does_not_import_ragas():
         "from ragas._analytics import do_not_track; assert do_not_track()\n"
         "print('ok')"
     )
+    backend = (
+        "from ragas.backends import get_registry; get_registry()['pgrecall']\n"
+        "from ragas._analytics import do_not_track; assert do_not_track()\nprint('ok')"
+    )
     environ = {k: v for k, v in os.environ.items() if k != "RAGAS_DO_NOT_TRACK"}
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=False)
-    assert shown.stdout.strip().endswith("ok"), shown.stderr
+    for script in (code, backend):
+        command = [sys.executable, "-c", script]
+        shown = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+        assert shown.stdout.strip().endswith("ok"), shown.stderr
 
 
 def test_measures_by_id_and_by_text_are_scores_of_a_run():

@@ -231,6 +231,10 @@ def test_retrievers_of_any_kind_are_understood():
     [
         ({"top_k": ()}, "top_k is empty"),
         ({"top_k": 0}, "top_k is 0"),
+        ({"top_k": "10"}, "top_k is '10'"),
+        ({"metrics": "ndcg@10"}, "metrics is 'ndcg@10'; expected a list"),
+        ({"store": "acme"}, "store is str; expected Evaluations"),
+        ({"eval_set": "words"}, "eval_set is str; expected an EvalSet"),
         ({"metrics": ["accuracy"]}, "metric 'accuracy' is not known"),
         ({"concurrency": 0}, "concurrency is 0"),
         ({"by": "page"}, "by is 'page'"),
@@ -241,7 +245,15 @@ def test_retrievers_of_any_kind_are_understood():
 def test_what_a_run_can_not_do_is_refused_before_it_begins(options, message):
     """By name, and without asking a single query."""
     with pytest.raises(InvalidInput, match=message):
-        evaluate(lambda text: pytest.fail("was asked"), eval_set(), **options)
+        evaluate(lambda text: pytest.fail("was asked"), **{"eval_set": eval_set(), **options})
+
+
+@pytest.mark.parametrize("row", [("c0", float("nan")), "c\0", "c\ud800"], ids=["nan", "nul", "surrogate"])
+def test_an_answer_that_can_not_be_kept_is_a_failed_query(kept, row):
+    """With the reason; the queries beside it are kept."""
+    run = evaluate(lambda text: [row] if "apple" in text else ["c1"], eval_set(), store=kept)
+    assert run.summary["failed"] == 1 and "the answer[0]" in run.results[0].error
+    assert len(kept.results(run.run_id)) == 8
 
 
 def test_concurrency_is_a_bound(store):

@@ -75,11 +75,12 @@ def test_json_lines_take_other_peoples_field_names(tmp_path):
     rows = [
         {"id": "a", "question": "?", "gold": "d1", "title": "acme", "filters": {"year": 2020}},
         {"id": "b", "question": "?", "gold": ["d1", 2]},
+        {"id": 4, "question": "?", "gold": 17},
         {"id": "c", "question": "?", "gold": {"d1": 0.5, "d2": 0}},
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     made = sets.json_lines(path, fields={"text": "question", "judged": "gold", "tenant": "title"})
-    assert [dict(q.judged) for q in made.queries] == [{"d1": 1}, {"d1": 1, "2": 1}, {"d1": 0.5, "d2": 0}]
+    assert [dict(q.judged) for q in made.queries] == [{"d1": 1}, {"d1": 1, "2": 1}, {"17": 1}, {"d1": 0.5, "d2": 0}]
     assert (made.queries[0].tenant, made.queries[0].filters) == ("acme", {"year": 2020})
     with pytest.raises(InvalidInput, match="expected some of id, text"):
         sets.json_lines(path, fields={"texts": "question"})
@@ -95,6 +96,10 @@ def test_json_lines_take_other_peoples_field_names(tmp_path):
         ({"id": "a", "text": "?"}, "judged is None"),
         ({"id": "a", "text": " ", "judged": "d"}, "has no text"),
         ({"id": "", "text": "?", "judged": "d"}, "id is empty"),
+        (
+            {"id": "a", "text": "?", "judged": "d", "filters": {"k": {"$near": 1}}},
+            "line 1: query 'a': .*operator 'near'",
+        ),
     ],
 )
 def test_a_query_that_could_not_be_scored_is_refused(tmp_path, row, message):

@@ -11,6 +11,7 @@ from pgrecall.evaluation.metrics import Metric, distinct
 from pgrecall.evaluation.retrievers import Answer, Retrieved, Retriever
 from pgrecall.evaluation.sets import EvalQuery, EvalSet
 from pgrecall.evaluation.store import Result
+from pgrecall.jsonable import dumps
 
 #: The tenants that an id belongs to.
 Owners: TypeAlias = Callable[[str], Collection[str]]
@@ -88,7 +89,7 @@ class Job:
     def answer(self, query: EvalQuery) -> Result:
         """Ask, and score what comes back."""
         try:
-            answer = self.retriever(query, self.depth)
+            answer = _storable(self.retriever(query, self.depth))
         except Exception as exc:  # noqa: BLE001 (a query that fails is a result, whatever its retriever raises)
             return self.failed(query, exc)
         given: dict[str, float | str] = {}
@@ -102,7 +103,7 @@ class Job:
     async def aanswer(self, query: EvalQuery) -> Result:
         """As `answer`."""
         try:
-            answer = await self.retriever.acall(query, self.depth)
+            answer = _storable(await self.retriever.acall(query, self.depth))
         except Exception as exc:  # noqa: BLE001 (as above)
             return self.failed(query, exc)
         given: dict[str, float | str] = {}
@@ -121,6 +122,12 @@ def _told(exc: Exception) -> str:
 def _clean(text: str) -> str:
     """A text that Postgres stores, and not a page of it."""
     return text[:500].replace("\0", "").encode(errors="replace").decode()
+
+
+def _storable(answer: Answer) -> Answer:
+    """The answer, if it can be kept: else a row with a NaN or a NUL would take the results beside it along."""
+    dumps([_compact(asdict(row)) for row in answer.rows], "the answer")
+    return answer
 
 
 def _compact(row: dict[str, Any]) -> dict[str, Any]:

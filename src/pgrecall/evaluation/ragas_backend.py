@@ -14,9 +14,12 @@ from uuid import UUID
 from ragas.backends.base import BaseBackend
 
 from pgrecall.errors import InvalidInput, NotFound
+from pgrecall.evaluation.ragas_metrics import import_ragas
 from pgrecall.evaluation.store import Evaluations
 from pgrecall.stores.connect import connect
 from pgrecall.stores.database import Database
+
+import_ragas()  # whoever comes by ragas' own Dataset finds its telemetry off, too
 
 #: What JSON has no type for is kept as ``{"$type": name, "value": text}`` and comes back as it was.
 _TYPES: dict[str, tuple[type, Any, Any]] = {

@@ -96,6 +96,8 @@ class CoreRetriever:
     mmr: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        if self.by not in ("chunk", "document"):
+            raise InvalidInput(f"by is {self.by!r:.40}; expected 'chunk' or 'document'")
         if self.embed is None and self.mode != "sparse":
             raise InvalidInput(f"mode {self.mode!r} needs embed=, the function that embeds a question")
         # What no query could be asked with is refused here, and not by each of them.

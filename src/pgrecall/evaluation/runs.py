@@ -11,7 +11,7 @@ import importlib.metadata
 import inspect
 import platform
 import subprocess
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -95,6 +95,15 @@ def _config(job: Job, depths: Sequence[int], seed: int, label: str | None) -> di
     return {"asked": asked, "label": label, "versions": versions()}
 
 
+def depths_of(top_k: Sequence[int] | int) -> list[int]:
+    """The depths that `top_k` names, sorted. Raises InvalidInput."""
+    named = top_k if isinstance(top_k, Iterable) and not isinstance(top_k, str) else (top_k,)
+    depths = sorted({whole_number(k, "top_k", 1) for k in named})
+    if not depths:
+        raise InvalidInput("top_k is empty; expected one depth or more, such as (1, 5, 10)")
+    return depths
+
+
 def _prepare(
     retriever: Any,
     eval_set: EvalSet,
@@ -105,9 +114,9 @@ def _prepare(
     tenant_of: Callable[[str], str | None] | None,
     options: Mapping[str, Any],
 ) -> tuple[Job, list[int]]:
-    depths = sorted({whole_number(k, "top_k", 1) for k in ((top_k,) if isinstance(top_k, int) else top_k)})
-    if not depths:
-        raise InvalidInput("top_k is empty; expected one depth or more, such as (1, 5, 10)")
+    depths = depths_of(top_k)
+    if isinstance(metrics, str):
+        raise InvalidInput(f"metrics is {metrics!r:.60}; expected a list of names, such as [{metrics!r:.60}]")
     chosen = standard(depths) if metrics is None else [Metric.of(name) for name in metrics]
     depth = max([*depths, *(m.k for m in chosen if m.k is not None)])
     asked = adapt(retriever, **options)
@@ -164,6 +173,14 @@ def _evaluate(
     A query that fails counts as 0 and is counted as failed; an empty answer counts as 0 and is counted as empty.
     Raises: InvalidInput; what the store raises.
     """
+    if not isinstance(eval_set, EvalSet):
+        raise InvalidInput(
+            f"eval_set is {type(eval_set).__name__}; expected an EvalSet, such as store.load_set(name) gives"
+        )
+    if store is not None and not isinstance(store, Evaluations):
+        raise InvalidInput(
+            f"store is {type(store).__name__}; expected Evaluations(db.tenant(…)), which keeps runs, or None"
+        )
     job, depths = _prepare(retriever, eval_set, top_k, metrics, scorers, ann_recall, tenant_of, options)
     concurrency = whole_number(concurrency, "concurrency", 1)
     run_id = check_text(new_run_id() if run_id is None else run_id, "run_id", MAX_NAME_BYTES)
@@ -299,6 +316,9 @@ def load_run(store: Evaluations, run_id: str) -> EvalRun:
     """A finished run as it is kept. Raises: NotFound; InvalidInput where it is not finished."""
     info = store.run_info(run_id)
     if info.summary is None:
-        raise InvalidInput(f"run {run_id} is not finished; resume it: evaluate(…, run_id={run_id!r})")
+        raise InvalidInput(
+            f"run {run_id} is not finished; resume it: evaluate(…, run_id={run_id!r}), or "
+            f"pgrecall eval run {info.set_name} --run {run_id}, with the options that it was begun with"
+        )
     results = tuple(store.results(run_id))
     return EvalRun(run_id, info.set_name, info.set_version, info.set_sha256, info.config, results, info.summary)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pgrecall.errors import InvalidInput
+from pgrecall.filters.parse import parse
 from pgrecall.jsonable import dumps
+from pgrecall.operations.chunks import whole_number
 from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, Document, check_text
 
 if TYPE_CHECKING:
@@ -56,6 +58,11 @@ class EvalQuery:
             raise InvalidInput(f"{what} has nothing that is relevant, so no ranking could be right; leave it out")
         if self.tenant is not None:
             check_text(self.tenant, f"{what}: tenant", MAX_NAME_BYTES)
+        if self.filters is not None:
+            try:
+                parse(self.filters)
+            except InvalidInput as exc:
+                raise InvalidInput(f"{what}: {exc}") from exc
 
     def canonical(self) -> str:
         """The query as JSON text that depends on its content only."""
@@ -179,7 +186,7 @@ def beir(folder: str | Path, *, name: str | None = None, split: str = "test", li
         known.add(query_id)
         grades = judged.get(query_id, {})
         if any(grade > 0 for grade in grades.values()):
-            queries.append(EvalQuery(query_id, text, grades))
+            queries.append(_query(where, query_id, text, grades))
         else:
             left_out["queries without a judgement"] += 1
     if unknown := len(judged.keys() - known):
@@ -218,25 +225,31 @@ def json_lines(
     keys = FIELDS | dict(fields or {})
     queries = []
     for where, row in _lines(path):
-        try:
-            queries.append(
-                EvalQuery(
-                    _field(row, keys["id"], where),
-                    _field(row, keys["text"], where),
-                    _graded(row.get(keys["judged"]), where),
-                    tenant=row.get(keys["tenant"]),
-                    filters=row.get(keys["filters"]),
-                    answer=row.get(keys["answer"]),
-                )
+        queries.append(
+            _query(
+                where,
+                _field(row, keys["id"], where),
+                _field(row, keys["text"], where),
+                _graded(row.get(keys["judged"]), where),
+                tenant=row.get(keys["tenant"]),
+                filters=row.get(keys["filters"]),
+                answer=row.get(keys["answer"]),
             )
-        except InvalidInput as exc:
-            raise exc if str(exc).startswith(where) else InvalidInput(f"{where}: {exc}") from exc
+        )
     return EvalSet(name or path.stem, tuple(queries), source or path.name, licence)
 
 
+def _query(where: str, *args: Any, **kwargs: Any) -> EvalQuery:
+    """The query of a line, which what is wrong with it names."""
+    try:
+        return EvalQuery(*args, **kwargs)
+    except InvalidInput as exc:
+        raise InvalidInput(f"{where}: {exc}") from exc
+
+
 def _graded(value: Any, where: str) -> dict[str, float]:
-    if isinstance(value, str):
-        return {value: 1}
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return {str(value): 1}
     if isinstance(value, list) and all(isinstance(i, str | int) and not isinstance(i, bool) for i in value):
         return {str(i): 1 for i in value}
     if isinstance(value, dict):
@@ -287,6 +300,7 @@ def known_items(
     whether questions find their answers; use it to notice that something broke. The sentence is the longest, of at most
     200 characters, that is not the chunk's beginning, where there is one. With `by_document` its document is wanted.
     """
+    count = whole_number(count, "count", 1)
     held = sorted((c for c in chunks if c.text.strip()), key=lambda c: c.id)
     if not held:
         raise InvalidInput("there are no chunks with text to make a known-item set of")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,16 @@ def summed_up(eval_set: EvalSet, results: Sequence[Result], seed: int) -> dict[s
         },
         "latency": _latencies(answered),
     }
+
+
+def reasons(results: Sequence[Result], most: int = 3) -> list[str]:
+    """Why queries failed: the most frequent errors, each with how many times it came and the first such query."""
+    first: dict[str, str] = {}
+    for result in results:
+        if result.error is not None:
+            first.setdefault(result.error, result.query_id)
+    counted = Counter(result.error for result in results if result.error is not None)
+    return [f"{times:,} × {error} (query {first[error]})" for error, times in counted.most_common(most)]
 
 
 def _given(row: Floats) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ from pgrecall.errors import InvalidInput
 from pgrecall.evaluation.adapters import adapt
 from pgrecall.evaluation.metrics import Metric
 from pgrecall.evaluation.retrievers import CoreRetriever
-from pgrecall.evaluation.runs import DEPTHS, EvalRun, evaluate
+from pgrecall.evaluation.runs import DEPTHS, EvalRun, depths_of, evaluate
 from pgrecall.evaluation.sets import EvalSet
 from pgrecall.hits import Weighted
 from pgrecall.operations.chunks import whole_number
@@ -63,7 +63,7 @@ def sweep(
     # All are made before the first is run: what one of them can't be asked should not cost the others' time.
     every = [
         (settings, _retriever(retriever, settings, options), _depths(settings, options, metric))
-        for some in ([grid] if isinstance(grid, Mapping) else grid)
+        for some in ([grid] if isinstance(grid, str | Mapping) else grid)
         for settings in _combined(some)
     ]
     if not every:
@@ -75,11 +75,14 @@ def sweep(
         name = " ".join(f"{key}={value}" for key, value in settings.items())
         name = f"{label}: {name}" if label else name
         run = evaluate(asked, eval_set, **{**options, "label": name, "top_k": depths})
-        measured = metric if metric in run.summary["metrics"] else f"{metric}@{max(depths)}"
+        measured = metric if metric in run.summary["metrics"] else f"{metric}@{depths[-1]}"
         latency = run.summary["latency"]
-        taken = latency.get(step, latency.get("total", {"p50": 0.0}))["p50"]
-        found.append((settings, run, run.mean(measured), taken))
-    return [Point(*point, on_frontier=not any(_better(other, point) for other in found)) for point in found]
+        taken = latency.get(step) or latency.get("total") or {"p50": 0.0}
+        found.append(Point(settings, run, run.mean(measured), taken["p50"], on_frontier=bool(latency)))
+    # Where every query failed there is no latency, and nothing to be had.
+    return [
+        replace(p, on_frontier=p.on_frontier and not any(_better(o, p) for o in found if o.on_frontier)) for p in found
+    ]
 
 
 #: What `evaluate` takes for itself; the rest of its options are the core store's.
@@ -87,6 +90,13 @@ _EVALUATE = [p.name for p in inspect.signature(evaluate).parameters.values() if 
 
 
 def _combined(grid: Grid) -> Iterator[dict[str, Any]]:
+    listed = isinstance(grid, Mapping) and not any(
+        isinstance(v, str) or not isinstance(v, Iterable) for v in grid.values()
+    )
+    if not listed:
+        raise InvalidInput(
+            f"a grid is {grid!r:.80}; expected settings with lists to try, such as {{'mode': ['dense']}}"
+        )
     if grid:
         yield from (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
 
@@ -106,20 +116,20 @@ def _retriever(source: Source, settings: Mapping[str, Any], options: Mapping[str
 
 def _depths(settings: Mapping[str, Any], options: Mapping[str, Any], metric: str) -> list[int]:
     """The depths that a point is measured at, the metric's among them."""
-    given = settings.get("top_k", options.get("top_k", DEPTHS))
-    depths = {whole_number(k, "top_k", 1) for k in (given if isinstance(given, list | tuple) else [given])}
+    depths = depths_of(settings.get("top_k", options.get("top_k", DEPTHS)))
     _, at, depth = metric.partition("@")
     if not at:
-        return sorted(depths)
+        return depths
     k = whole_number(int(depth) if depth.isdecimal() else depth, f"the depth of metric {metric!r:.60}", 1)
-    if k > max(depths, default=k):
+    if k > depths[-1]:
         raise InvalidInput(
-            f"metric {metric} counts {k} rows, and top_k is {max(depths)}; leave out @{k} to measure each point at "
+            f"metric {metric} counts {k} rows, and top_k is {depths[-1]}; leave out @{k} to measure each point at "
             "its own depth"
         )
-    return sorted(depths | {k})
+    return sorted({*depths, k})
 
 
-def _better(one: tuple[Any, Any, float, float], other: tuple[Any, Any, float, float]) -> bool:
+def _better(one: Point, other: Point) -> bool:
     """Whether `one` is as good in both, and better in one."""
-    return one[2] >= other[2] and one[3] <= other[3] and (one[2], one[3]) != (other[2], other[3])
+    mine, its = (one.quality, -one.latency_ms), (other.quality, -other.latency_ms)
+    return mine != its and mine[0] >= its[0] and mine[1] >= its[1]

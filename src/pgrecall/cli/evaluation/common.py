@@ -9,7 +9,7 @@ import typer
 
 from pgrecall.cli.embedding import load_embed
 from pgrecall.cli.search import Mode, parse_filter
-from pgrecall.cli.session import table
+from pgrecall.cli.session import plain, table
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def run_data(finished: EvalRun) -> dict[str, Any]:
 def run_table(finished: EvalRun) -> Any:
     """A run's measures as a table."""
     from pgrecall.evaluation.metrics import in_order
+    from pgrecall.evaluation.summary import reasons
 
     summary = finished.summary
     shown = table(
@@ -137,5 +138,7 @@ def run_table(finished: EvalRun) -> Any:
             f"p50 {latency.get('p50', '–')} ms, p95 {latency.get('p95', '–')} ms",
             highlight=False,
         )
+        for reason in reasons(finished.results):
+            console.print(f"failed: {plain(reason)}", style="red", markup=False, highlight=False, soft_wrap=True)
 
     return show

@@ -6,7 +6,7 @@ import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,9 +18,6 @@ from pgrecall.cli.evaluation.common import (
 )
 from pgrecall.cli.session import Exit, Session, TenantOption, command, table
 from pgrecall.errors import InvalidInput
-
-if TYPE_CHECKING:
-    pass
 
 
 @command(app, "compare")
@@ -109,7 +106,7 @@ def gate(
         str | None,
         typer.Option("--against", metavar="RUN", help="No metric may be significantly worse.", show_default=False),
     ] = None,
-    p: Annotated[float, typer.Option("--p", help="What counts as significant.")] = 0.05,
+    p: Annotated[float, typer.Option("--p", help="What counts as significant.", min=0, max=1)] = 0.05,
 ) -> None:
     """Exit 1 where a run is not good enough, for continuous integration: --min ndcg@10=0.8 --against RUN.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +29,7 @@ from pgrecall.cli.evaluation.common import (
 )
 from pgrecall.cli.progress import progress
 from pgrecall.cli.search import Mode
-from pgrecall.cli.session import Session, TenantOption, YesOption, command, table
+from pgrecall.cli.session import Session, TenantOption, YesOption, command, plain, table
 from pgrecall.errors import InvalidInput
 
 
@@ -65,6 +67,7 @@ def run(
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
         from pgrecall.evaluation import evaluate
+        from pgrecall.evaluation.store import new_run_id
 
         made = kept.load_set(name, version)
         options = {option: value for option, value in (("exact", exact), ("ef_search", ef_search)) if value}
@@ -72,7 +75,8 @@ def run(
             opened, made, collection, embed,
             each_tenant=each_tenant, mode=mode, by=by, where=where, needs_model=mode is not Mode.sparse, **options,
         )  # fmt: skip
-        with progress(session, f"asking {made.name}", len(made.queries)) as done:
+        run_id = run_id or new_run_id()
+        with going_on(session, run_id), progress(session, f"asking {made.name}", len(made.queries)) as done:
             finished = evaluate(
                 retriever,
                 made,
@@ -86,6 +90,17 @@ def run(
                 label=label,
             )
     session.emit(run_data(finished), run_table(finished))
+
+
+@contextmanager
+def going_on(session: Session, run_id: str) -> Iterator[None]:
+    """Say how an interrupted run goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        said = f"Interrupted; what was asked is kept. The same command with --run {run_id} goes on."
+        session.stderr().print(said, highlight=False)
+        raise
 
 
 def _depths(text: str) -> list[int]:
@@ -136,6 +151,7 @@ def sweep_(
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
         from pgrecall.evaluation import sweep
+        from pgrecall.evaluation.summary import reasons
 
         made, settings = kept.load_set(name), dict(map(_grid, grid))
         words_only = settings.get("mode") == ["sparse"] and not exact
@@ -171,10 +187,19 @@ def sweep_(
     ]
     data = [
         {"settings": dict(p.settings), metric: p.quality, "p50_ms": p.latency_ms, "frontier": p.on_frontier,
-         "run_id": p.run.run_id}
+         "failed": p.run.summary["failed"], "run_id": p.run.run_id}
         for p in points
     ]  # fmt: skip
-    session.emit(data, table((*keys, metric, "p50 ms", "frontier", "run"), rows))
+    shown = table((*keys, metric, "p50 ms", "frontier", "run"), rows)
+
+    def show(console: Any) -> None:
+        shown(console)
+        for point in points:
+            for reason in reasons(point.run.results, 1):
+                console.print(f"run {point.run.run_id}: failed: {plain(reason)}", style="red", markup=False,
+                              highlight=False, soft_wrap=True)  # fmt: skip
+
+    session.emit(data, show)
 
 
 def _grid(text: str) -> tuple[str, list[Any]]:

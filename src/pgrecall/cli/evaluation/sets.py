@@ -104,7 +104,8 @@ def _ingest(
     space = None if held is not None else _space(embed, function)
     store = tenant.vectors(collection, space, embed=function, text_config=text_config if held is None else None)
     with progress(session, f"ingesting {folder.name}", len(chunks)) as done:
-        store.upsert(chunks, documents=documents, progress=lambda count, _total: done(count))
+        # What was embedded stays where this is interrupted, and is not embedded again.
+        store.upsert(chunks, documents=documents, commit_every=1_000, progress=lambda count, _total: done(count))
 
 
 def _space(name: str | None, function: Any) -> Any:
