@@ -11,7 +11,8 @@ from collections import Counter
 
 import pytest
 
-from pgrecall.schema import DUE, TENANT_TABLES
+from pgrecall.schema import DUE, TENANT_TABLES, chunk_vectors
+from pgrecall.statements import ddl
 from support.statements import STATEMENTS
 
 TABLES = "|".join(sorted((table.name for table in TENANT_TABLES), key=len, reverse=True))
@@ -72,3 +73,10 @@ def test_each_statement_names_the_tenant_for_each_table():
 def test_a_table_without_the_tenant_is_seen(sql):
     """The check above can fail: each of these lacks the tenant in one place."""
     assert unbound(sql)
+
+
+def test_a_table_is_made_with_its_foreign_keys_whatever_was_asked_before():
+    """SQLAlchemy's AddConstraint takes a constraint out of every later CREATE TABLE."""
+    made = ddl.create_table(chunk_vectors)
+    assert ddl.foreign_keys(chunk_vectors) and "FOREIGN KEY" in made
+    assert ddl.create_table(chunk_vectors) == made

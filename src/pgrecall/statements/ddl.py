@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.psycopg import dialect
-from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from pgrecall.schema import GRANTS, SCHEMA, STORAGE, VIEWS, policies
 
@@ -39,10 +39,12 @@ def completing(table: sa.Table) -> Iterator[str]:
 
 def foreign_keys(table: sa.Table) -> dict[str, str]:
     """Name -> the statement that adds it."""
-    found = {}
-    for constraint in sorted(table.foreign_key_constraints, key=lambda constraint: str(constraint.name)):
-        found[str(constraint.name)] = _text(AddConstraint(constraint))
-    return found
+    # Not by `AddConstraint`: once that was made of a constraint, no CreateTable of this process has it any more.
+    compiler = _DIALECT.ddl_compiler(_DIALECT, None)  # type: ignore[arg-type]
+    return {
+        str(constraint.name): f"ALTER TABLE {SCHEMA}.{table.name} ADD {' '.join(compiler.process(constraint).split())}"
+        for constraint in sorted(table.foreign_key_constraints, key=lambda constraint: str(constraint.name))
+    }
 
 
 def drop_foreign_key(table: sa.Table, name: str) -> str:
