@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import pgrecall
-from pgrecall import InvalidInput, migrate
+from pgrecall import GraphBuild, InvalidInput, migrate
 from pgrecall.evaluation import CoreRetriever, EvalQuery, EvalSet, aevaluate, evaluate, sweep
 from support.graphs import LARGE, SPACE, ids, made, vectors
 
@@ -32,7 +32,7 @@ def store(_databases) -> Iterator[pgrecall.PostgresVectorStore]:
     with pgrecall.connect(url, admin_url=url, promote_on_upsert=False) as database:
         made_store = database.tenant("acme").vectors("large", SPACE, text_config="english")
         made_store.upsert(made(LARGE))
-        database.maintain()
+        database.maintain(build=GraphBuild(m=4, ef_construction=8))  # a poor graph
         yield made_store
 
 
@@ -43,13 +43,13 @@ def nearest(store) -> EvalSet:
 
 
 def test_what_the_graph_misses_is_measured_against_the_exact_search(store, nearest):
-    """All candidates find everything, one finds less; the exact search itself has 1 by definition."""
+    """Many candidates find nearly everything, one finds less; the exact search itself has 1 by definition."""
     options = {"embed": embed, "ann_recall": True, "top_k": (1, 10)}
     narrow, wide, exact = (
         evaluate(store, nearest, **options, **settings)
         for settings in ({"ef_search": 1}, {"ef_search": 1_000}, {"exact": True})
     )
-    assert narrow.mean("ann_recall@10") < wide.mean("ann_recall@10") == exact.mean("ann_recall@10") == 1
+    assert narrow.mean("ann_recall@10") < 0.9 < wide.mean("ann_recall@10") <= exact.mean("ann_recall@10") == 1
     assert narrow.mean("ann_recall@1") == narrow.mean("hit@1")  # here the judgements are the exact search's
     assert narrow.config["asked"]["retriever"]["options"] == {"ef_search": 1}
     assert {"scorer": "ann_recall", "against": "exact", "depths": [1, 10]} in narrow.config["asked"]["scorers"]
@@ -57,9 +57,9 @@ def test_what_the_graph_misses_is_measured_against_the_exact_search(store, neare
         narrow.results[0].metrics
     )
     hybrid = evaluate(store, nearest, embed=embed, mode="hybrid", ann_recall=True, ef_search=1_000)
-    assert hybrid.mean("ann_recall@10") == 1
+    assert hybrid.mean("ann_recall@10") > 0.9
     diverse = evaluate(store, nearest, embed=embed, mmr={"lambda_mult": 0.7, "ef_search": 1_000}, ann_recall=True)
-    assert diverse.mean("ann_recall@10") == 1
+    assert diverse.mean("ann_recall@10") > 0.8
 
 
 def test_each_question_is_embedded_once(store, nearest):
@@ -82,7 +82,10 @@ def test_a_sweep_goes_through_the_settings_of_a_search(store, nearest):
     assert [dict(p.settings) for p in points] == [{"ef_search": 1}, {"ef_search": 400}, {"exact": True}]
     assert points[0].quality < points[1].quality <= points[2].quality == 1
     points = sweep(
-        CoreRetriever(lambda _tenant: store, embed), nearest, {"alpha": [0.0, 1.0], "top_k": [2, 4]}, metric="hit"
+        CoreRetriever(lambda _tenant: store, embed, options={"exact": True}),
+        nearest,
+        {"alpha": [0.0, 1.0], "top_k": [2, 4]},
+        metric="hit",
     )
     assert [p.run.config["asked"]["top_k"] for p in points] == [[2], [4]] * 2
     assert points[0].quality < points[2].quality == 1  # words of the questions find nothing, vectors do

@@ -121,7 +121,7 @@ def test_a_call_may_scan_or_say_how_far_the_graph_is_searched(database, shapes):
     store = database.tenant("acme").vectors("large", SPACE)
     chunks, questions = made(LARGE), vectors(20, 99)
     store.upsert(chunks)
-    database.maintain()
+    database.maintain(build=pgrecall.GraphBuild(m=4, ef_construction=8))  # a poor one
     database._routes.forget()
     assert [ids(store.query(q, 10, exact=True)) for q in questions] == [truth(chunks, q) for q in questions]
     assert len(ids(store.query_mmr(questions[0], 10, exact=True))) == 10 and set(shapes) == {"exact"}
@@ -135,11 +135,12 @@ def test_a_call_may_scan_or_say_how_far_the_graph_is_searched(database, shapes):
         told = hits.explanation
         assert (told.shape, told.ef_search, told.settings["hnsw.ef_search"]) == ("graph", ef, str(ef))
         assert len(hits) == 10 and "chunk_vectors_graph" in told.plan
-    assert [ids(store.query(q, 10, ef_search=1_000)) for q in questions] == [truth(chunks, q) for q in questions]
-    narrow = [len(set(ids(store.query(q, 10, ef_search=1))) & set(truth(chunks, q))) for q in questions]
-    assert sum(narrow) < 10 * len(questions)
-    hybrid = database.tenant("acme").vectors("large", SPACE).query_mmr(questions[0], 5, ef_search=77, explain=True)
-    assert hybrid.explanation.settings["hnsw.ef_search"] == "77"
+    right = [
+        sum(len({*ids(store.query(q, 10, ef_search=ef))} & {*truth(chunks, q)}) for q in questions) for ef in (1, 1_000)
+    ]
+    assert right[0] < 160 < 180 < right[1]  # of 200; 119 to 137 and 197 to 200 in ten builds
+    told = store.query_mmr(questions[0], 5, ef_search=77, explain=True).explanation
+    assert told.settings["hnsw.ef_search"] == "77"
 
 
 @pytest.mark.parametrize(
