@@ -83,10 +83,10 @@ Fusion: TypeAlias = Weighted | ReciprocalRank
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One transaction of a search: milliseconds until it had begun, and in all; round trips to the server."""
+    """One transaction of a search: milliseconds until it had a connection, and in all; round trips to the server."""
 
     name: str
-    begin_ms: float
+    wait_ms: float
     total_ms: float
     round_trips: int
 

@@ -137,12 +137,12 @@ class Replicated(Gate):
                 logger.debug("the replica broke %s off (%s): it reads from the primary", what, exc)
             except (Unavailable, MigrationRequired) as exc:
                 self._standing.lost(exc)
-        with self._opened(scope, what) as tx:
+        with self._opened(scope, what, reads=True) as tx:
             return body(tx)
 
     def _from_replica(self, scope: Scope, what: str, body: Callable[[Transaction], R]) -> R:
         needed = self._standing.position(scope.tenant)
-        with self._reader()._opened(scope, what, first=REPLAYED if needed else "") as tx:
+        with self._reader()._opened(scope, what, reads=True, first=REPLAYED if needed else "") as tx:
             if needed and (tx.told is None or tx.told < needed):
                 self._standing.wrote(scope.tenant, needed)  # not asked again at once
                 raise _Behind

@@ -1,9 +1,9 @@
 """The one place that opens transactions on tenant tables, and the only one that talks to the driver.
 
-A transaction sets its role and tenant with literal SET LOCALs in the message that begins it, so that row-level
-security bites whoever is connected, nothing survives on a pooled connection, and pgbouncer in transaction mode and
-Citus both carry it. A warm read takes two round trips: BEGIN with its settings, then the query and COMMIT in a
-pipeline.
+A transaction sets its role and tenant with literal SET LOCALs where it begins, so that row-level security bites
+whoever is connected, nothing survives on a pooled connection, and pgbouncer in transaction mode and Citus both carry
+it. BEGIN, these settings and the first statements go out in one pipeline; a read has its COMMIT there too, and so takes
+a single round trip.
 
 Sync and async have one body. Everything here runs as ordinary synchronous code; on the asynchronous side it runs in
 a greenlet (SQLAlchemy's), where `wait` hands psycopg's awaitables to the event loop.
@@ -48,36 +48,65 @@ logger = logging.getLogger("pgrecall")
 R = TypeVar("R")
 Params = Mapping[str, Any]
 Rows = list[tuple[Any, ...]]
+Statement = tuple[str, Params | None]
 
 #: Collisions of concurrent writers are retried this often before Conflict reaches the caller.
 ATTEMPTS = 6
 
 
 class Transaction:
-    """An open transaction: runs statements on the driver's connection. Made by `Gate` only.
+    """A transaction: runs statements on the driver's connection. Made by `Gate` only.
 
-    `asks` is a query that goes with the COMMIT, in the same round trip; `told` is its answer.
+    It begins on the server with the first statements that it is given, in their round trip. `asks` is a query that goes
+    with the COMMIT, in the same round trip; `told` is its answer.
     """
 
-    __slots__ = ("_raw", "_wait", "asks", "is_async", "open", "round_trips", "rows_seen", "tenant", "told")
+    __slots__ = (
+        "_connection",
+        "_gate",
+        "_opening",
+        "_reads",
+        "apart",
+        "asks",
+        "open",
+        "round_trips",
+        "rows_seen",
+        "tenant",
+        "told",
+    )
 
     def __init__(
-        self, raw: Any, wait: Callable[[Any], Any], tenant: str | None, *, is_async: bool, asks: str = ""
+        self, gate: Gate, connection: Connection, scope: Scope, opening: Sequence[str], *, reads: bool, asks: str = ""
     ) -> None:
-        self._raw = raw
-        self._wait = wait
-        self.tenant = tenant
-        self.is_async = is_async
+        self._gate = gate
+        self._connection = connection
+        self._opening = opening
+        self._reads = reads
+        self.tenant = scope.tenant
+        self.apart = scope.apart
         self.asks = asks
         self.told: Any = None
         self.open = True
-        self.rows_seen, self.round_trips = 0, 1  # BEGIN is the first
+        self.rows_seen = self.round_trips = 0
 
-    def script(self, statements: Sequence[str], *, apart: bool) -> None:
+    @property
+    def is_async(self) -> bool:
+        """Whether it runs in the asynchronous mode."""
+        return self._gate.is_async
+
+    def begin(self, first: str = "") -> None:
+        """Begin on the server in a round trip of its own, where that is not done; `first` is a query to go along."""
+        if self._opening:
+            cursors = self._send([(first, None)] if first else [])
+            if first:
+                [self.told] = self._gate.wait(cursors[-1].fetchone())
+
+    def script(self, statements: Sequence[str]) -> None:
         """Run statements that take no parameters, in one round trip; none where there are none."""
         if statements:
+            self.begin()
             self.round_trips += 1
-            _run(self._raw, self._wait, statements, apart=apart, is_async=self.is_async)
+            self._run(statements)
 
     def rows(self, statement: str, params: Params) -> Rows:
         """Run one statement and return its rows."""
@@ -85,28 +114,30 @@ class Transaction:
 
     def count(self, statement: str, params: Params) -> int:
         """Run one statement and return how many rows it touched."""
-        self.round_trips += 1
-        cursor = self._wait(self._raw.execute(statement, params, prepare=False))
+        [cursor] = self._send([(statement, params)])
         self.rows_seen += max(cursor.rowcount, 0)
         return int(cursor.rowcount)
 
     def many(self, work: Sequence[tuple[str, Params]], *, commit: bool = False) -> list[Rows]:
         """Run statements in one round trip, with COMMIT as the last where asked; returns the rows of each."""
-        self.round_trips += 1
-        sent: list[tuple[str, Params | None]] = [*work]
+        sent: list[Statement] = [*work]
         if commit:
+            if not self._reads:
+                # Whether a COMMIT was carried out can't be told from a connection that broke: what can't be sent again
+                # goes out when it is known to be whole.
+                self.begin()
             sent += [("COMMIT", None), *([(self.asks, None)] if self.asks else [])]
-        cursors = _sent(self._raw, self._wait, sent, is_async=self.is_async)
+        cursors = self._send(sent)
         if commit:
             self.open = False
             if self.asks:
-                [self.told] = self._wait(cursors[-1].fetchone())
+                [self.told] = self._gate.wait(cursors[-1].fetchone())
         found: list[Rows] = []
         for cursor in cursors[: len(work)]:
             # Results are in the client already: fetching them does not touch the network, in either mode.
             # `rownumber` tells whether there are any; `description` would build a Column of each, for 0.04 ms.
             fetched = cursor.rownumber is not None
-            rows = self._wait(cursor.fetchall()) if fetched else []
+            rows = self._gate.wait(cursor.fetchall()) if fetched else []
             self.rows_seen += len(rows) if fetched else max(cursor.rowcount, 0)
             found.append(rows)
         return found
@@ -117,41 +148,77 @@ class Transaction:
 
     def commit(self) -> None:
         """End the transaction, keeping what it did."""
-        self.many([], commit=True)
+        if self._opening:  # nothing was done
+            self.open = False
+        else:
+            self.many([], commit=True)
+
+    def _send(self, work: Sequence[Statement]) -> list[Any]:
+        """One round trip, of which the first brings the opening along; returns the cursors of `work`."""
+        opening, self._opening = self._opening, ()
+        while True:
+            self.round_trips += 1
+            try:
+                if opening and not work:
+                    self._run(opening)
+                    return []
+                sent = [*((statement, None) for statement in opening), *work]
+                return self._exchange(sent)[len(opening) :]
+            except psycopg.OperationalError as exc:
+                # One that died unseen in the pool is replaced. Not `pool_pre_ping`, which is a round trip each time:
+                # the first message is the ping, and of what it brings along nothing was kept.
+                if not opening or not self._connection.died_in_the_pool():
+                    raise
+                self._gate.replace(self._connection, exc)
+
+    def _run(self, statements: Sequence[str]) -> None:
+        """Run statements without parameters in one round trip.
+
+        As one message, which costs the least; or `apart`, as messages of their own in a pipeline: Citus sends its
+        workers the whole message that a SET LOCAL came in, and for each SET LOCAL in it once more.
+        """
+        if self.apart:
+            self._exchange([(statement, None) for statement in statements])
+        else:
+            self._gate.wait(self._connection.raw.execute("; ".join(statements), prepare=False))
+
+    def _exchange(self, work: Sequence[Statement]) -> list[Any]:
+        raw = self._connection.raw
+        if len(work) == 1:
+            return [self._gate.wait(raw.execute(*work[0], prepare=False))]
+        if self.is_async:
+            cursors: list[Any] = self._gate.wait(_apipelined(raw, work))
+            return cursors
+        with raw.pipeline():
+            return [raw.execute(statement, params, prepare=False) for statement, params in work]
 
 
-def _run(raw: Any, wait: Callable[[Any], Any], statements: Sequence[str], *, apart: bool, is_async: bool) -> Any:
-    """Run statements without parameters in one round trip; returns the last one's cursor.
-
-    As one message, which costs the least; or `apart`, as messages of their own in a pipeline: Citus sends its workers
-    the whole message that a SET LOCAL came in, and for each SET LOCAL in it once more.
-    """
-    if apart:
-        return _sent(raw, wait, [(statement, None) for statement in statements], is_async=is_async)[-1]
-    cursor = wait(raw.execute("; ".join(statements), prepare=False))
-    while cursor.nextset():
-        pass
-    return cursor
-
-
-def _sent(
-    raw: Any, wait: Callable[[Any], Any], statements: Sequence[tuple[str, Params | None]], *, is_async: bool
-) -> list[Any]:
-    """Run statements in one round trip; returns their cursors."""
-    if len(statements) == 1:
-        return [wait(raw.execute(*statements[0], prepare=False))]
-    cursors: list[Any] = wait(_apipelined(raw, statements)) if is_async else _pipelined(raw, statements)
-    return cursors
-
-
-def _pipelined(raw: Any, statements: Sequence[tuple[str, Params | None]]) -> list[Any]:
-    with raw.pipeline():
-        return [raw.execute(statement, params, prepare=False) for statement, params in statements]
-
-
-async def _apipelined(raw: Any, statements: Sequence[tuple[str, Params | None]]) -> list[Any]:
+async def _apipelined(raw: Any, work: Sequence[Statement]) -> list[Any]:
     async with raw.pipeline():
-        return [await raw.execute(statement, params, prepare=False) for statement, params in statements]
+        return [await raw.execute(statement, params, prepare=False) for statement, params in work]
+
+
+class Connection:
+    """A connection that was checked out of the pool."""
+
+    __slots__ = ("fresh", "pooled", "raw", "was_autocommit")
+
+    def __init__(self, pooled: Any) -> None:
+        self.pooled = pooled
+        self.raw: Any = pooled.driver_connection
+        self.fresh = not pooled.info.get("pgrecall_used")
+        self.was_autocommit = self.raw.autocommit
+
+    def died_in_the_pool(self) -> bool:
+        """Whether the server closed it while it lay in the pool. Asks the socket alone: some µs, no round trip."""
+        if self.fresh:
+            return False
+        try:
+            for _ in range(2):  # first the server's last words, then the end of the stream
+                self.raw.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        return bool(self.raw.closed)
 
 
 def _refuse_unfit(raw: Any) -> None:
@@ -201,32 +268,36 @@ class Gate:
             yield tx
 
     def read(self, scope: Scope, what: str, body: Callable[[Transaction], R]) -> R:
-        """What `body` returns, which only reads: a read replica may answer, where the database has one.
+        """What `body` returns, which only reads: in a single round trip where it ends with `Transaction.last`.
 
-        Raises as `transaction` does.
+        A read replica may answer, where the database has one. Raises as `transaction` does.
         """
-        with self.transaction(scope, what) as tx:
+        with self._opened(scope, what, reads=True) as tx:
             return body(tx)
 
     @contextmanager
-    def _opened(self, scope: Scope, what: str, *, first: str = "", asks: str = "") -> Iterator[Transaction]:
+    def _opened(
+        self, scope: Scope, what: str, *, reads: bool = False, first: str = "", asks: str = ""
+    ) -> Iterator[Transaction]:
         """As `transaction`; `first` is a query that goes with BEGIN, `asks` one with COMMIT; `tx.told` answers."""
         started = time.perf_counter()
         with driver_errors():
-            pooled, was_autocommit, told = self._begin(scope, first)
-        raw = pooled.driver_connection
-        tx = Transaction(raw, self.wait, scope.tenant, is_async=self.is_async, asks=asks)
-        tx.told = told
+            connection = self._checked_out()
+        begin, *settings = (*scope.opening, *scope.local)
+        opening = (f"{begin} READ ONLY" if reads else begin, *settings)
+        tx = Transaction(self, connection, scope, opening, reads=reads, asks=asks)
         try:
             with driver_errors():
+                if first:
+                    tx.begin(first)
                 yield tx
                 if tx.open:
                     tx.commit()
         except BaseException as exc:
-            self._abandon(pooled, raw, exc)
+            self._abandon(connection, exc)
             raise
         finally:
-            self._give_back(pooled, raw, was_autocommit)
+            self._give_back(connection)
         if logger.isEnabledFor(logging.DEBUG):
             took = (time.perf_counter() - started) * 1e3
             fields = {"operation": what, "tenant": scope.tenant, "rows": tx.rows_seen, "duration_ms": took}
@@ -235,63 +306,61 @@ class Gate:
     @contextmanager
     def bare(self) -> Iterator[Transaction]:
         """A transaction as the login itself: only to look at catalogs, before the roles are known to exist."""
-        opening = ("BEGIN READ ONLY", "SET LOCAL search_path = pg_catalog, pg_temp")
-        with self._opened(Scope(None, opening), "look") as tx:
+        opening = ("BEGIN", "SET LOCAL search_path = pg_catalog, pg_temp")
+        with self._opened(Scope(None, opening), "look", reads=True) as tx:
             yield tx
 
-    def _begin(self, scope: Scope, first: str) -> tuple[Any, bool, Any]:
-        """Check a connection out and begin on it; a pooled one that turns out dead is replaced.
-
-        Not `pool_pre_ping`, which is a round trip each time: nothing has run yet, so BEGIN itself is the ping.
-        """
-        opening = (*scope.opening, *scope.local, *([first] if first else []))
+    def _checked_out(self) -> Connection:
         while True:
-            pooled = self._engine.raw_connection()
-            raw: Any = pooled.driver_connection
-            fresh = not pooled.info.get("pgrecall_used")
-            was_autocommit = raw.autocommit
-            try:
-                if fresh:
-                    _refuse_unfit(raw)
-                if not was_autocommit:
-                    self.wait(raw.set_autocommit(True))
-                cursor = _run(raw, self.wait, opening, apart=scope.apart, is_async=self.is_async)
-                told = self.wait(cursor.fetchone())[0] if first else None
-            except BaseException as exc:
-                dead = raw.closed
-                self._abandon(pooled, raw, exc)
-                self._give_back(pooled, raw, was_autocommit)
-                if fresh or not dead or not isinstance(exc, psycopg.OperationalError):
-                    raise
-            else:
-                pooled.info["pgrecall_used"] = True
-                return pooled, was_autocommit, told
+            connection = Connection(self._engine.raw_connection())
+            if not connection.died_in_the_pool():
+                break
+            self._discard(connection.pooled, None)
+        try:
+            if connection.fresh:
+                _refuse_unfit(connection.raw)
+                connection.pooled.info["pgrecall_used"] = True
+            if not connection.was_autocommit:
+                self.wait(connection.raw.set_autocommit(True))
+        except BaseException as exc:
+            self._abandon(connection, exc)
+            self._give_back(connection)
+            raise
+        return connection
 
-    def _give_back(self, pooled: Any, raw: Any, was_autocommit: bool) -> None:
-        if pooled.is_valid:
-            if not was_autocommit:
-                self.wait(raw.set_autocommit(False))
-            pooled.close()
+    def replace(self, connection: Connection, exc: psycopg.OperationalError) -> None:
+        """Give a transaction another connection for one that turned out dead before anything ran on it."""
+        self._abandon(connection, exc)
+        self._give_back(connection)
+        found = self._checked_out()
+        for name in Connection.__slots__:
+            setattr(connection, name, getattr(found, name))
 
-    def _abandon(self, pooled: Any, raw: Any, exc: BaseException) -> None:
+    def _give_back(self, connection: Connection) -> None:
+        if connection.pooled.is_valid:
+            if not connection.was_autocommit:
+                self.wait(connection.raw.set_autocommit(False))
+            connection.pooled.close()
+
+    def _abandon(self, connection: Connection, exc: BaseException) -> None:
         """Leave no transaction and no setting behind: roll back, or drop the connection where that is in doubt."""
-        status = raw.info.transaction_status
+        status = connection.raw.info.transaction_status
         if not isinstance(exc, Exception) or status not in (
             TransactionStatus.IDLE,
             TransactionStatus.INTRANS,
             TransactionStatus.INERROR,
         ):
             # Cancelled or interrupted in mid-flight: the next message on this connection could be anything.
-            self._discard(pooled, exc)
+            self._discard(connection.pooled, exc)
             return
         if status != TransactionStatus.IDLE:
             try:
-                self.wait(raw.execute("ROLLBACK", prepare=False))
+                self.wait(connection.raw.execute("ROLLBACK", prepare=False))
             except psycopg.Error as failed:
-                self._discard(pooled, failed)
+                self._discard(connection.pooled, failed)
 
     @staticmethod
-    def _discard(pooled: Any, exc: BaseException) -> None:
+    def _discard(pooled: Any, exc: BaseException | None) -> None:
         if pooled.is_valid:
             # Finish the socket first: SQLAlchemy's own close of an async connection would have to await.
             pooled.driver_connection.pgconn.finish()

@@ -201,9 +201,10 @@ def test_a_rare_value_is_found_without_reading_the_tenants_rows(large, monkeypat
     plans, many = [], Transaction.many
 
     def explained(self, work, *, commit=False):
+        self.begin()
         for statement, params in work:
             if "chunk_keys" in statement:
-                rows = self._raw.execute("EXPLAIN (ANALYZE, TIMING OFF) " + statement, params, prepare=False)
+                rows = self._connection.raw.execute("EXPLAIN (ANALYZE, TIMING OFF) " + statement, params, prepare=False)
                 plans.extend(row[0] for row in rows.fetchall())
         return many(self, work, commit=commit)
 

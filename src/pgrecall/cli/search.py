@@ -141,8 +141,8 @@ def _both(found: Callable[[Console], None], told: Explanation) -> Callable[[Cons
             ("round trips", told.round_trips),
         ]
         table(("answered", ""), [fact for fact in facts if fact[1] not in (None, "")])(console)
-        timed = [(s.name, s.round_trips, f"{s.begin_ms:.2f}", f"{s.total_ms:.2f}") for s in told.steps]
-        table(("step", "round trips", "begun after ms", "done after ms"), timed)(console)
+        timed = [(s.name, s.round_trips, f"{s.wait_ms:.2f}", f"{s.total_ms:.2f}") for s in told.steps]
+        table(("step", "round trips", "waited ms", "done after ms"), timed)(console)
         if told.plan is not None:
             console.print(plain(told.plan), markup=False, soft_wrap=True)
 

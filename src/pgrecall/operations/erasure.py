@@ -116,8 +116,8 @@ def _open_trail(gate: Gate, scope: Scope, subject: str | None, trails: Callable[
         return
     try:
         opened = trails()
-        with opened.gate.transaction(opened.scope, "trail"):
-            pass
+        with opened.gate.transaction(opened.scope, "trail") as tx:
+            tx.begin()
     except ConfigurationError as exc:
         raise ConfigurationError(
             "an erasure strips the trail of events, which only the login for maintenance may: connect(…, "

@@ -61,17 +61,20 @@ class _JoinedGate(Gate):
         block = self.block
         with block.turn():
             block.check(scope)
-            raw = block.transaction._raw
-            tx = _Joined(raw, self.wait, scope.tenant, is_async=self.is_async)
-            tx.round_trips = 0  # the block began
+            tx = _Joined(self, block.transaction._connection, scope, (), reads=False)
             try:
                 with driver_errors():
-                    tx.script(scope.local, apart=scope.apart)
+                    tx.script(scope.local)
                     yield tx
-                    tx.script(scope.undo, apart=scope.apart)
+                    tx.script(scope.undo)
             except BaseException as exc:
                 block.failure = block.failure or exc
                 raise
+
+    def read(self, scope: Scope, what: str, body: Callable[[Transaction], R]) -> R:
+        """In the block's transaction, which sees what the block wrote."""
+        with self.transaction(scope, what) as tx:
+            return body(tx)
 
     def retrying(self, body: Callable[[], R]) -> R:
         """Once: after a collision nothing of the block is left that could be tried again."""
@@ -92,6 +95,12 @@ class _Block:
         self._runs: object = None
         self._manager: AbstractContextManager[Transaction] = gate.transaction(scope, "atomic")
         self.transaction = self._manager.__enter__()
+        try:
+            with driver_errors():
+                self.transaction.begin()
+        except BaseException as exc:
+            self._manager.__exit__(type(exc), exc, exc.__traceback__)
+            raise
 
     def serves(self, engines: Engines) -> bool:
         """Whether operations on these engines join it: a forked child's do not."""
