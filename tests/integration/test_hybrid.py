@@ -45,7 +45,7 @@ def test_an_explanation_tells_what_was_done(store):
     assert told.depth == {"dense": 20, "sparse": 20} and told.candidates == {"dense": 20, "sparse": 40}
     assert (told.fusion, told.text_config, told.generation) == (ReciprocalRank(10), "english", None)
     assert 0 < told.steps[-1].wait_ms < told.total_ms
-    assert "chunk_vectors_scan_idx" in told.plan and "actual time" in told.plan
+    assert "chunk_vectors_scan_idx" in told.plan and "actual time" in told.plan and "'[…]'" in told.plan
     assert store.query(vectors(1)[0]).explanation is None
     sparse = store.query(text="number", explain=True).explanation
     assert (sparse.shape, sparse.candidates, sparse.depth, sparse.plan) == (

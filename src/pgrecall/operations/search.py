@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
@@ -26,6 +27,8 @@ from pgrecall.types import Distance, EmbedSpace, Vector
 DEPTH = 50
 #: Chunks with the words that are ranked at all, at 2 to 3 µs each; and of those how many are scored word by word.
 RANKED, POOL = 200_000, 2_000
+#: A plan spells the question's vector out, more than once.
+VECTOR = re.compile(r"'\[[-+.,\de]{40,}\]'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,7 @@ def explained(
 
 def _plan(gate: Gate, sent: Sent) -> str:
     rows = gate.read(sent.scope, "plan", lambda tx: tx.last(statements.EXPLAIN + sent.statement, sent.params))
-    return "\n".join(row[0] for row in rows)
+    return VECTOR.sub("'[…]'", "\n".join(row[0] for row in rows))
 
 
 def _found(gate: Gate, query: Query) -> tuple[list[Found], Sent | None]:
