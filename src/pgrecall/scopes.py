@@ -69,6 +69,7 @@ def _name(setting: str) -> sql.Composed:
     return sql.SQL(".").join(sql.Identifier(part) for part in setting.split("."))
 
 
+@lru_cache(maxsize=4_096)
 def _opening(role: str, tenant: str | None, ground: Ground) -> tuple[str, ...]:
     # Read committed by name: the locking below relies on it, and a server's or a caller's default may differ.
     # The search path is ours: pgvector's operators are found wherever it lives. Where others may create in its schema,

@@ -14,7 +14,8 @@ from pgrecall.jsonable import dumps
 from pgrecall.operations import registry
 from pgrecall.operations.embedding import call_embed
 from pgrecall.operations.fact_packing import identities
-from pgrecall.operations.facts import Memory, Named, Settings, settings, settle
+from pgrecall.operations.facts import Memory, Settings, settings, settle
+from pgrecall.operations.forgetting import Named
 from pgrecall.statements import facts as sql
 from pgrecall.statements import recall as reads
 from pgrecall.statements.recall import Facts
