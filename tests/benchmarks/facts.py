@@ -45,6 +45,11 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'me', %s, %s, false, to_tsvector('simple
 EVENT = """
 INSERT INTO pgrecall.memory_events (tenant_id, id, at, action, target_id, subject, actor)
 VALUES (%s, %s, %s, %s, %s, %s, 'me')"""
+WHY = {
+    "put_fact, against": """The server runs the same statements, for one fact as for a thousand: arrays are unnested,
+    and each identity is looked up by a lateral join. What is added is the client's: checks, packing, arrays, and
+    fourteen pipelined statements at 20 to 30 µs each, in two round trips against twelve.""",
+}
 FIND = """
 SELECT id, namespace, subject, kind, key, value, text, source, confidence, actor, valid_from, valid_to, supersedes_id,
   ttl, ttl_refresh, expires_at, created_at

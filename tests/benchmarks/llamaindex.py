@@ -22,6 +22,11 @@ import pgrecall
 
 BATCH = 1_000
 OURS, CORE, PEER = "llama-index-pgrecall", "pgrecall, the core", "LlamaIndex"
+WHY = {
+    "p50, large: ": """
+    As in [search](#search): the peer looks at 40 candidates of its graph, pgrecall at 100 and at what
+    waits beside it, which is what the recall shows; and a node is made of each hit's JSON.""",
+}
 
 
 def run(bench: Bench) -> list[Figure]:

@@ -30,7 +30,7 @@ COUNTING_DELAY = 0.025
 
 
 WHY = {
-    f"p50, {kind}, 5 ms": """Two round trips against four, longer than 5 ms each where the machine is busy (how long
+    f"p50, {kind}, 5 ms": """One round trip against four, longer than 5 ms each where the machine is busy (how long
     they were stands above); what is left is the time of [search](#search), with the same reasons."""
     for kind in corpora.CLASSES
 }

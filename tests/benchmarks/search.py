@@ -33,13 +33,15 @@ TURN = 10
 BY_HAND = {"large": 1.25, "medium": 1.25, "small": 1.5}
 
 
-OVERHEAD = """By CPU time (client and server, as they take turns on one core; large tenants without what waits): small
-1.77 ms, by hand 1.20 on our tables and 0.89 on its own; large 4.1 ms, 2.6 and 1.5. The server's part of the difference
-is planning, for nothing is prepared (a generic plan once made a query 19 times as slow): each hit's document and
-provenance, whether the collection answers in the vector's space at all, and for large tenants the rows that wait beside
-the graph. The client's, 0.35 to 0.7 ms, is checking and converting the vector, the pool, Hit objects, and psycopg's
-pipeline, which costs 0.1 ms here and saves a round trip on a network ([network](#network)). Its own table has neither
-documents nor row-level security, and one relation to plan."""
+OVERHEAD = """
+Of a small search's time a third is the client's: a profiler finds it in checking and converting the vector
+(0.05 ms), in psycopg's pipeline of six statements (0.15), in metadata and Hit objects (0.08). By hand has neither
+checks nor objects. The server's part of the difference is planning, for nothing is prepared (a generic plan once made a
+query 19 times as slow): each hit's document and provenance, whether the collection answers in the vector's space at
+all, and for large tenants the rows that wait beside the graph. The plans below give planning and execution apart. Here
+several processes take turns, so that caches are cold, which costs most where there is most code: one tenant asked again
+and again comes nearer to by hand ([query](#query)). Its own table has neither documents nor row-level security, and one
+relation to plan."""
 WHY = {
     **{f"p50, {kind}: {OURS} / by hand": OVERHEAD for kind in CLASSES},
     f"p50, large: {OURS} / ": """The peer looks at 40 candidates of the graph, pgrecall at 100, and at what waits beside
