@@ -51,7 +51,12 @@ def test_what_the_graph_misses_is_measured_against_the_exact_search(store, neare
     )
     assert narrow.mean("ann_recall@10") < 0.9 < wide.mean("ann_recall@10") <= exact.mean("ann_recall@10") == 1
     assert narrow.mean("ann_recall@1") == narrow.mean("hit@1")  # here the judgements are the exact search's
-    assert narrow.config["asked"]["retriever"]["options"] == {"ef_search": 1}
+    built = {"generation": 1, "m": 4, "ef_construction": 8}
+    assert [run.config["asked"]["retriever"]["graph"] for run in (narrow, wide, exact)] == [
+        built | {"ef_search": 1},
+        built | {"ef_search": 1_000},
+        None,
+    ]
     assert {"scorer": "ann_recall", "against": "exact", "depths": [1, 10]} in narrow.config["asked"]["scorers"]
     assert asyncio.run(aevaluate(store, nearest, **options | {"embed": aembed}, ef_search=1)).results[0].metrics == (
         narrow.results[0].metrics

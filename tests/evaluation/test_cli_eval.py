@@ -125,6 +125,15 @@ def test_each_query_may_be_asked_of_its_own_tenant(cli, db, tenant_id, tmp_path)
     ran = cli("eval", "run", "mine", "-c", "fruit", "--each-tenant", "--by", "chunk", "--json").json
     assert ran["summary"]["foreign_rows"] == 0 and ran["summary"]["metrics"]["hit@1"]["mean"] == 1.0
     assert set(ran["summary"]["tenants"]) == {f"{tenant_id}-0", f"{tenant_id}-1"}
+    held = ran["config"]["asked"]["retriever"]
+    assert (held["tenants"], held["collection"], held["rows"]["chunks"]) == (2, "fruit", 4)
+    assert held["space"]["dim"] == 8 and held["graph"] is None
+    db.tenant(tenant).vectors("other", space).upsert([Chunk("d", "apple", vector)])
+    again = ("eval", "run", "mine", "--each-tenant", "--by", "chunk", "--run", ran["run_id"], "-c")
+    assert cli(*again, "fruit", "--json").json["summary"]["metrics"] == ran["summary"]["metrics"]
+    mixed, mistyped = cli(*again, "other"), cli(*again, "friut")
+    assert mixed.code == 2 and "can't be resumed" in mixed.err
+    assert mistyped.code == 1 and "none of the 2 tenants" in " ".join(mistyped.err.split())
 
 
 def test_a_known_item_set_is_made_of_a_collection(cli):
@@ -143,8 +152,15 @@ def test_a_known_item_set_is_made_of_a_collection(cli):
         (("run", "nothing"), 1, "no eval set 'nothing'"),
         (("show", "latest"), 1, "has no runs"),
         (("gate", "latest"), 2, "nothing to hold the run to"),
-        (("gate", "latest", "--min", "ndcg"), 1, "has no runs"),
-        (("sweep", "nothing", "-g", "mode"), 1, "no eval set"),
+        (("gate", "latest", "--min", "ndcg@10=0.8"), 1, "has no runs"),
+        (("gate", "latest", "--min", "ndcg"), 2, "expected METRIC=VALUE"),
+        (("gate", "latest", "--min", "ndcg@10=nan"), 2, "expected METRIC=VALUE"),
+        (("delete", "latest", "--yes"), 1, "has no runs"),
+        (("run", "nothing", "--run", "latest"), 2, "stands for the newest run"),
+        (("load", "fruit/queries.jsonl", "-c", "fruit"), 2, "holds questions alone"),
+        (("sweep", "nothing", "-g", "mode=dense"), 1, "no eval set"),
+        (("sweep", "nothing", "-g", "mode"), 2, "expected KEY=A,B"),
+        (("sweep", "nothing", "-g", "mode=dense", "-g", "mode=sparse"), 2, "a setting twice"),
         (("report", "nothing"), 1, "no run 'nothing'"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -16,6 +16,7 @@ from pgrecall.evaluation.sets import EvalQuery
 from pgrecall.filters import Filter
 from pgrecall.operations import evaluation as ops
 from pgrecall.operations.embedding import Embed
+from pgrecall.operations.graphs import EF_SEARCH
 from pgrecall.stores.vectors import PostgresVectorStore
 
 #: What the judgements name: documents, or chunks.
@@ -76,15 +77,18 @@ class Clock:
         return {**self.steps, "total": round((time.perf_counter() - self._began) * 1e3, 3)}
 
 
-#: A core store, or a function from a query's tenant to one.
-Stores: TypeAlias = PostgresVectorStore | Callable[[str | None], PostgresVectorStore]
+#: A core store, or one for each tenant that a query may name: by its name, or by a function of it.
+Stores: TypeAlias = (
+    PostgresVectorStore | Mapping[str, PostgresVectorStore] | Callable[[str | None], PostgresVectorStore]
+)
 
 
 @dataclass(frozen=True, slots=True)
 class CoreRetriever:
     """Core stores: the text is embedded by `embed`, then searched for in `mode` with the query's filters.
 
-    `store` is one store, or a function from a query's tenant to that tenant's. `options` go to each `query` call.
+    `store` is one store, or each tenant's by its name, or a function from a query's tenant to that tenant's, of which
+    alone the run's configuration can't say what it holds. `options` go to each `query` call.
     """
 
     store: Stores
@@ -106,11 +110,24 @@ class CoreRetriever:
             inspect.signature(getattr(PostgresVectorStore, name)).bind(None, **arguments)
         except TypeError as exc:
             raise InvalidInput(f"{name} of a core store can't be called with these options: {exc}") from exc
+        for store in self._known[:1]:
+            getattr(store, f"_{name}")(**arguments)  # plans, and so checks; asks nothing
+
+    @property
+    def _known(self) -> list[PostgresVectorStore]:
+        """The stores, where they can be listed."""
         if isinstance(self.store, PostgresVectorStore):
-            getattr(self.store, f"_{name}")(**arguments)  # plans, and so checks; asks nothing
+            return [self.store]
+        return list(self.store.values()) if isinstance(self.store, Mapping) else []
 
     def _store(self, query: EvalQuery) -> PostgresVectorStore:
-        return self.store if isinstance(self.store, PostgresVectorStore) else self.store(query.tenant)
+        if isinstance(self.store, PostgresVectorStore):
+            return self.store
+        if not isinstance(self.store, Mapping):
+            return self.store(query.tenant)
+        if query.tenant not in self.store:
+            raise InvalidInput(f"the query names tenant {query.tenant!r:.80}, for which there is no store")
+        return self.store[query.tenant]
 
     def _call(self, query: EvalQuery, k: int, vector: Any) -> tuple[str, dict[str, Any]]:
         filters = parsed(query.filters)
@@ -162,19 +179,42 @@ class CoreRetriever:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Adapter, mode, filter, options; of a single store also its collection, space, fingerprint, row counts."""
+        """Adapter, mode, filter, options; of stores by name also collection, space, fingerprint, graph, row counts."""
+        options = {**self.options, **(self.mmr or {})}
         made: dict[str, Any] = {
             "adapter": "pgrecall",
             "mode": "mmr" if self.mmr is not None else self.mode,
             "by": self.by,
             "filter": None if self.filters is None else repr(self.filters),
-            "options": {name: _plain(value) for name, value in {**self.options, **(self.mmr or {})}.items()},
+            "options": {name: _plain(value) for name, value in options.items()},
         }
-        return made | (described(self.store) if isinstance(self.store, PostgresVectorStore) else {})
+        if known := self._known:
+            made |= _together([described(store) for store in known])
+        if made.get("graph"):
+            # What enters no graph is the same whatever graph there is.
+            no_graph = self.mode == "sparse" or options.get("exact")
+            made["graph"] = None if no_graph else {"ef_search": options.get("ef_search") or EF_SEARCH} | made["graph"]
+        return made
+
+
+def _together(every: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of one store what was described; of several what they share, else each different value, and the sum of rows."""
+    if len(every) == 1:
+        return every[0]
+    made: dict[str, Any] = {"tenants": len(every)}
+    for name in dict.fromkeys(name for one in every for name in one):
+        if name == "rows":
+            counts = [one["rows"] for one in every if "rows" in one]
+            made["rows"] = {kind: sum(count[kind] for count in counts) for kind in counts[0]}
+        elif name != "tenant":
+            values = [one.get(name) for one in every]
+            distinct = [value for place, value in enumerate(values) if value not in values[:place]]
+            made[name] = distinct[0] if len(distinct) == 1 else distinct
+    return made
 
 
 def described(store: PostgresVectorStore) -> dict[str, Any]:
-    """A store's tenant and collection, its space, the hash of its fingerprint, and how many rows it has."""
+    """A store's tenant and collection, its space, the hash of its fingerprint, its graph, and how many rows it has."""
     from pgrecall.operations import registry
 
     def work(gate: Any) -> dict[str, Any]:
@@ -187,6 +227,7 @@ def described(store: PostgresVectorStore) -> dict[str, Any]:
                 "space": asdict(held.space),
                 "fingerprint": None if printed is None else hashlib.sha256(printed).hexdigest(),
                 "text_config": held.text_config,
+                "graph": ops.graph_of(gate, place, held.space),
                 "rows": ops.row_counts(gate, place.scope, store.collection),
             }
         return made

@@ -58,6 +58,10 @@ class EvalQuery:
             raise InvalidInput(f"{what} has nothing that is relevant, so no ranking could be right; leave it out")
         if self.tenant is not None:
             check_text(self.tenant, f"{what}: tenant", MAX_NAME_BYTES)
+        if not isinstance(self.answer, str | None):
+            raise InvalidInput(f"{what}: answer is {self.answer!r:.60}; expected a string")
+        if isinstance(self.contexts, str) or not all(isinstance(context, str) for context in self.contexts):
+            raise InvalidInput(f"{what}: contexts is {self.contexts!r:.60}; expected a list of strings")
         if self.filters is not None:
             try:
                 parse(self.filters)
@@ -137,9 +141,12 @@ def _field(row: Mapping[str, Any], name: str, where: str) -> str:
 
 def _grade(value: str, where: str) -> float:
     try:
-        return float(value)
-    except ValueError as exc:
-        raise InvalidInput(f"{where}: the grade is {value!r:.40}; expected a number") from exc
+        grade = float(value)
+    except ValueError:
+        grade = np.nan
+    if not np.isfinite(grade):
+        raise InvalidInput(f"{where}: the grade is {value!r:.40}; expected a number")
+    return grade
 
 
 def _judgements(path: Path) -> dict[str, dict[str, float]]:
@@ -160,7 +167,7 @@ def _judgements(path: Path) -> dict[str, dict[str, float]]:
                 if number == 1 and not re.fullmatch(r"[-+]?[0-9.]+", grade.strip()):
                     continue  # the header
                 judged.setdefault(query_id, {})[document_id] = _grade(grade, where)
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise InvalidInput(f"{path} can't be read: {exc}") from exc
     return judged
 
@@ -191,6 +198,9 @@ def beir(folder: str | Path, *, name: str | None = None, split: str = "test", li
             left_out["queries without a judgement"] += 1
     if unknown := len(judged.keys() - known):
         left_out["judgements of unknown queries"] = unknown
+    if not queries:
+        found = ", ".join(f"{count:,} {what}" for what, count in left_out.items()) or "neither queries nor judgements"
+        raise InvalidInput(f"{folder} has no query with a relevant judgement: {found}; do their query ids agree?")
     return EvalSet(name or folder.name, tuple(queries), str(folder.name), licence, left_out=dict(left_out))
 
 

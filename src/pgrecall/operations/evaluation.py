@@ -8,9 +8,13 @@ from typing import Any
 from pgrecall import wire
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.jsonable import dumps
-from pgrecall.operations.registry import ensure_tenant
+from pgrecall.operations import graphs
+from pgrecall.operations.registry import Place, ensure_tenant, find_space
+from pgrecall.schema import GRAPH_NAME
 from pgrecall.statements import evaluation as sql
+from pgrecall.statements import graphs as graph_sql
 from pgrecall.tenancy import Gate, Rows, Scope, Transaction
+from pgrecall.types import EmbedSpace
 
 #: Rows of one statement.
 BATCH = 1_000
@@ -189,3 +193,15 @@ def row_counts(gate: Gate, scope: Scope, collection: str) -> dict[str, int]:
     with gate.transaction(scope, "row counts") as tx:
         [(chunks, documents)] = tx.last(sql.ROW_COUNTS, _at(scope, collection=collection))
     return {"chunks": chunks, "documents": documents}
+
+
+def graph_of(gate: Gate, place: Place, space: EmbedSpace) -> dict[str, int] | None:
+    """The graph that a collection is searched by: generation, m, ef_construction; None where searches are exact."""
+    space_id = find_space(gate, place.scope, space)
+    route = graphs.NOWHERE if space_id is None else graphs.look(gate, place, space, space_id)
+    if not route.by_graph(space, 1):
+        return None
+    pattern = f"^{GRAPH_NAME.format(space=space_id, generation=route.generation)}(_p[0-9]+)?$"
+    built = gate.read(place.scope, "graph", lambda tx: tx.last(graph_sql.INDEXES, {"pattern": pattern}))
+    options = dict(option.split("=") for _, valid, found in built if valid for option in found)
+    return {"generation": route.generation} | {name: int(value) for name, value in options.items()}

@@ -14,6 +14,7 @@ from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from pgrecall.evaluation import CoreRetriever, EvalRun, EvalSet, Evaluations
+    from pgrecall.evaluation.store import RunInfo
     from pgrecall.stores.tenant import Tenant
 
 app = typer.Typer(name="eval", help="Measure retrieval: load, run, compare, report.", no_args_is_help=True)
@@ -33,6 +34,8 @@ ConcurrencyOption: TypeAlias = Annotated[int, typer.Option("--concurrency", help
 EachTenantOption: TypeAlias = Annotated[
     bool, typer.Option("--each-tenant", help="Ask each query of the tenant that it names, in the same collection.")
 ]
+#: What the newest run is called by.
+LATEST = "latest"
 #: Metrics that a table has room for.
 SHOWN = ("ndcg@10", "recall@10", "mrr@10", "hit@1")
 
@@ -46,16 +49,21 @@ def evaluations_of(tenant: Tenant) -> Evaluations:
     return Evaluations(tenant)
 
 
+def named_run(kept: Evaluations, run: str) -> RunInfo:
+    """A run by its id, or the latest. Raises NotFound."""
+    if run != LATEST:
+        return kept.run_info(run)
+    runs = kept.runs(limit=1)
+    if not runs:
+        raise NotFound(f"tenant {kept.tenant_id!r} has no runs; make one: pgrecall eval run SET")
+    return runs[0]
+
+
 def found_run(kept: Evaluations, run: str) -> EvalRun:
-    """A finished run by its id, or the latest. Raises NotFound."""
+    """A finished run by its id, or the latest. Raises: NotFound; InvalidInput where it is not finished."""
     from pgrecall.evaluation import load_run
 
-    if run == "latest":
-        runs = kept.runs(limit=1)
-        if not runs:
-            raise NotFound(f"tenant {kept.tenant_id!r} has no runs; make one: pgrecall eval run SET")
-        run = runs[0].run_id
-    return load_run(kept, run)
+    return load_run(kept, named_run(kept, run).run_id)
 
 
 def asked(
@@ -83,8 +91,12 @@ def asked(
     if each_tenant:
         if lacking := [q.id for q in made.queries if q.tenant is None]:
             raise InvalidInput(f"query {lacking[0]!r:.80} names no tenant, which --each-tenant goes by")
-        tenants = {str(q.tenant) for q in made.queries}
-        store = {t: opened._database.tenant(t).vectors(collection, embed=function) for t in tenants}.__getitem__
+        tenants = {name: opened._database.tenant(name) for name in sorted({str(q.tenant) for q in made.queries})}
+        if not any(tenant.collection(collection) for tenant in tenants.values()):
+            raise NotFound(
+                f"none of the {len(tenants):,} tenants that the queries name has a collection {collection!r}"
+            )
+        store = {name: tenant.vectors(collection, embed=function) for name, tenant in tenants.items()}
     elif opened.collection(collection) is None:
         raise NotFound(f"tenant {opened.tenant_id!r} has no collection {collection!r}")
     return CoreRetriever(store, function, mode.value, by, filters, options)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -29,7 +30,7 @@ def compare_(
     metric: Annotated[
         list[str] | None, typer.Option("--metric", "-m", help="All by default.", show_default=False)
     ] = None,
-    top: Annotated[int, typer.Option("--top", help="Queries that moved most, each way.")] = 5,
+    top: Annotated[int, typer.Option("--top", help="Queries that moved most, each way.", min=0)] = 5,
 ) -> None:
     """What changed between two runs on the same data, paired by query."""
     with session.tenant(tenant) as opened:
@@ -67,7 +68,7 @@ def report_(
         str | None,
         typer.Option("--collection", "-c", help="Whose texts stand beside the worst queries.", show_default=False),
     ] = None,
-    worst: Annotated[int, typer.Option("--worst", help="Queries shown in full.")] = 20,
+    worst: Annotated[int, typer.Option("--worst", help="Queries shown in full.", min=0)] = 20,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """One HTML file: measures with intervals, tenants, curves, latencies, the worst queries, configuration."""
@@ -114,6 +115,7 @@ def gate(
     """
     if not least and against is None:
         raise InvalidInput("nothing to hold the run to; give --min METRIC=VALUE, --against RUN, or both")
+    minima = [_least(text) for text in least or []]
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
         from pgrecall.evaluation.comparison import compare
@@ -124,7 +126,7 @@ def gate(
             for key, what in (("failed", "queries failed"), ("foreign_rows", "rows of other tenants"))
             if finished.summary[key]
         ]
-        for name, wanted in map(_least, least or []):
+        for name, wanted in minima:
             if finished.mean(name) < wanted:
                 problems.append(f"{name} is {finished.mean(name):.4f}, below {wanted}")
         if against is not None:
@@ -141,6 +143,9 @@ def gate(
 def _least(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     try:
-        return name, float(value)
-    except ValueError as exc:
-        raise InvalidInput(f"--min is {text!r}; expected METRIC=VALUE such as ndcg@10=0.8") from exc
+        wanted = float(value)
+    except ValueError:
+        wanted = math.nan
+    if not math.isfinite(wanted):  # nothing is below nan: such a gate would stand open
+        raise InvalidInput(f"--min is {text!r}; expected METRIC=VALUE such as ndcg@10=0.8")
+    return name, wanted

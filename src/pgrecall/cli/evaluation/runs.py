@@ -13,6 +13,7 @@ import typer
 
 from pgrecall.cli.embedding import EmbedOption
 from pgrecall.cli.evaluation.common import (
+    LATEST,
     ByOption,
     CollectionOption,
     ConcurrencyOption,
@@ -24,6 +25,7 @@ from pgrecall.cli.evaluation.common import (
     asked,
     evaluations_of,
     found_run,
+    named_run,
     run_data,
     run_table,
 )
@@ -64,6 +66,8 @@ def run(
 
     The question is embedded by --embed, which must be the collection's model.
     """
+    if run_id == LATEST:
+        raise InvalidInput(f"--run is {run_id!r}, which stands for the newest run; name the run that goes on by its id")
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
         from pgrecall.evaluation import evaluate
@@ -148,12 +152,16 @@ def sweep_(
 
     For example: --grid ef_search=20,40,100,400 --exact --metric ann_recall; --grid alpha=0.3,0.5,0.7
     """
+    named = [_grid(text) for text in grid]
+    settings = dict(named)
+    if len(settings) < len(named):
+        raise InvalidInput("--grid names a setting twice; expected all its values at once: KEY=A,B,…")
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
         from pgrecall.evaluation import sweep
         from pgrecall.evaluation.summary import reasons
 
-        made, settings = kept.load_set(name), dict(map(_grid, grid))
+        made = kept.load_set(name)
         words_only = settings.get("mode") == ["sparse"] and not exact
         mode = Mode.sparse if words_only else Mode.dense
         retriever = asked(
@@ -221,7 +229,7 @@ def delete(session: Session, run: RunArgument, tenant: TenantOption, yes: YesOpt
     """Delete a run with its results."""
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
-        info = kept.run_info(run)
+        info = named_run(kept, run)
         session.confirm(f"This deletes run {info.run_id} of set {info.set_name!r}", yes=yes)
         kept.delete_run(info.run_id)
     session.emit({"deleted": info.run_id}, f"{info.run_id}: deleted")

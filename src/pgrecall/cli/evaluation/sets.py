@@ -80,6 +80,11 @@ def load(
             if collection is not None:
                 _ingest(session, opened, path, collection, embed, text_config)
         else:
+            if collection is not None:
+                raise InvalidInput(
+                    f"{path} holds questions alone, so there is nothing to put into collection {collection!r}; leave "
+                    "out --collection, or name a folder of BEIR's form"
+                )
             renamed = None if fields is None else from_json(fields, "--fields")
             made = json_lines(path, name=name, fields=renamed, licence=licence)
         info = kept.save_set(made)
