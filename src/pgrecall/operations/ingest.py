@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from pgrecall import wire
 from pgrecall.errors import Conflict, InvalidEmbedding, InvalidInput
 from pgrecall.operations import keys
+from pgrecall.operations.calls import EMBED_BATCH
 from pgrecall.operations.embedding import Embed, call_embed
 from pgrecall.operations.packing import (
     ChunkRows,
@@ -35,8 +36,6 @@ Chunks: TypeAlias = Iterable[Chunk] | AsyncIterable[Chunk]
 
 #: Chunks per statement. Larger ones gain nothing and hold more memory.
 BATCH = 1_000
-#: Chunks per call of an embedding function: hosted models take about so many texts, and a progress bar moves.
-EMBED_BATCH = 100
 #: Bytes per statement, above which a batch is halved: the server takes 1 GB at most, and closes the connection beyond.
 MESSAGE_BYTES = 64_000_000
 
