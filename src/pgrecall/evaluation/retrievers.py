@@ -125,7 +125,7 @@ class CoreRetriever:
             return self.store
         if not isinstance(self.store, Mapping):
             return self.store(query.tenant)
-        if query.tenant not in self.store:
+        if query.tenant is None or query.tenant not in self.store:
             raise InvalidInput(f"the query names tenant {query.tenant!r:.80}, for which there is no store")
         return self.store[query.tenant]
 
