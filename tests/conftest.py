@@ -135,3 +135,11 @@ def tenant_id() -> str:
 def space() -> pgrecall.EmbedSpace:
     """A small space for hand-made vectors."""
     return pgrecall.EmbedSpace("test", "eight", 8)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests measured on their way and judged by nothing: how long an upgrade blocked a write."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "measured":
+                terminalreporter.write_line(str(value))

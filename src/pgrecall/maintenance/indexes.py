@@ -140,7 +140,11 @@ class Indexes:
             found.setdefault(int(name.split("_")[4]), []).append(valid)
         return {generation: all(ok) and len(ok) == len(self.tables) for generation, ok in found.items()}
 
-    def _found(self, space_id: int) -> list[tuple[str, bool, list[str]]]:
+    def any(self) -> bool:
+        """Whether a graph of any space exists, be it whole or not."""
+        return bool(self._found("[0-9]+"))
+
+    def _found(self, space_id: int | str) -> list[tuple[str, bool, list[str]]]:
         pattern = "^" + GRAPH_NAME.format(space=space_id, generation="[0-9]+") + "(_p[0-9]+)?$"
         return self._connection.execute(statements.INDEXES, {"pattern": pattern}).fetchall()
 
@@ -265,5 +269,5 @@ class Indexes:
         self._connection.execute(statements.BUILD_SETTINGS, values)
 
     def vacuum(self) -> None:
-        """Clean up what moved and what was deleted: after a build, because a vacuum repairs a graph node by node."""
+        """Clean up what moved and what was deleted; not before a build: a vacuum repairs a graph node by node."""
         self._connection.execute("VACUUM (ANALYZE, SKIP_LOCKED) pgrecall.chunk_vectors")

@@ -32,6 +32,9 @@ R = TypeVar("R")
 #: A share of the graph's rows above which those that wait, or were deleted, make a new graph cheaper than the old one:
 #: to enter a row takes 1 to 3 ms, to build one in 0.3, and a vacuum repairs the graph around each deleted one.
 REBUILD_SHARE = 0.2
+#: Shares in which rows are marked for a table's first graph, with a vacuum after each: marking writes a row anew, and
+#: without it the table would double. Beside a graph it does not pay: a vacuum reads that whole, each time.
+MARK_SHARES = 10
 
 
 class _Held(NamedTuple):
@@ -167,12 +170,17 @@ class _Space:
         self._record(0, 0)
 
     def _move(self, large: list[_Held], generation: int, batch: int, what: str) -> int:
-        total, done = sum(h.waiting for h in large), 0
+        total, done, cleaned = sum(h.waiting for h in large), 0, 0
+        share = max(MARK_BATCH, total // MARK_SHARES)
+        cleans = batch == MARK_BATCH and not self._indexes.any()
 
         def moved(count: int) -> None:
-            nonlocal done
+            nonlocal done, cleaned
             self._indexes.check_stopped()
             done += count
+            if cleans and done - cleaned >= share and done < total:
+                self._indexes.vacuum()
+                cleaned = done
             if self._progress is not None:
                 self._progress(f"space {self._number}: {what}", done, total)
 

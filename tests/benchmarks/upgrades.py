@@ -1,0 +1,40 @@
+"""Each revision's upgrade of a filled database, and how long a writer waited for it.
+
+100,000 chunks, facts and messages of one tenant, rows in each other table. From the newest revision downwards: taken
+back, and upgraded again while to each table that stands before it a writer writes one row after the other.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
+from tests.benchmarks.harness import Bench, Figure, say
+
+from pgrecall import migrate
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' own support is
+
+from support.upgrades import fill, upgraded
+
+
+def run(bench: Bench) -> list[Figure]:
+    """One after the other."""
+    rows = 10_000 if bench.quick else 100_000
+    figures: list[Figure] = []
+    with bench.database(migrated=False) as url:
+        migrate.upgrade(url)
+        say(f"  filling {rows:,} rows")
+        fill(url, rows)
+        for step in ScriptDirectory(str(migrate.script_location())).walk_revisions():
+            if step.down_revision is None:
+                break
+            migrate.downgrade(url, step.down_revision)
+            done = upgraded(url, step.revision)
+            title = f"{step.revision}, {(step.doc or '').splitlines()[0].rstrip('.').lower()}"
+            figures += [
+                Figure(title, done.seconds * 1e3, "ms", series="upgrade"),
+                Figure(title, done.blocked * 1e3, "ms", series="longest block of a write"),
+            ]
+    return figures
