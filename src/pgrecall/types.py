@@ -197,7 +197,8 @@ class IndexedKey:
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection and what it holds. `text_config` is the language of its full text, None where it keeps none;
-    until `text_complete`, searches by words are refused (see `Tenant.set_text_config`).
+    until `text_complete`, searches by words are refused (see `Tenant.set_text_config`). `next_space` is the one that is
+    being filled, where it is embedded anew (see `Tenant.reembed`).
     """
 
     name: str
@@ -208,6 +209,7 @@ class CollectionInfo:
     chunks: int
     indexed_keys: tuple[IndexedKey, ...] = ()
     text_complete: bool = True
+    next_space: EmbedSpace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +267,26 @@ class Optimized:
     action: Action
     in_graph: int
     waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reembedded:
+    """What embedding anew did: the space, whether it answers now, and how many chunks the collection has.
+
+    `embedded` vectors were made by this call, `dropped` old ones deleted. Before the switch `sampled` of the new ones
+    were made again and compared; `found` is the share that finds its own chunk among the ten nearest, `overlap` what
+    the ten nearest have in common with the old space's, on average (two models differ: it is told, not judged). Both
+    are None where nothing was sampled.
+    """
+
+    space: EmbedSpace
+    switched: bool
+    chunks: int
+    embedded: int
+    dropped: int
+    sampled: int
+    found: float | None
+    overlap: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from pgrecall import (
 )
 from pgrecall.evaluation import EvalQuery, EvalSet, Evaluations, evaluate
 from pgrecall.schema import TENANT_TABLES
+from support import models
 
 SPACE = EmbedSpace("test", "eight", 8)
 ONES = [1.0] * 8
@@ -253,6 +254,8 @@ TENANT: dict[str, Callable] = {
     "vectors": lambda t, n: t.vectors(n.collection).collection,
     "index_records": lambda t, n: t.index_records(n.collection).collection,
     "set_text_config": lambda t, n: t.set_text_config(n.collection, "simple"),
+    "reembed": lambda t, n: t.reembed(n.collection, models.NEW, models.new),
+    "cancel_reembed": lambda t, n: t.cancel_reembed(n.collection),
     "collections": lambda t, n: [c.name for c in t.collections()],
     "collection": lambda t, n: getattr(t.collection(n.collection), "chunks", None),
     "index_key": lambda t, n: [t.index_key(n.collection, "mine"), t.index_key(n.collection, "of", "number")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import threading
 import time
@@ -16,6 +17,7 @@ from alembic.operations import Operations
 import pgrecall
 from conftest import as_dsn
 from pgrecall import ConfigurationError, InvalidInput, MigrationRequired, drift, migrate, revisions, schema
+from support import models
 
 OBJECTS = """
 SELECT relname::text FROM pg_class WHERE relnamespace = 'pgrecall'::regnamespace
@@ -94,6 +96,26 @@ def test_a_downgrade_takes_the_declarations_of_keys_along(new_database, run, fil
         assert (tenant.collection("handbook").indexed_keys, store.count(pgrecall.F.lang == "de")) == ((), 7)
         tenant.index_key("handbook", "lang")
         assert store.count(pgrecall.F.lang == "de") == 7
+
+
+def test_a_downgrade_takes_along_what_was_being_embedded_anew(new_database, run, fill):
+    """The vectors of a space that nothing names any more would stay for ever; those that answer do stay."""
+    url = new_database()
+    migrate.upgrade(url)
+    fill(url)
+    with pgrecall.connect(url) as database:
+        tenant = database.tenant("acme")
+        done = tenant.reembed("handbook", models.NEW, models.new, switch=False)
+        held = tenant.collection("handbook")
+    assert (done.embedded, held.next_space) == (held.chunks, models.NEW)
+    migrate.downgrade(url, "0009")
+    per_space = "SELECT count(*) FROM pgrecall.chunk_vectors WHERE tenant_id = 'acme' GROUP BY collection, space_id"
+    assert (held.chunks,) in run(url, per_space)
+    assert run(url, "SELECT count(*) FROM pgrecall.chunk_embeddings WHERE embed_model = 'new'") == [(0,)]
+    migrate.upgrade(url)
+    assert differences(url) == []
+    with pgrecall.connect(url) as database:
+        assert database.tenant("acme").collection("handbook") == dataclasses.replace(held, next_space=None)
 
 
 def test_a_database_of_a_newer_version_is_left_alone(new_database, run):

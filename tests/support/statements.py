@@ -22,6 +22,7 @@ from pgrecall.statements import (
     reads,
     recall,
     records,
+    reembedding,
     registry,
     runs,
     search,
@@ -31,8 +32,8 @@ from pgrecall.statements.reads import Where
 from pgrecall.statements.search import Form, Graph
 
 MODULES = (
-    chat, deletes, docstore, erasure, evaluation, facts, fulltext, graphs, keys, reads, recall, records, registry, runs,
-    writes,
+    chat, deletes, docstore, erasure, evaluation, facts, fulltext, graphs, keys, reads, recall, records, reembedding,
+    registry, runs, writes,
 )  # fmt: skip
 #: Texts that are parts of statements, or no SQL at all.
 PARTS = {

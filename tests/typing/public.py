@@ -40,6 +40,7 @@ from pgrecall import (
     PostgresRuns,
     PostgresVectorStore,
     ReciprocalRank,
+    Reembedded,
     RunEvent,
     RunState,
     SpaceInfo,
@@ -73,6 +74,8 @@ def handles() -> VectorStore:
             pass
         assert_type(tenant.collection("handbook"), CollectionInfo | None)
         assert_type(tenant.set_text_config("handbook", "english", batch=500), int)
+        assert_type(tenant.reembed("handbook", SPACE, lambda texts: [[0.0] for _ in texts], switch=False), Reembedded)
+        assert_type(tenant.cancel_reembed("handbook"), int)
         tenant.vectors("handbook", indexed_keys={"lang": "text"})
         assert_type(tenant.index_key("handbook", ["author", "age"], "number"), IndexedKey)
         assert_type(tenant.unindex_key("handbook", "lang"), int)

@@ -140,6 +140,7 @@ def test_patience_ends_and_other_errors_are_told_at_once(answers, impatient):
 
 def test_the_pause_grows_and_heeds_what_the_model_asks():
     """Retry-After in seconds is kept to, up to the longest pause; what is no number is left out."""
+
     def pause(attempt, error):
         outcome = SimpleNamespace(exception=lambda: error)
         return calls._pause(SimpleNamespace(attempt_number=attempt, outcome=outcome))

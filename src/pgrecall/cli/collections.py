@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import typer
 
+from pgrecall.cli.embedding import ConcurrencyOption, EmbedOption, load_embed
 from pgrecall.cli.progress import progress
 from pgrecall.cli.session import Session, TenantOption, YesOption, command, table
+from pgrecall.cli.spaces import Distance as DistanceName
 from pgrecall.cli.tenants import collection_table
 from pgrecall.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from pgrecall.types import KeyType
+    from pgrecall.types import KeyType, Reembedded
 
 app = typer.Typer(
-    name="collections", help="A tenant's collections: list, show, index, full text, drop.", no_args_is_help=True
+    name="collections",
+    help="A tenant's collections: list, show, index, full text, another model, drop.",
+    no_args_is_help=True,
 )
 
 NameArgument: TypeAlias = Annotated[str, typer.Argument(metavar="COLLECTION", show_default=False)]
@@ -127,6 +132,88 @@ def text(
     keeps = f"full text as {config}" if config else "no full text"
     data = {"tenant": tenant, "collection": name, "text_config": config, "changed": changed}
     session.emit(data, f"{name}: {keeps}, {changed:,} chunks changed")
+
+
+@command(app, "reembed")
+def reembed(
+    session: Session,
+    name: NameArgument,
+    tenant: TenantOption,
+    provider: Annotated[
+        str | None, typer.Option(help="The new model's, for example openai.", show_default=False)
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="For example text-embedding-3-large.", show_default=False)] = None,
+    dim: Annotated[
+        int | None, typer.Option(help="Its vectors' length; else its first vector's.", show_default=False)
+    ] = None,
+    distance: Annotated[DistanceName, typer.Option(help="How its vectors are compared.")] = DistanceName.cosine,
+    embed: EmbedOption = None,
+    concurrency: ConcurrencyOption = 1,
+    batch: Annotated[int, typer.Option(help="Chunks read at once.")] = 500,
+    no_switch: Annotated[
+        bool, typer.Option("--no-switch", help="Stop before the switch, so that `maintain` builds the graph first.")
+    ] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Give it up: drop the new vectors.")] = False,
+) -> None:
+    """Embed a collection anew by another model, --embed, while it is read and written; then it answers in that.
+
+    The new vectors are made beside the old ones, which answer until the end; a sample of them is checked, and the
+    collection switches at once. Killed on the way, it goes on where it stopped when it is called again. Writers go on
+    with the old model until the switch, and must have the new one after it.
+    """
+    if cancel:
+        with session.tenant(tenant) as opened:
+            dropped = opened.cancel_reembed(name)
+        shown = f"{name}: given up, {dropped:,} new vectors dropped"
+        session.emit({"tenant": tenant, "collection": name, "cancelled": True, "dropped": dropped}, shown)
+        return
+    if provider is None or model is None:
+        raise InvalidInput("say the new model: --provider and --model, and --embed for what calls it (or --cancel)")
+    function = load_embed(embed)
+    from pgrecall.types import EmbedModel
+
+    new = EmbedModel(provider, model, distance.value)
+    to = new if dim is None else new.space(dim)
+    with session.tenant(tenant) as opened:
+        found = opened.collection(name)
+        with (
+            _going_on(session),
+            progress(session, f"embedding {name} anew", None if found is None else found.chunks) as report,
+        ):
+            done = opened.reembed(
+                name,
+                to,
+                function,
+                switch=not no_switch,
+                batch=batch,
+                embed_concurrency=concurrency,
+                progress=lambda count, _: report(count),
+            )
+    session.emit({"tenant": tenant, "collection": name} | asdict(done), _reembedded(name, done))
+
+
+@contextmanager
+def _going_on(session: Session) -> Iterator[None]:
+    """Say how what was interrupted goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        said = (
+            "Interrupted; the vectors made so far are kept, and the old ones go on answering until the switch. "
+            "The same command goes on; with --cancel instead it is given up."
+        )
+        session.stderr().print(said, highlight=False)
+        raise
+
+
+def _reembedded(name: str, done: Reembedded) -> str:
+    state = "answers in" if done.switched else "is ready to answer in"
+    told = f"{name}: {done.chunks:,} chunks, {done.embedded:,} embedded now; {state} {done.space}"
+    if done.found is not None:
+        told += f"; of {done.sampled} sampled {done.found:.0%} find themselves"
+    if done.dropped:
+        told += f"; {done.dropped:,} old vectors dropped"
+    return told if done.switched else f"{told}. To switch: the same without --no-switch"
 
 
 @command(app, "drop")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import functools
 import importlib
 import inspect
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -26,6 +26,10 @@ EmbedOption: TypeAlias = Annotated[
         help="What embeds text: a function from a list of texts to their vectors, sync or async. "
         "The current folder is looked in too.",
     ),
+]
+
+ConcurrencyOption: TypeAlias = Annotated[
+    int, typer.Option("--concurrency", help="Calls of --embed at once, in threads where it is synchronous.")
 ]
 
 EXAMPLE = """text must be embedded, and nothing says by what. For example, in a file my_models.py here:
@@ -52,14 +56,13 @@ def load_embed(name: str | None) -> Callable[[list[str]], Any]:
         raise InvalidInput(f"--embed {name}: can't be loaded ({type(exc).__name__}: {exc})") from exc
     if not callable(function):
         raise InvalidInput(f"--embed {name} is {type(function).__name__}; expected a function")
-    runner = asyncio.Runner()  # one loop for all calls: an asynchronous client's connections belong to it
-    atexit.register(runner.close)
+    loop = _background_loop()
 
     def embed(texts: list[str]) -> Any:
         try:
             vectors = function(texts)
             if inspect.isawaitable(vectors):
-                vectors = runner.run(_awaited(vectors))
+                vectors = asyncio.run_coroutine_threadsafe(_awaited(vectors), loop).result()
             found = len(vectors)
         except Exception as exc:  # as above
             raise InvalidInput(f"--embed {name} failed: {type(exc).__name__}: {exc}") from exc
@@ -68,6 +71,13 @@ def load_embed(name: str | None) -> Callable[[list[str]], Any]:
         return vectors
 
     return embed
+
+
+def _background_loop() -> asyncio.AbstractEventLoop:
+    """One for all calls, of whatever thread: an asynchronous client's connections belong to it."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="pgrecall-embed-loop", daemon=True).start()
+    return loop
 
 
 async def _awaited(vectors: Any) -> Any:

@@ -74,24 +74,32 @@ class ModelInUse:
                 "pass embed=, or an EmbedSpace"
             )
 
-    def known_space(self, gate: Gate, what: str, find: Callable[[], Held | None]) -> EmbedSpace | None:
+    @property
+    def follows(self) -> bool:
+        """Whether the space is whatever is held: that may change, when all of it is embedded anew."""
+        return self.given is None
+
+    def known_space(
+        self, gate: Gate, what: str, find: Callable[[], Held | None], *, afresh: bool = False
+    ) -> EmbedSpace | None:
         """The store's space; where none was given, the one that is held. The model's fingerprint is checked once.
 
-        `what` names in errors what holds the vectors, "collection 'x'"; `find` looks it up.
+        `what` names in errors what holds the vectors, "collection 'x'"; `find` looks it up. `afresh` looks up again
+        what is held, where the store `follows`.
         Raises: EmbedSpaceMismatch, FingerprintMismatch, InvalidEmbedding.
         """
-        if self._space is not None and self._verified:
-            return self._space
+        again = afresh and self.follows
+        known = None if again else self._space
+        if known is not None and self._verified:
+            return known
         held = find()
-        space = self._named(gate, what, held)
-        if space is not None and not self._verified:
+        space = self._named(gate, what, held) if known is None else known
+        if space is not None and (again or not self._verified) and self.embedder is not None:
             self._verify(gate, what, space, held)
         self._space = space
         return space
 
     def _named(self, gate: Gate, what: str, held: Held | None) -> EmbedSpace | None:
-        if self._space is not None:
-            return self._space
         if not isinstance(self.given, EmbedModel):
             return None if held is None else held.space
         # Compared by name first: a model that is refused anyway need not be called.

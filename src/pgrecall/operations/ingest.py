@@ -28,6 +28,7 @@ from pgrecall.operations.registry import Guarded, Place, guard, space_params
 from pgrecall.statements import reads
 from pgrecall.statements import writes as sql
 from pgrecall.statements.reads import Where
+from pgrecall.statements.reembedding import FORGET
 from pgrecall.tenancy import Gate, Transaction
 from pgrecall.types import Chunk, Document, EmbedSpace, IndexedKey, UpsertResult
 
@@ -102,8 +103,12 @@ def _write_chunks(
         work.append((sql.VECTORS, target.place.at(space=held.space_id, **rows.vectors)))
     work, pending[:] = [*pending, *work], []
     changed = {row[0] for result in tx.many(work) for row in result}
-    if held.keys and changed:
-        pending += keys.entries(target.place, wire.text_array(sorted(changed)), held.keys)
+    if changed and (held.keys or held.next_space_id is not None):
+        named_changed = wire.text_array(sorted(changed))
+        if held.keys:
+            pending += keys.entries(target.place, named_changed, held.keys)
+        if held.next_space_id is not None:  # it is embedded anew there: see operations.reembedding
+            pending.append((FORGET, target.place.at(ids=named_changed, space=held.next_space_id)))
     return changed
 
 

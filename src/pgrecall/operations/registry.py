@@ -86,6 +86,8 @@ class Guarded(NamedTuple):
     graph_generation: int
     #: Declared keys, as `collections.settings` has them.
     keys: list[dict[str, Any]]
+    #: The space that is being filled beside the active one, if any.
+    next_space_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ def guard(
             add_space(tx, space)
             tx.count(sql.ADD_COLLECTION, values)
         rows = tx.rows(sql.GUARD, place.at())
-    erased_at, active, stored_print, stored_config, generation, keys, *identity = rows[0]
+    erased_at, active, stored_print, stored_config, generation, keys, next_space, *identity = rows[0]
     if erased_at is not None:
         assert place.scope.tenant is not None
         refuse_erased(place.scope.tenant, erased_at)
@@ -236,7 +238,7 @@ def guard(
         check_fingerprint(f"collection {place.collection!r}", space, stored_print, canary)
     elif canary is not None:
         tx.count(sql.SET_FINGERPRINT, place.at(fingerprint=wire.float4_array(np.asarray(canary))))
-    return Guarded(active, stored_print, stored_config, generation, keys or [])
+    return Guarded(active, stored_print, stored_config, generation, keys or [], next_space)
 
 
 def _check_keys(place: Place, wanted: Sequence[IndexedKey], declared: list[dict[str, Any]] | None) -> None:
@@ -262,10 +264,14 @@ def known_text_config(tx: Transaction, text_config: str) -> str:
 def refuse_space(what: str, holds: EmbedSpace, given: EmbedSpace | EmbedModel) -> NoReturn:
     """Raise EmbedSpaceMismatch: what "collection 'x'" or such holds, what came, what to do."""
     kind = what.partition(" ")[0]
-    instead = "put the chunks, embedded anew, into another collection" if kind == "collection" else "embed it all anew"
-    raise EmbedSpaceMismatch(
-        f"{what} holds vectors of {holds}, but these are of {given}. Embed with the {kind}'s model, or {instead}"
-    )
+    if kind == "collection":
+        todo = (
+            "If it was embedded anew since, go on with that space and its model: tenant.vectors(name, space, embed=…). "
+            "Else embed with the collection's model, or have all of it embedded anew by yours: tenant.reembed"
+        )
+    else:
+        todo = f"Embed with the {kind}'s model, or embed it all anew"
+    raise EmbedSpaceMismatch(f"{what} holds vectors of {holds}, but these are of {given}. {todo}")
 
 
 def check_fingerprint(what: str, space: EmbedSpace, stored: list[float], canary: Vector) -> None:
@@ -283,7 +289,23 @@ def collections(gate: Gate, scope: Scope, name: str | None = None) -> list[Colle
     """The tenant's collections, or the one of this name."""
     values = {"tenant": scope.tenant, "name": name}
     rows = gate.read(scope, "collections", lambda tx: tx.last(sql.COLLECTIONS, values))
-    return [CollectionInfo(r[0], EmbedSpace(*r[1:5]), *[*r[5:9], _indexed(r[9]), r[10]]) for r in rows]
+    return [_collection_info(row) for row in rows]
+
+
+def _collection_info(row: tuple[Any, ...]) -> CollectionInfo:
+    name, *space = row[:5]
+    text_config, created_at, documents, chunks, keys, complete, *coming = row[5:]
+    return CollectionInfo(
+        name,
+        EmbedSpace(*space),
+        text_config,
+        created_at,
+        documents,
+        chunks,
+        _indexed(keys),
+        complete,
+        None if coming[0] is None else EmbedSpace(*coming),
+    )
 
 
 def _indexed(keys: list[dict[str, Any]] | None) -> tuple[IndexedKey, ...]:

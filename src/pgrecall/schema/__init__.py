@@ -74,7 +74,7 @@ __all__ = [
 ]
 
 #: The revision that this code reads and writes; the head of `migrations/versions`.
-REVISION = "0009"
+REVISION = "0010"
 
 #: Leaf first: the order in which rows are deleted, so that counts are exact and cascades find nothing.
 TENANT_TABLES: tuple[sa.Table, ...] = (

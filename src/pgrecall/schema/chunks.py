@@ -51,8 +51,12 @@ collections = sa.Table(
     sa.Column("text_config", sa.Text),
     sa.Column("settings", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
     created_at(),
+    # While it is embedded anew: the space that is being filled, and the fingerprint of its model.
+    sa.Column("next_space_id", sa.SmallInteger),
+    sa.Column("next_fingerprint", ARRAY(REAL)),
     sa.ForeignKeyConstraint(["tenant_id"], ["pgrecall.tenants.tenant_id"], name="collections_tenant_fkey"),
     sa.ForeignKeyConstraint(["space_id"], ["pgrecall.embed_spaces.id"], name="collections_space_fkey"),
+    sa.ForeignKeyConstraint(["next_space_id"], ["pgrecall.embed_spaces.id"], name="collections_next_space_fkey"),
     bytes_cap("name", 200, "collections_name_length"),
 )
 

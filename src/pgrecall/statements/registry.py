@@ -22,7 +22,7 @@ LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 # writers that come later see what they did. Costs nothing that can be measured.
 GUARD = """
 SELECT t.erased_at, c.space_id, c.fingerprint, c.text_config, s.graph_generation, c.settings->'keys',
-  s.provider, s.model, s.dim, s.distance
+  c.next_space_id, s.provider, s.model, s.dim, s.distance
 FROM pgrecall.tenants t JOIN pgrecall.collections c ON c.tenant_id = t.tenant_id
 JOIN pgrecall.embed_spaces s ON s.id = c.space_id
 WHERE t.tenant_id = %(tenant)s AND c.tenant_id = %(tenant)s AND c.name = %(collection)s
@@ -75,8 +75,9 @@ COLLECTIONS = """
 SELECT c.name, s.provider, s.model, s.dim, s.distance, c.text_config, c.created_at,
   (SELECT count(*) FROM pgrecall.documents d WHERE d.tenant_id = %(tenant)s AND d.collection = c.name),
   (SELECT count(*) FROM pgrecall.chunks k WHERE k.tenant_id = %(tenant)s AND k.collection = c.name),
-  c.settings->'keys', NOT c.settings ? 'text_pending'
+  c.settings->'keys', NOT c.settings ? 'text_pending', n.provider, n.model, n.dim, n.distance
 FROM pgrecall.collections c JOIN pgrecall.embed_spaces s ON s.id = c.space_id
+LEFT JOIN pgrecall.embed_spaces n ON n.id = c.next_space_id
 WHERE c.tenant_id = %(tenant)s AND (%(name)s::text IS NULL OR c.name = %(name)s)
 ORDER BY c.name
 """
@@ -107,6 +108,11 @@ SPACES = """
 SELECT s.id, s.provider, s.model, s.dim, s.distance, s.created_at FROM pgrecall.embed_spaces s ORDER BY s.id
 """
 
-SPACE_USE = "SELECT space_id, count(*) FROM pgrecall.collections GROUP BY space_id"
+# Also where it is to be the next one. A collection counts once.
+SPACE_USE = """
+SELECT u.space_id, count(*) FROM pgrecall.collections c
+CROSS JOIN LATERAL unnest(ARRAY[c.space_id, c.next_space_id]) AS u (space_id)
+WHERE u.space_id IS NOT NULL GROUP BY u.space_id
+"""
 
 DROP_SPACE = "DELETE FROM pgrecall.embed_spaces WHERE id = %(space)s"

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pgrecall.operations import fulltext, keys, registry
+from pgrecall.errors import ConfigurationError, InvalidInput
+from pgrecall.operations import fulltext, keys, reembedding, registry
+from pgrecall.operations.calls import Calls
 from pgrecall.operations.chunks import whole_number
+from pgrecall.operations.embedding import Embed, Embedder
 from pgrecall.operations.keys import Progress
 from pgrecall.operations.registry import Place
 from pgrecall.stores.twins import Work, twins
 from pgrecall.tenancy import Gate
-from pgrecall.types import MAX_NAME_BYTES, CollectionInfo, DeleteReport, IndexedKey, KeyType, check_text
+from pgrecall.types import (
+    MAX_NAME_BYTES,
+    Chunk,
+    CollectionInfo,
+    DeleteReport,
+    EmbedModel,
+    EmbedSpace,
+    IndexedKey,
+    KeyType,
+    Reembedded,
+    check_text,
+)
 
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
@@ -120,3 +134,70 @@ class Collections:
         return work
 
     set_text_config, aset_text_config = twins(_set_text_config)
+
+    def _reembed(
+        self,
+        collection: str,
+        to: EmbedSpace | EmbedModel,
+        embed: Embed,
+        *,
+        text_of: Callable[[Chunk], str] | None = None,
+        switch: bool = True,
+        batch: int = reembedding.BATCH,
+        embed_concurrency: int = 1,
+        retry_on: tuple[type[BaseException], ...] = (),
+        progress: Progress | None = None,
+    ) -> Work[Reembedded]:
+        """Embed a collection anew, by another model, while it is read and written; then it answers in `to`.
+
+        The new space is filled beside the old one, which answers until the end. What is written meanwhile is embedded
+        too: writers go on with the old model, and a chunk that changes loses its new vector and gets another. Once
+        every chunk has one, a sample of them is made again and compared, and must find its own chunks. Then the
+        collection switches, in one transaction, for which writers are waited and readers are not; who comes with the
+        old model after that gets EmbedSpaceMismatch. The old vectors are dropped last.
+
+        Call it again wherever it was cut off, also by kill -9: it goes on with what lacks. Memory is bounded: `batch`
+        chunks are read, and written in transactions of 100. `embed` is a function from texts to their vectors, sync or
+        async; `text_of` gives what is embedded of a chunk, its text where left out (an upsert that changes a chunk has
+        it embedded again, `set_metadata` has not). `embed_concurrency` calls run at once; a busy answer (status 429,
+        503 or 529), or an error of `retry_on`, is tried again with back-off. `progress(done, total)` counts chunks.
+        `switch=False` stops before the switch, so that `db.maintain` can build the new space's graph first; the next
+        call switches. Without a graph a large collection is searched exactly until `db.maintain`.
+
+        Raises: NotFound, InvalidInput, InvalidEmbedding, FingerprintMismatch, Conflict, Unavailable;
+        ConfigurationError where it is embedded anew as another space already. The old space answers then as before.
+        """
+        check_text(collection, "collection", MAX_NAME_BYTES)
+        if not isinstance(to, EmbedSpace | EmbedModel):
+            raise InvalidInput(f"to is {type(to).__name__}; expected pgrecall.EmbedSpace or EmbedModel")
+        batch, calls = whole_number(batch, "batch", 1), Calls(embed_concurrency, tuple(retry_on))
+        embedder = embed if isinstance(embed, Embedder) else Embedder(embed)
+
+        def work(gate: Gate) -> Reembedded:
+            if gate.outside is not gate:
+                raise ConfigurationError(
+                    "a collection is not embedded anew inside an atomic block, which would hold it for as long; call "
+                    "it before or after the block"
+                )
+            job = reembedding.Job(
+                self._place(gate, collection),
+                reembedding.space_of(gate, to, embedder, calls),
+                embedder,
+                self._database._probed(gate).halfvec_oid,
+                text_of or reembedding.own_text,
+                batch,
+                calls,
+                progress,
+            )
+            return reembedding.reembed(gate, job, switch=switch)
+
+        return work
+
+    reembed, areembed = twins(_reembed)
+
+    def _cancel_reembed(self, collection: str) -> Work[int]:
+        """Give up embedding a collection anew; returns how many new vectors were dropped. Raises NotFound."""
+        check_text(collection, "collection", MAX_NAME_BYTES)
+        return lambda gate: reembedding.cancel(gate, self._place(gate, collection))
+
+    cancel_reembed, acancel_reembed = twins(_cancel_reembed)

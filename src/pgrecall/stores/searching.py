@@ -7,11 +7,12 @@ from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pgrecall.errors import InvalidInput
+from pgrecall.errors import EmbedSpaceMismatch, InvalidEmbedding, InvalidInput
 from pgrecall.filters import Filter
 from pgrecall.hits import Fusion, Hits, Mode, ReciprocalRank, Step, Weighted
 from pgrecall.operations import chunks as chunk_ops
 from pgrecall.operations import registry
+from pgrecall.operations.embedding import ModelInUse
 from pgrecall.operations.graphs import MOST_EF_SEARCH, UNKNOWN, Large
 from pgrecall.operations.keys import narrowed
 from pgrecall.operations.registry import Place
@@ -37,7 +38,10 @@ class Searching:
         def _run(self, work: Work[Any]) -> Any: ...
         async def _arun(self, work: Work[Any]) -> Any: ...
         def _place(self, gate: Gate) -> Place: ...
-        def _known_space(self, gate: Gate, place: Place) -> EmbedSpace | None: ...
+
+        _model: ModelInUse
+
+        def _known_space(self, gate: Gate, place: Place, *, afresh: bool = False) -> EmbedSpace | None: ...
 
     def _query(
         self,
@@ -142,6 +146,16 @@ class Searching:
                 gate = Watched(gate, steps.append)
             place = self._place(gate)
             space = self._known_space(gate, place)
+            try:
+                return within(gate, place, space)
+            except (EmbedSpaceMismatch, InvalidEmbedding):
+                # A store that follows its collection may remember the space from before it was embedded anew.
+                now = self._known_space(gate, place, afresh=True) if self._model.follows else space
+                if now == space:
+                    raise
+                return within(gate, place, now)
+
+        def within(gate: Gate, place: Place, space: EmbedSpace | None) -> Hits:
             if space is None:
                 return Hits()
             # By a vector alone, without asking how large the collection is: most are small, and the search itself says.

@@ -86,16 +86,16 @@ class PostgresVectorStore(Searching):
     def _place(self, gate: Gate) -> Place:
         return Place(self._database._scope(gate, self.tenant_id), self.collection)
 
-    def _known_space(self, gate: Gate, place: Place) -> EmbedSpace | None:
+    def _known_space(self, gate: Gate, place: Place, *, afresh: bool = False) -> EmbedSpace | None:
         return self._model.known_space(
-            gate, f"collection {place.collection!r}", lambda: registry.find_collection(gate, place)
+            gate, f"collection {place.collection!r}", lambda: registry.find_collection(gate, place), afresh=afresh
         )
 
     def _target(self, gate: Gate, on_nul: OnNul) -> Target:
         if on_nul not in ("error", "strip"):
             raise InvalidInput(f"on_nul is {on_nul!r}; expected 'error' or 'strip'")
         place = self._place(gate)
-        space = self._known_space(gate, place)
+        space = self._known_space(gate, place, afresh=True)
         if space is None:
             raise NotFound(
                 f"collection {self.collection!r} does not exist; name its space to make it: "
