@@ -168,3 +168,26 @@ def test_what_is_wrong_is_said_with_the_exit_code_for_it(cli, arguments, code, m
     """2 for wrong input, 1 for what is not there."""
     result = cli("eval", *arguments)
     assert (result.code, message in " ".join(result.err.split())) == (code, True), result.err
+
+
+def test_a_corpus_that_can_not_answer_is_refused(cli, tmp_path):
+    """An id twice, and judgements none of which a document has; one that is missing is said. Nothing is ingested."""
+    folder = tmp_path / "fruit"
+    whole = (folder / "corpus.jsonl").read_text()
+    (folder / "corpus.jsonl").write_text(f"{whole}\n{whole.splitlines()[0]}")
+    twice = cli("eval", "load", "fruit", "-c", "refused")
+    assert twice.code == 2 and "ids must be distinct" in " ".join(twice.err.split())
+    (folder / "corpus.jsonl").write_text('{"_id": "elsewhere", "text": "apple"}')
+    nowhere = cli("eval", "load", "fruit", "-c", "refused")
+    assert nowhere.code == 2 and "7 of 7 judged documents are not in corpus.jsonl" in " ".join(nowhere.err.split())
+    assert cli("eval", "run", "fruit", "-c", "refused").code == 1
+    (folder / "corpus.jsonl").write_text("\n".join(whole.splitlines()[1:]))
+    some = cli("eval", "load", "fruit", "-c", "some")
+    assert some.code == 0 and "1 of 7 judged documents" in " ".join(some.err.split())
+
+
+def test_a_run_of_nothing_but_failures_exits_1(cli):
+    """It is kept, and shown with the reason, but a script must not go on with it."""
+    assert cli("eval", "load", "fruit", "-c", "fruit").code == 0
+    ran = cli("eval", "run", "fruit", "-c", "fruit", "--embed", "json:dumps", "--json")
+    assert ran.code == 1 and ran.json["summary"]["failed"] == ran.json["summary"]["queries"] > 0

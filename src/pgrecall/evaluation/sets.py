@@ -205,11 +205,18 @@ def beir(folder: str | Path, *, name: str | None = None, split: str = "test", li
 
 
 def corpus(folder: str | Path) -> Iterator[Document]:
-    """The documents of a BEIR folder's corpus.jsonl; `source` is the title, and metadata has `title` and `text`."""
+    """The documents of a BEIR folder's corpus.jsonl; `source` is the title, and metadata has `title` and `text`.
+
+    Raises: InvalidInput, naming the line; also where two lines have one id, of which a collection could keep one.
+    """
+    seen: set[str] = set()
     for where, row in _lines(Path(folder) / "corpus.jsonl"):
         title = row.get("title") or None
-        text = _field(row, "text", where)
-        yield Document(_field(row, "_id", where), source=title, metadata={"title": title, "text": text})
+        text, own = _field(row, "text", where), _field(row, "_id", where)
+        if own in seen:
+            raise InvalidInput(f"{where}: document {own!r:.80} was there before; ids must be distinct")
+        seen.add(own)
+        yield Document(own, source=title, metadata={"title": title, "text": text})
 
 
 #: Which keys of a JSON line hold what, where the caller doesn't say.

@@ -64,7 +64,7 @@ def run(
 ) -> None:
     """Put every query of a set to a collection, and keep what came back with its measures.
 
-    The question is embedded by --embed, which must be the collection's model.
+    The question is embedded by --embed, which must be the collection's model. Exit 1 where every query failed.
     """
     if run_id == LATEST:
         raise InvalidInput(f"--run is {run_id!r}, which stands for the newest run; name the run that goes on by its id")
@@ -94,6 +94,8 @@ def run(
                 label=label,
             )
     session.emit(run_data(finished), run_table(finished))
+    if finished.summary["failed"] == finished.summary["queries"]:  # a run of nothing but failures measured nothing
+        raise typer.Exit(1)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from pgrecall.cli.session import Session, TenantOption, command, table
 from pgrecall.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from pgrecall.evaluation import EvalSet
     from pgrecall.stores.tenant import Tenant
 
 
@@ -78,7 +79,7 @@ def load(
         elif path.is_dir():
             made = beir(path, name=name, split=split, licence=licence)
             if collection is not None:
-                _ingest(session, opened, path, collection, embed, text_config)
+                _ingest(session, opened, path, made, collection, embed, text_config)
         else:
             if collection is not None:
                 raise InvalidInput(
@@ -94,7 +95,13 @@ def load(
 
 
 def _ingest(
-    session: Session, tenant: Tenant, folder: Path, collection: str, embed: str | None, text_config: str | None
+    session: Session,
+    tenant: Tenant,
+    folder: Path,
+    made: EvalSet,
+    collection: str,
+    embed: str | None,
+    text_config: str | None,
 ) -> None:
     from pgrecall.evaluation import corpus
     from pgrecall.types import Chunk, Document
@@ -105,6 +112,13 @@ def _ingest(
         title, text = document.metadata["title"], document.metadata["text"]
         documents.append(Document(document.id, source=document.source))
         chunks.append(Chunk(document.id, f"{title}\n{text}" if title else text, doc_id=document.id, index=0))
+    judged = {own for query in made.queries for own in query.judged}
+    if missing := judged.difference(document.id for document in documents):
+        count = f"{len(missing):,} of {len(judged):,} judged documents"
+        said = f"{count} are not in corpus.jsonl, such as {min(missing)!r:.80}"
+        if len(missing) == len(judged):
+            raise InvalidInput(f"{said}; do its ids and those of the judgements agree?")
+        session.note(f"{said}: no search can find them.")
     held = tenant.collection(collection)
     space = None if held is not None else _space(embed, function)
     store = tenant.vectors(collection, space, embed=function, text_config=text_config if held is None else None)
