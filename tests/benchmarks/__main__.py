@@ -26,6 +26,7 @@ NAMES = (
     "storage",
     "million",
     "partitions",
+    "reembed",
     "upgrades",
     "langchain",
     "llamaindex",
