@@ -253,6 +253,36 @@ def test_what_the_model_makes_is_checked_before_the_switch(tenant, store, admin_
     assert tenant.reembed("handbook", EmbedModel("test", "new"), models.new).space == NEW
 
 
+def test_bad_vectors_stop_it_and_the_command_line_says_how_it_goes_on(tenant, store, app_url, tmp_path, monkeypatch):
+    """NaN, too few, a wrong length: told, with the chunk, and the old space answers. Ctrl-C is 130, then --cancel."""
+
+    def flawed(texts):
+        return models.new(texts) * np.where(np.array(texts) == "text 120", np.nan, 1.0)[:, None]
+
+    for embed, said in (
+        (flawed, "chunk 'c00120' has NaN"),
+        (lambda texts: models.new(texts)[: max(1, len(texts) - 1)], "returned 99 vectors for 100 texts"),
+        (models.old, "has 8 dimensions; the space test/new"),
+    ):
+        with pytest.raises(InvalidEmbedding, match=said):
+            tenant.reembed("handbook", NEW, embed)
+    (tmp_path / "my_interrupted_model.py").write_text(
+        "from support.models import new\n"
+        "def embed(texts):\n"
+        "    if 'text 120' in texts:\n"
+        "        raise KeyboardInterrupt\n"
+        "    return new(texts)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    command = ("collections", "reembed", "handbook", "-t", tenant.tenant_id, "-u", as_text(app_url))
+    told = cli(*command, "--provider", "test", "--model", "new", "--embed", "my_interrupted_model:embed")
+    assert told.code == 130 and "The same command goes on" in " ".join(told.err.split())
+    assert store.query(models.old(["text 7"])[0], 1)[0].chunk_id == "c00007"
+    assert tenant.collection("handbook").next_space == NEW
+    assert [cli(*command, "--cancel", "--json").json["cancelled"] for _ in range(2)] == [True, False]
+    assert tenant.collection("handbook").next_space is None
+
+
 class Busy(Exception):
     """As a hosted model's client says that it was asked too often."""
 

@@ -163,9 +163,11 @@ def reembed(
     """
     if cancel:
         with session.tenant(tenant) as opened:
+            found = opened.collection(name)
             dropped = opened.cancel_reembed(name)
-        shown = f"{name}: given up, {dropped:,} new vectors dropped"
-        session.emit({"tenant": tenant, "collection": name, "cancelled": True, "dropped": dropped}, shown)
+        under_way = found is not None and found.next_space is not None
+        shown = f"{name}: {'given up' if under_way else 'nothing was under way'}, {dropped:,} vectors dropped"
+        session.emit({"tenant": tenant, "collection": name, "cancelled": under_way, "dropped": dropped}, shown)
         return
     if provider is None or model is None:
         raise InvalidInput("say the new model: --provider and --model, and --embed for what calls it (or --cancel)")

@@ -150,7 +150,7 @@ def _begin(gate: Gate, job: Job) -> _Old | None:
             raise ConfigurationError(
                 f"{job.what} is being embedded anew as {coming}; finish that, or give it up: "
                 f"tenant.cancel_reembed({job.place.collection!r}), "
-                f"pgrecall collections reembed {job.place.collection} --cancel"
+                f"pgrecall collections reembed {job.place.collection} -t {job.place.scope.tenant} --cancel"
             )
         if holds == job.to:
             if own_print is not None:
