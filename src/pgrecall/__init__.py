@@ -63,6 +63,8 @@ if TYPE_CHECKING:
         Reference,
         SpaceInfo,
         TenantInfo,
+        Tuned,
+        TunedPoint,
         UpsertResult,
     )
 
@@ -138,6 +140,8 @@ __all__ = [
     "TenantErased",
     "TenantInfo",
     "ToolCall",
+    "Tuned",
+    "TunedPoint",
     "Unavailable",
     "UnknownTenant",
     "UpsertResult",

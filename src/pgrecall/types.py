@@ -198,7 +198,8 @@ class IndexedKey:
 class CollectionInfo:
     """A collection and what it holds. `text_config` is the language of its full text, None where it keeps none;
     until `text_complete`, searches by words are refused (see `Tenant.set_text_config`). `next_space` is the one that is
-    being filled, where it is embedded anew (see `Tenant.reembed`).
+    being filled, where it is embedded anew (see `Tenant.reembed`). `ef_search` is how many candidates a search of its
+    graph keeps, where that was chosen (see `Tenant.tune`).
     """
 
     name: str
@@ -210,6 +211,35 @@ class CollectionInfo:
     indexed_keys: tuple[IndexedKey, ...] = ()
     text_complete: bool = True
     next_space: EmbedSpace | None = None
+    ef_search: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TunedPoint:
+    """One `ef_search` that was tried: the mean recall of the sample, from 0 to 1, and the median of its searches."""
+
+    ef_search: int
+    recall: float
+    p50_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What tuning a collection chose: `ef_search`, which its searches use from now on, and the recall it had.
+
+    Both are None where the collection is searched exactly, so that there is nothing to choose. `tried`, from fast to
+    thorough, ends with the first that reached `target`; where none did, the one that found most was chosen.
+    """
+
+    ef_search: int | None
+    recall: float | None
+    target: float
+    tried: tuple[TunedPoint, ...]
+
+    @property
+    def met(self) -> bool:
+        """Whether the target is reached; exact searches reach any."""
+        return self.recall is None or self.recall >= self.target
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,6 +260,8 @@ TENANT: dict[str, Callable] = {
     "collection": lambda t, n: getattr(t.collection(n.collection), "chunks", None),
     "index_key": lambda t, n: [t.index_key(n.collection, "mine"), t.index_key(n.collection, "of", "number")],
     "unindex_key": lambda t, n: t.unindex_key(n.collection, "mine"),
+    "tune": lambda t, n: t.tune(n.collection),
+    "set_ef_search": lambda t, n: t.set_ef_search(n.collection, 200),
     "drop_collection": lambda t, n: t.drop_collection(n.collection),
     "docstore": lambda t, n: t.docstore(n.collection).collection,
     "atomic": lambda t, n: in_a_block(t, n),

@@ -47,6 +47,7 @@ from pgrecall import (
     Tenant,
     TenantInfo,
     ToolCall,
+    Tuned,
     UpsertResult,
     VectorStore,
 )
@@ -79,6 +80,8 @@ def handles() -> VectorStore:
         tenant.vectors("handbook", indexed_keys={"lang": "text"})
         assert_type(tenant.index_key("handbook", ["author", "age"], "number"), IndexedKey)
         assert_type(tenant.unindex_key("handbook", "lang"), int)
+        assert_type(tenant.tune("handbook", 0.95, k=5, queries=20, vectors=[[0.1] * 1536]), Tuned)
+        assert_type(tenant.set_ef_search("handbook", None), None)
         tenant.index_key("handbook", "lang", "date")  # type: ignore[arg-type]
         store = tenant.vectors("handbook", SPACE, embed=lambda texts: [[0.0] for _ in texts])
         assert_type(store, PostgresVectorStore)

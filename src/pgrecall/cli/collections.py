@@ -48,6 +48,8 @@ def show(session: Session, name: NameArgument, tenant: TenantOption) -> None:
     if found is None:
         raise NotFound(f"tenant {tenant!r} has no collection {name!r}")
     columns, rows = collection_table([found])
+    if found.ef_search is not None:
+        columns, rows = (*columns, "ef_search"), [(*rows[0], found.ef_search)]
     keys = [key_text(k.path, k.type) + ("" if k.ready else " (being filled)") for k in found.indexed_keys]
     shown = table((*columns, "indexed keys"), [(*rows[0], "\n".join(keys))]) if keys else table(columns, rows)
     session.emit(asdict(found), shown)
@@ -85,6 +87,51 @@ def index_key(
         with progress(session, f"indexing {shown}", None if found is None else found.chunks) as report:
             done = opened.index_key(name, path, kind, progress=lambda count, _: report(count))
     session.emit({"tenant": tenant, "collection": name} | asdict(done), f"{name}: {shown} is indexed")
+
+
+@command(app, "tune")
+def tune(
+    session: Session,
+    name: NameArgument,
+    tenant: TenantOption,
+    recall: Annotated[float, typer.Option("--recall", help="What shall be found of the nearest, up to 1.")] = 0.99,
+    k: Annotated[int, typer.Option("-k", help="How many nearest.")] = 10,
+    queries: Annotated[int, typer.Option("--queries", help="How many stored vectors are asked.")] = 50,
+    ef_search: Annotated[
+        int | None, typer.Option("--ef-search", help="Measure nothing, use this one.", show_default=False)
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="By the collection's size again.")] = False,
+) -> None:
+    """Choose how far searches go into a large collection's graph: the least that finds enough, by measuring.
+
+    Stored vectors are asked by the graph and exactly; its searches use what was chosen from now on. Exit 1 where even
+    the most finds too little: the best was chosen then, and a denser graph would find more.
+    """
+    if reset or ef_search is not None:
+        if reset and ef_search is not None:
+            raise InvalidInput("say --ef-search or --reset, not both")
+        with session.tenant(tenant) as opened:
+            opened.set_ef_search(name, ef_search)
+        how = "by its size" if ef_search is None else f"ef_search {ef_search}"
+        session.emit({"tenant": tenant, "collection": name, "ef_search": ef_search}, f"{name}: searched with {how}")
+        return
+    with session.tenant(tenant) as opened:
+        done = opened.tune(name, recall, k=k, queries=queries)
+    data = {"tenant": tenant, "collection": name} | asdict(done) | {"met": done.met}
+    if done.ef_search is None:
+        session.emit(data, f"{name}: small enough to be searched exactly; there is nothing to choose")
+        return
+    rows = [
+        (p.ef_search, f"{p.recall:.3f}", f"{p.p50_ms:.2f}", "chosen" if p.ef_search == done.ef_search else "")
+        for p in done.tried
+    ]
+    session.emit(data, table(("ef_search", f"recall@{k}", "p50, ms", ""), rows))
+    if not done.met:
+        session.note(
+            f"no ef_search finds {recall:g}; the best was chosen. A denser graph finds more: "
+            "pgrecall spaces index SPACE --m 32 --ef-construction 256"
+        )
+        raise typer.Exit(1)
 
 
 def parse_key(text: str) -> tuple[list[str], KeyType]:

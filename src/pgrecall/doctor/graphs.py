@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgrecall.doctor.findings import Check, Finding
 from pgrecall.errors import DatabaseError, InvalidInput, PgRecallError
-from pgrecall.operations.graphs import MAX_DIM, MOST_EF_SEARCH, Route, exact_max
+from pgrecall.operations.graphs import MAX_DIM, MOST_EF_SEARCH, exact_max, look
 from pgrecall.operations.registry import Place
+from pgrecall.operations.sampling import distances, share, stored
 from pgrecall.operations.search import Query, exact, graph
 from pgrecall.statements import graphs as sql
 from pgrecall.statements.reads import Where
 from pgrecall.tenancy import Gate, Ground, Scope
 from pgrecall.types import EmbedSpace
-from pgrecall.wire import halfvec_values
 
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 UNPROMOTED_SHARE = LOST_SHARE = 0.2
 #: Recall below which a graph should be built anew, or denser; a new one of pgvector's defaults has .97 and more.
 LEAST_RECALL = 0.95
-#: Rows of a collection among which the sample is taken.
-SAMPLED_FROM = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +102,8 @@ def _look(gate: Gate, ground: Ground, row: tuple[Any, ...], sampling: Sampling, 
     rows, waiting = sum(h.in_graph + h.waiting for h in large), sum(h.waiting for h in large)
     shares: list[float] = []
     if valid:
-        route = Route(generation, rows, built=True)
         within = [h for h in large if h.in_graph]
-        shares = list(_recall(gate, ground, number, space, route, within, sampling, until))
+        shares = list(_recall(gate, ground, number, space, within, sampling, until))
     return GraphState(
         space_id=number,
         space=str(space),
@@ -127,7 +124,6 @@ def _recall(
     ground: Ground,
     number: int,
     space: EmbedSpace,
-    route: Route,
     collections: list[_Large],
     sampling: Sampling,
     until: float,
@@ -136,13 +132,10 @@ def _recall(
     chosen = random.sample(collections, min(len(collections), sampling.queries))
     for at, held in enumerate(chosen):
         count = sampling.queries // len(chosen) + (at < sampling.queries % len(chosen))
-        step = max(1, min(held.in_graph, SAMPLED_FROM) // count)
         try:
             place = _timed(ground, held, until)
-            values = place.at(space=number, generation=route.generation, most=SAMPLED_FROM, step=step, count=count)
-            with gate.transaction(place.scope, "doctor sample") as tx:
-                sample = tx.last(sql.SAMPLE, values)
-            for chunk_id, vector in sample:
+            route = look(gate, place, space, number)
+            for question in stored(gate, place, number, route, held.in_graph, count):
                 if time.monotonic() >= until:
                     return
                 query = Query(
@@ -153,17 +146,11 @@ def _recall(
                     Where.of(None),
                     {},
                     route,
-                    halfvec_values(vector),
+                    question.vector,
                 )
-                # A stored vector finds itself, which says nothing. Equal distances are equally right.
-                right, got = (
-                    [d for r in shape(gate, query).rows if (d := r.distance) is not None and r.chunk_id != chunk_id][
-                        : sampling.k
-                    ]
-                    for shape in (exact, graph)
-                )
+                right, got = (distances(shape(gate, query), question, sampling.k) for shape in (exact, graph))
                 if right:
-                    yield sum(distance <= right[-1] + 1e-6 for distance in got) / len(right)
+                    yield share(right, got)
         except DatabaseError:
             return  # the time was up
 

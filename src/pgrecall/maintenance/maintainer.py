@@ -8,6 +8,7 @@ dies: the next drops what is not valid, and takes over what is whole.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
-from pgrecall.errors import InvalidInput, NotFound
+from pgrecall.errors import Conflict, InvalidInput, NotFound
 from pgrecall.maintenance.indexes import Indexes, MaintenanceProgress, owning
 from pgrecall.operations.graphs import MAX_DIM, exact_max
 from pgrecall.operations.promotion import ENTER_BATCH, MARK_BATCH, promote
@@ -141,6 +142,7 @@ class _Space:
                 self._retire(generation)
                 return self._did("dropped")
             return self._did("none" if current else "exact", generation=generation)
+        self._note(large)
         inside, waiting = sum(h.in_graph for h in held), sum(h.waiting for h in large)
         built = max(built, inside)  # what upserts entered themselves was not counted
         lost = 1 - inside / built if built else 0.0
@@ -163,6 +165,17 @@ class _Space:
             self._indexes.drop(self._number, left)
         logger.info("space %d: graph %d built of %d rows", self._number, generation, rows)
         return self._did("built", rows, generation)
+
+    def _note(self, large: list[_Held]) -> None:
+        """Remember how large collections are, which decides how far a search goes into the graph."""
+        for h in large:
+            scope = Scope.of_maintenance_for(h.tenant, self._ground).setting({"lock_timeout": "1s"})
+            params = Place(scope, h.collection).at(noted=json.dumps({"rows": h.rows}), rows=h.rows)
+            try:
+                with self._gate.transaction(scope, "graph note") as tx:
+                    tx.count(statements.NOTE_ROWS, params)
+            except Conflict as exc:  # a long write holds the collection; the next maintenance counts again
+                logger.info("space %d: the rows of a collection could not be noted: %s", self._number, exc)
 
     def _retire(self, generation: int) -> None:
         """Leave the space without a graph. With generation 0 every row waits, whatever it says."""

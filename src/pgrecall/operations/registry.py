@@ -294,7 +294,7 @@ def collections(gate: Gate, scope: Scope, name: str | None = None) -> list[Colle
 
 def _collection_info(row: tuple[Any, ...]) -> CollectionInfo:
     name, *space = row[:5]
-    text_config, created_at, documents, chunks, keys, complete, *coming = row[5:]
+    text_config, created_at, documents, chunks, keys, complete, ef_search, *coming = row[5:]
     return CollectionInfo(
         name,
         EmbedSpace(*space),
@@ -305,6 +305,7 @@ def _collection_info(row: tuple[Any, ...]) -> CollectionInfo:
         _indexed(keys),
         complete,
         None if coming[0] is None else EmbedSpace(*coming),
+        ef_search,
     )
 
 

@@ -13,7 +13,7 @@ from pgrecall import guards, wire
 from pgrecall.errors import ConfigurationError
 from pgrecall.hits import Explanation, Fusion, Hit, Hits, Mode, ReciprocalRank, Step, Weighted
 from pgrecall.operations import mmr
-from pgrecall.operations.graphs import CANDIDATES, EF_SEARCH, UNKNOWN, Large, Route, exact_max
+from pgrecall.operations.graphs import CANDIDATES, UNKNOWN, Large, Route, exact_max
 from pgrecall.operations.registry import Place, StaleSpace, find_collection, refuse_space, space_params
 from pgrecall.statements import search as statements
 from pgrecall.statements.reads import Where
@@ -138,7 +138,7 @@ def graph(gate: Gate, query: Query) -> Sent:
     k = query.nearest
     fetch, most = k * 2, max(CANDIDATES, k)
     settings = {
-        "hnsw.ef_search": str(query.ef_search or max(EF_SEARCH, fetch)),
+        "hnsw.ef_search": str(query.ef_search or max(query.route.breadth(filtered=bool(query.where)), fetch)),
         # Goes on where other tenants' rows, or dead ones, were nearer, until enough are found.
         "hnsw.iterative_scan": "relaxed_order",
         # The router decided; the planner, who has no statistics of a new tenant, would sort the collection instead.

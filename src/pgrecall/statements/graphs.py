@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # What the router asks once in a while: bounded counts, so that a huge collection costs no more than a small one.
 ROUTE = """
-SELECT c.settings->'keys', s.graph_generation,
+SELECT c.settings->'keys', c.settings->'graph', s.graph_generation,
   (SELECT count(*) FROM (SELECT FROM pgrecall.chunk_vectors v
     WHERE v.tenant_id = %(tenant)s AND v.collection = %(collection)s AND v.space_id = %(space)s AND v.graph >= 0
     LIMIT %(most)s) counted),
@@ -88,6 +88,27 @@ WITH picked AS MATERIALIZED (
 UPDATE pgrecall.chunk_vectors v SET graph = %(generation)s FROM picked p
 WHERE v.tenant_id = %(tenant)s AND v.collection = p.collection AND v.chunk_id = p.chunk_id AND v.space_id = %(space)s
 """
+
+# What is remembered of a collection for its searches by the graph: its rows as maintenance counted them, the
+# `ef_search` that was found for it.
+NOTE = """
+UPDATE pgrecall.collections
+SET settings = jsonb_set(settings, '{graph}', coalesce(settings->'graph', '{}'::jsonb) || %(noted)s::jsonb)
+WHERE tenant_id = %(tenant)s AND name = %(collection)s
+"""
+
+FORGET_BREADTH = """
+UPDATE pgrecall.collections SET settings = settings #- '{graph,ef_search}'
+WHERE tenant_id = %(tenant)s AND name = %(collection)s
+"""
+
+# For maintenance, which counts anew each time: written where it changed by more than a fifth.
+NOTE_ROWS = (
+    NOTE.rstrip()
+    + """
+  AND abs(coalesce((settings #>> '{graph,rows}')::int8, 0) - %(rows)s::int8) > %(rows)s::int8 / 5
+"""
+)
 
 VERSION = """
 SELECT extversion, string_to_array(extversion, '.')::int[] >= ARRAY[0, 8]

@@ -75,7 +75,8 @@ COLLECTIONS = """
 SELECT c.name, s.provider, s.model, s.dim, s.distance, c.text_config, c.created_at,
   (SELECT count(*) FROM pgrecall.documents d WHERE d.tenant_id = %(tenant)s AND d.collection = c.name),
   (SELECT count(*) FROM pgrecall.chunks k WHERE k.tenant_id = %(tenant)s AND k.collection = c.name),
-  c.settings->'keys', NOT c.settings ? 'text_pending', n.provider, n.model, n.dim, n.distance
+  c.settings->'keys', NOT c.settings ? 'text_pending', (c.settings #>> '{graph,ef_search}')::int4,
+  n.provider, n.model, n.dim, n.distance
 FROM pgrecall.collections c JOIN pgrecall.embed_spaces s ON s.id = c.space_id
 LEFT JOIN pgrecall.embed_spaces n ON n.id = c.next_space_id
 WHERE c.tenant_id = %(tenant)s AND (%(name)s::text IS NULL OR c.name = %(name)s)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pgrecall.errors import ConfigurationError, InvalidInput
-from pgrecall.operations import fulltext, keys, reembedding, registry
+from pgrecall import guards
+from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
+from pgrecall.operations import breadth, fulltext, keys, reembedding, registry
 from pgrecall.operations.calls import Calls
 from pgrecall.operations.chunks import whole_number
 from pgrecall.operations.embedding import Embed, Embedder
+from pgrecall.operations.graphs import MOST_EF_SEARCH
 from pgrecall.operations.keys import Progress
 from pgrecall.operations.registry import Place
 from pgrecall.stores.twins import Work, twins
@@ -24,6 +26,8 @@ from pgrecall.types import (
     IndexedKey,
     KeyType,
     Reembedded,
+    Tuned,
+    Vector,
     check_text,
 )
 
@@ -97,6 +101,72 @@ class Collections:
         return work
 
     unindex_key, aunindex_key = twins(_unindex_key)
+
+    def _tune(
+        self,
+        collection: str,
+        target: float = 0.99,
+        *,
+        k: int = 10,
+        queries: int = 50,
+        vectors: Sequence[Vector] | None = None,
+    ) -> Work[Tuned]:
+        """Choose by measuring how far a search of the collection goes into its graph: the smallest `ef_search` that
+        finds `target` of the `k` nearest, from 0 to 1, as an exact search finds them. Its searches use it from now on.
+
+        Asked are `queries` of its own stored vectors, or `vectors`, which are better where they are of real questions.
+        Searches with a filter keep twice as many. Where the collection is small it is searched exactly, and there is
+        nothing to choose.
+
+        Raises: NotFound; InvalidInput; InvalidEmbedding; ConfigurationError where it is large and has no graph.
+        """
+        check_text(collection, "collection", MAX_NAME_BYTES)
+        if isinstance(target, bool) or not isinstance(target, float | int) or not 0 < target <= 1:
+            raise InvalidInput(f"target is {target!r:.40}; expected a recall above 0, up to 1")
+        k, queries = whole_number(k, "k", 1), whole_number(queries, "queries", 1)
+        if k >= MOST_EF_SEARCH // 2:
+            raise InvalidInput(f"k is {k}; expected at most {MOST_EF_SEARCH // 2 - 1}, as many as a graph is asked for")
+
+        def work(gate: Gate) -> Tuned:
+            place = self._place(gate, collection)
+            info = next(iter(registry.collections(gate, place.scope, collection)), None)
+            if info is None:
+                raise NotFound(f"tenant {place.scope.tenant!r} has no collection {collection!r}")
+            space_id = self._database._known_space_id(gate, place.scope, info.space)
+            if vectors is not None:
+                guards.to_stored(vectors, info.space, [f"vector {n}" for n in range(len(vectors))])
+            done = breadth.tune(
+                gate,
+                place,
+                info.space,
+                space_id,
+                target=target,
+                k=k,
+                queries=queries,
+                vectors=vectors,
+            )
+            self._database._routes.forget()
+            return done
+
+        return work
+
+    tune, atune = twins(_tune)
+
+    def _set_ef_search(self, collection: str, ef_search: int | None) -> Work[None]:
+        """Choose by hand how many candidates a search of the collection's graph keeps, where the call does not say.
+
+        From 1 to 1,000; None: by the collection's size again. Raises: NotFound, InvalidInput.
+        """
+        check_text(collection, "collection", MAX_NAME_BYTES)
+        chosen = None if ef_search is None else breadth.checked(ef_search)
+
+        def work(gate: Gate) -> None:
+            breadth.keep(gate, self._place(gate, collection), chosen)
+            self._database._routes.forget()
+
+        return work
+
+    set_ef_search, aset_ef_search = twins(_set_ef_search)
 
     def _place(self, gate: Gate, collection: str) -> Place:
         return Place(self._database._scope(gate, self._tenant_id), collection)

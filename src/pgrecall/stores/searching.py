@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from pgrecall.errors import EmbedSpaceMismatch, InvalidEmbedding, InvalidInput
 from pgrecall.filters import Filter
 from pgrecall.hits import Fusion, Hits, Mode, ReciprocalRank, Step, Weighted
+from pgrecall.operations import breadth, registry
 from pgrecall.operations import chunks as chunk_ops
-from pgrecall.operations import registry
 from pgrecall.operations.embedding import ModelInUse
-from pgrecall.operations.graphs import MOST_EF_SEARCH, UNKNOWN, Large
+from pgrecall.operations.graphs import UNKNOWN, Large
 from pgrecall.operations.keys import narrowed
 from pgrecall.operations.registry import Place
 from pgrecall.operations.search import DEPTH, Query, diverse, explained, search
@@ -211,11 +211,7 @@ def _shape(exact: bool, ef_search: int | None) -> dict[str, Any]:
     if ef_search is not None:
         if exact:
             raise InvalidInput("exact and ef_search were both given, and an exact search enters no graph; give one")
-        ef_search = chunk_ops.whole_number(ef_search, "ef_search", 1)
-        if ef_search > MOST_EF_SEARCH:
-            raise InvalidInput(
-                f"ef_search is {ef_search}; expected at most {MOST_EF_SEARCH}, which is all that pgvector takes"
-            )
+        ef_search = breadth.checked(ef_search)
     return {"exact": exact, "ef_search": ef_search}
 
 
