@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -80,18 +83,46 @@ def _write_documents(tx: Transaction, target: Target, documents: Sequence[Docume
         tx.count(sql.DOCUMENTS, target.place.at(**part))
 
 
-def _write_chunks(
-    tx: Transaction, target: Target, chunks: Sequence[Chunk], held: Guarded, known: set[str], pending: keys.Work
-) -> set[str]:
-    """Write a batch of distinct chunks in one round trip (two where a stored vector is kept); the ids that changed.
-
-    Of those the entries of indexed keys are `pending`: they go with the next batch, and at last with COMMIT.
-    """
+def _packed(target: Target, chunks: Sequence[Chunk]) -> list[ChunkRows]:
+    """A batch as columns, ready to send: one message, or several where one would be too large."""
+    chunks = last_wins(chunks)
     rows = pack(chunks, target.space, target.halfvec_oid, target.on_nul)
     if len(chunks) > 1 and sum(map(len, rows.values.values())) > MESSAGE_BYTES:
         middle = len(chunks) // 2
-        halves = (chunks[:middle], chunks[middle:])
-        return set().union(*(_write_chunks(tx, target, half, held, known, pending) for half in halves))
+        return [*_packed(target, chunks[:middle]), *_packed(target, chunks[middle:])]
+    return [rows]
+
+
+def _packed_ahead(
+    gate: Gate, target: Target, batches: Iterable[Sequence[Chunk]]
+) -> Generator[tuple[Sequence[Chunk], list[ChunkRows]], None, None]:
+    """Each batch with its columns, of which the next are made in a thread while the server writes these.
+
+    Batches are drawn here: what gives them may belong to the caller's thread or event loop.
+    """
+    drawn = iter(batches)
+    batch = next(drawn, None)
+    if batch is None:
+        return
+    rows = _packed(target, batch)
+    with ExitStack() as stack:
+        pool: ThreadPoolExecutor | None = None
+        while (following := next(drawn, None)) is not None:
+            pool = pool or stack.enter_context(ThreadPoolExecutor(1, "pgrecall-pack"))
+            ahead = pool.submit(_packed, target, following)
+            yield batch, rows
+            rows = gate.wait(asyncio.wrap_future(ahead)) if gate.is_async else ahead.result()
+            batch = following
+        yield batch, rows
+
+
+def _write_chunks(
+    tx: Transaction, target: Target, rows: ChunkRows, held: Guarded, known: set[str], pending: keys.Work
+) -> set[str]:
+    """Write distinct chunks in one round trip (two where a stored vector is kept); the ids that changed.
+
+    Of those the entries of indexed keys are `pending`: they go with the next batch, and at last with COMMIT.
+    """
     work: keys.Work = []
     if named := sorted({d for d in rows.doc_ids if d is not None} - known):
         work.append((sql.NAMED_DOCUMENTS, target.place.at(ids=wire.text_array(named))))
@@ -279,12 +310,14 @@ def _write_group(
         if replaces is not None:
             named = wire.text_array(sorted(set(tally.ids)))
             tx.rows(sql.LOCK_REPLACED, target.place.at(doc_id=replaces, ids=named))
-        for batch in group.batches:
-            tally.changed |= _write_chunks(tx, target, last_wins(batch), held, known, pending)
-            done += len(batch)
-            if group.ids is None:
-                tally.ids += (c.id for c in batch)
-            wrote(done)
+        with closing(_packed_ahead(gate, target, group.batches)) as ready:
+            for batch, parts in ready:
+                for rows in parts:
+                    tally.changed |= _write_chunks(tx, target, rows, held, known, pending)
+                done += len(batch)
+                if group.ids is None:
+                    tally.ids += (c.id for c in batch)
+                wrote(done)
         if replaces is not None:
             stale = Where.of(None, by_ids=True, by_documents=True, but_ids=True)
             params = target.place.at(ids=named, doc_ids=wire.text_array([replaces]))
