@@ -163,7 +163,7 @@ def make_socket(folder: Path) -> None:
 
 
 def sized() -> dict[str, str]:
-    """Postgres' settings for the memory of this machine."""
+    """Postgres' settings for the memory and the processors of this machine."""
     available = memory()
     maintenance = min(available // 16, 1024 * MIB)
     sized = {
@@ -171,6 +171,8 @@ def sized() -> dict[str, str]:
         "shared_buffers": f"{min(available // 4, 2048 * MIB) // MIB}MB",
         "maintenance_work_mem": f"{maintenance // MIB}MB",
         "effective_cache_size": f"{available // 2 // MIB}MB",
+        # Postgres' own 8 would let a build of a graph take every core from the searches beside it.
+        "max_parallel_workers": str(_processors()),
     }
     with suppress(OSError):
         shm = os.statvfs("/dev/shm")
@@ -178,6 +180,11 @@ def sized() -> dict[str, str]:
         if shm.f_bavail * shm.f_frsize < 2 * maintenance:
             sized["dynamic_shared_memory_type"] = "sysv"
     return sized
+
+
+def _processors() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory(root: Path = Path("/")) -> int:

@@ -156,8 +156,7 @@ WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout', 'idle
 
 SIZES = """
 SELECT pg_size_bytes(current_setting('maintenance_work_mem')), pg_size_bytes(current_setting('shared_buffers')),
-  greatest(2, current_setting('max_parallel_workers')::int / 2,
-    current_setting('max_parallel_maintenance_workers')::int)
+  greatest(1, current_setting('max_parallel_workers')::int / 2)
 """
 
 BUILD_SETTINGS = """
