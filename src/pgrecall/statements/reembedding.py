@@ -37,7 +37,7 @@ WHERE tenant_id = %(tenant)s AND name = %(collection)s
 SWITCH = """
 UPDATE pgrecall.collections
 SET space_id = next_space_id, fingerprint = next_fingerprint, next_space_id = NULL, next_fingerprint = NULL,
-  settings = settings - 'ef_search'
+  settings = settings - 'graph'
 WHERE tenant_id = %(tenant)s AND name = %(collection)s AND next_space_id = %(space)s
 """
 
