@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import textwrap
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,8 +33,14 @@ STYLE: dict[Any, Any] = {
 
 
 def named(run: EvalRun) -> str:
-    """What a run is called in a plot: its label, else its id."""
+    """What a run is called: its label, else its id."""
     return str(run.config.get("label") or run.run_id)
+
+
+def _verbatim(name: str) -> str:
+    """A name as a plot shows it: no formula between dollars, nothing that XML can't hold, not too long for a legend."""
+    shown = "".join(c if c.isprintable() else " " for c in name).strip().lstrip("_")
+    return textwrap.shorten(shown or "–", 80, placeholder=" …").replace("$", r"\$")
 
 
 def svg(draw: Callable[[Figure], None], *, width: float = 7.0, height: float = 3.2) -> str:
@@ -46,7 +54,9 @@ def png(draw: Callable[[Figure], None], *, width: float = 7.0, height: float = 3
 
 
 def _image(draw: Callable[[Figure], None], width: float, height: float, kind: str, **options: Any) -> bytes:
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        # A letter that matplotlib's font lacks is measured as a box; the text of an SVG is drawn by the browser's.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)
         out = io.BytesIO()
@@ -89,7 +99,7 @@ def _curve(panel: Axes, run: EvalRun, measure: str, depths: Sequence[int], colou
     if not held:
         return
     ks = [k for k, _ in held]
-    panel.plot(ks, [m["mean"] for _, m in held], marker="o", markersize=3, color=colour, label=named(run))
+    panel.plot(ks, [m["mean"] for _, m in held], marker="o", markersize=3, color=colour, label=_verbatim(named(run)))
     panel.fill_between(ks, [m["low"] for _, m in held], [m["high"] for _, m in held], color=colour, alpha=0.15, lw=0)
 
 
@@ -105,7 +115,7 @@ def latency_histogram(runs: Sequence[EvalRun], step: str = "total") -> Callable[
             low, high = max(every.min(), 1e-3), max(float(np.percentile(every, 99.5)), 2e-3)
             bins = np.geomspace(low * 0.95, high * 1.05, 40)
             for (name, values), colour in zip(taken.items(), COLOURS * len(taken), strict=False):
-                panel.hist(np.minimum(values, high), bins=list(bins), color=colour, alpha=0.55, label=name)
+                panel.hist(np.minimum(values, high), bins=list(bins), color=colour, alpha=0.55, label=_verbatim(name))
                 panel.axvline(float(np.median(values)), color=colour, lw=1.5)
             _milliseconds(panel)
             panel.legend(frameon=False)
@@ -135,7 +145,7 @@ def frontier(points: Sequence[tuple[str, float, float, bool]], metric: str, step
             if some:
                 panel.scatter([p[2] for p in some], [p[1] for p in some], color=colour, label=label, zorder=2)
         for name, quality, latency, _ in points:
-            panel.annotate(name, (latency, quality), (4, 4), textcoords="offset points", size=7)
+            panel.annotate(_verbatim(name), (latency, quality), (4, 4), textcoords="offset points", size=7)
         panel.set_xlabel(f"{step} p50, ms")
         panel.set_ylabel(metric)
         panel.margins(x=0.15, y=0.15)
