@@ -56,6 +56,33 @@ def test_every_measure_equals_ir_measures_on_random_data(measure, k):
 
 
 @pytest.mark.parametrize("measure", ORACLE)
+def test_equal_scores_rank_as_they_were_retrieved(measure):
+    """Ranks are the retriever's order, whatever its scores; ir-measures orders equal ones by their ids.
+
+    Ordered by its rule the measures are its own; a query without judgements it leaves out, and we score 0.
+    """
+    judged, rankings = random_data(seed=4)
+    tied = {q: {i: float(-(rank // 4)) for rank, i in enumerate(ranking)} for q, ranking in rankings.items()}
+    known = {q: {i: 2**g - 1 if measure == "ndcg_exp" else g for i, g in some.items()} for q, some in judged.items()}
+    metric = Metric.of(f"{measure}@10")
+
+    def theirs(run):
+        return {m.query_id: m.value for m in ir_measures.iter_calc([ORACLE[measure](10)], known, run)}
+
+    by_rank = theirs({q: {i: float(-rank) for rank, i in enumerate(ranking)} for q, ranking in rankings.items()})
+    assert {q: metric(rankings[q], judged[q]) for q in judged} == pytest.approx(by_rank, abs=1e-9)
+    # Score, then id, both descending, as trec_eval has it; but RR@k, which trec_eval lacks, goes by ascending ids.
+    sorted_as_theirs = {q: sorted(some, reverse=measure != "mrr") for q, some in tied.items()}
+    for q, some in sorted_as_theirs.items():
+        some.sort(key=lambda i: -tied[q][i])
+    by_score = theirs(tied)
+    assert {q: metric(sorted_as_theirs[q], judged[q]) for q in judged} == pytest.approx(by_score, abs=1e-9)
+    if measure != "hit":
+        assert by_rank != pytest.approx(by_score, abs=1e-9), "the two orders can be told apart"
+    assert "unjudged" not in theirs({**tied, "unjudged": {"d1": 1.0}}) and metric(["d1"], {}) == 0
+
+
+@pytest.mark.parametrize("measure", ORACLE)
 def test_an_empty_ranking_and_judgements_without_anything_relevant_score_zero(measure):
     """Neither divides by zero."""
     metric = Metric.of(f"{measure}@10")

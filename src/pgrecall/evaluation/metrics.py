@@ -1,6 +1,7 @@
 """Measures of a ranking against judgements: pure functions of ids and grades.
 
-A ranking is a sequence of distinct ids, best first; `judged` maps an id to its grade, a number where 0 is not
+A ranking is a sequence of distinct ids, best first, as the retriever gave them: scores are not looked at, so equal
+ones stand as they came (trec_eval would sort them by id). `judged` maps an id to its grade, a number where 0 is not
 relevant. What is not judged counts as not relevant. A ranking that is empty scores 0 in every measure. The definitions
 are those of trec_eval (https://trec.nist.gov/trec_eval/), which ir-measures computes too; a test compares with it.
 """
