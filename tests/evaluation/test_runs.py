@@ -256,6 +256,96 @@ def test_an_answer_that_can_not_be_kept_is_a_failed_query(kept, row):
     assert len(kept.results(run.run_id)) == 8
 
 
+class Callable:
+    """An object that is called, asynchronously."""
+
+    async def __call__(self, text, k):
+        await asyncio.sleep(0)
+        return ["c0"] * 3
+
+
+def endless(text, k):
+    yield "c0"
+    while True:
+        yield "x"
+
+
+@pytest.mark.parametrize(
+    ("retrieve", "expected"),
+    [
+        (
+            lambda text, k: ["x", "x", "c0", "c0", "x"],
+            {"mrr@3": 1 / 2, "precision@3": 1 / 3, "recall@3": 1, "map@3": 1 / 2},
+        ),
+        (endless, {"mrr@3": 1, "precision@3": 1 / 3, "recall@3": 1, "ndcg@3": 1}),
+        (Callable(), {"mrr@3": 1, "precision@3": 1 / 3, "recall@3": 1, "map@3": 1}),
+        (lambda text, k: [{"id": "c0", "tenant": "acme"}, {"id": "z", "tenant": "globex"}], {"mrr@3": 1, "foreign": 1}),
+        (lambda text, k: {"c0", "x"}, "gave set"),
+        (lambda text, k: "c0", "gave str 'c0'; expected a list"),
+        (lambda text, k: None, "gave NoneType"),
+        (lambda text, k: [("c0", "high")], "could not convert"),
+        (lambda text, k: [{"score": 1}], "expected 'id'"),
+    ],
+    ids=["duplicates", "endless", "async", "another-tenant", "set", "text", "none", "score", "no-id"],
+)
+def test_what_a_retriever_should_not_give_is_counted_or_told(retrieve, expected):
+    """Duplicates count once, in their first place; no more than k is read; what has no order is not a ranking."""
+    one = EvalSet("one", (EvalQuery("q", "?", {"c0": 1}, tenant="acme"),))
+    for concurrency in (1, 4):
+        run = asyncio.run(aevaluate(retrieve, one, top_k=3, concurrency=concurrency))
+        [result] = run.results
+        if isinstance(expected, str):
+            assert run.summary["failed"] == 1 and expected in (result.error or "")
+        else:
+            assert result.error is None, result.error
+            assert {**result.metrics, "foreign": result.foreign_rows} == pytest.approx(
+                {**result.metrics, "foreign": 0, **expected}
+            )
+
+
+def test_more_depth_than_rows_is_fewer_rows_and_not_a_failure(store):
+    """Places that stay empty count against precision alone."""
+    run = evaluate(store, eval_set(), embed=embed, top_k=50)
+    assert run.summary["rows"] == 8 * 8 and run.summary["failed"] == 0
+    assert run.mean("recall@50") == 1 and run.mean("precision@50") == pytest.approx(1 / 50)
+
+
+def test_a_cancelled_asynchronous_run_keeps_what_it_has_and_is_resumed(store, kept):
+    """With queries under way at once; it ends with the figures of a run that nobody stopped."""
+    asked = []
+
+    async def first_try(text, k):
+        asked.append(text)
+        if len(asked) > 4:
+            await asyncio.Event().wait()
+        return [h.chunk_id for h in await store.aquery(embed([text])[0], k)]
+
+    async def stopped():
+        task = asyncio.create_task(
+            aevaluate(first_try, eval_set(), store=kept, top_k=3, run_id="stopped", concurrency=3)
+        )
+        while len(asked) < 7:  # three hang
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(stopped())
+    assert len(kept.results("stopped")) == 4 and kept.run_info("stopped").status == "running"
+
+    def second_try(text, k):
+        asked.append(text)
+        return [h.chunk_id for h in store.query(embed([text])[0], k)]
+
+    resumed = evaluate(second_try, eval_set(), store=kept, top_k=3, run_id="stopped", concurrency=3)
+    assert len(asked) == 7 + 4
+    whole = evaluate(second_try, eval_set(), top_k=3)
+    assert [(r.query_id, r.retrieved, r.metrics) for r in resumed.results] == [
+        (r.query_id, r.retrieved, r.metrics) for r in whole.results
+    ]
+    assert {**resumed.summary, "latency": 0} == {**whole.summary, "latency": 0}
+
+
 def test_concurrency_is_a_bound(store):
     """Never more queries are under way than were allowed."""
     under_way, most, lock = 0, 0, threading.Lock()

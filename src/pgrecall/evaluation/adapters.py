@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pgrecall.errors import InvalidInput
@@ -43,7 +44,7 @@ class FunctionRetriever:
             if inspect.iscoroutine(found):
                 found.close()
             raise InvalidInput("the retriever is asynchronous; call aevaluate")
-        return Answer(tuple(_row(item, self.by) for item in _listed(found)[:k]), clock.done())
+        return Answer(tuple(_row(item, self.by) for item in _listed(found, k)), clock.done())
 
     async def acall(self, query: EvalQuery, k: int) -> Answer:
         """The answer."""
@@ -51,13 +52,14 @@ class FunctionRetriever:
         found = (self.acalled or self.call)(query, k)
         if inspect.isawaitable(found):
             found = await found
-        return Answer(tuple(_row(item, self.by) for item in _listed(found)[:k]), clock.done())
+        return Answer(tuple(_row(item, self.by) for item in _listed(found, k)), clock.done())
 
 
-def _listed(found: Any) -> list[Any]:
-    if found is None or isinstance(found, str | bytes | Mapping) or not isinstance(found, Iterable):
+def _listed(found: Any, k: int) -> list[Any]:
+    """The first k. A set is refused: its order, and so every measure, would change from process to process."""
+    if isinstance(found, str | bytes | Mapping | set | frozenset) or not isinstance(found, Iterable):
         raise InvalidInput(f"the retriever gave {type(found).__name__} {found!r:.60}; expected a list of ids or rows")
-    return list(found)
+    return list(islice(found, k))
 
 
 def _row(item: Any, by: By) -> Retrieved:
