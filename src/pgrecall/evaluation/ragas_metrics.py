@@ -7,12 +7,13 @@ ragas is imported when a scorer is made, and never by anything else. Its telemet
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import math
 import os
 import threading
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from pgrecall.errors import ConfigurationError, InvalidInput
 from pgrecall.evaluation.retrievers import Retrieved
@@ -25,8 +26,6 @@ BY_MODEL = ("context_precision", "context_recall", "faithfulness")
 
 #: Writes a response from a question and what was retrieved, sync or async; `faithfulness` judges it.
 Respond: TypeAlias = Callable[[str, list[str]], Any]
-
-R = TypeVar("R")
 
 
 def import_ragas() -> Any:
@@ -66,7 +65,6 @@ class RagasScorer:
         import_ragas()
         self._llm, self._texts_of, self._respond = llm, texts_of, respond
         self._metrics = {name: _made(name, llm) for name in metrics}
-        self._thread: _LoopThread | None = None
 
     @property
     def names(self) -> list[str]:
@@ -81,9 +79,9 @@ class RagasScorer:
 
     def __call__(self, query: EvalQuery, rows: Sequence[Retrieved]) -> dict[str, float | str]:
         """The scores of one answer by name; a string where there is none, which says why."""
-        if self._thread is None:
-            self._thread = _LoopThread()
-        return self._thread.run(self.ascore(query, rows))
+        with _ONE:
+            loop = _loop()
+        return asyncio.run_coroutine_threadsafe(self.ascore(query, rows), loop).result()
 
     async def ascore(self, query: EvalQuery, rows: Sequence[Retrieved]) -> dict[str, float | str]:
         """As the call."""
@@ -164,18 +162,15 @@ def _number(value: Any) -> float | str:
     return "ragas gave no number" if math.isnan(number) else number
 
 
-class _LoopThread:
-    """One event loop for all of a scorer's synchronous calls: a model's client keeps its connections in one."""
+_ONE = threading.Lock()
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="ragas", daemon=True).start()
 
-    def run(self, work: Awaitable[R]) -> R:
-        async def awaited() -> R:
-            return await work
-
-        return asyncio.run_coroutine_threadsafe(awaited(), self._loop).result()
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One for all synchronous calls, of whatever thread: a model's client keeps its connections in one."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="ragas", daemon=True).start()
+    return loop
 
 
 def framework_llm(model: Any) -> Any:
