@@ -86,11 +86,7 @@ def _matrix(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) 
     # Something is off with one of them: find it, to name it.
     ones = []
     for vector, name in zip(vectors, names, strict=True):
-        one = _numbers(vector)
-        if one is None or one.ndim == 0:
-            raise InvalidEmbedding(
-                f"the embedding of {name} is {type(vector).__name__} {vector!r:.60}; expected a flat list of numbers"
-            )
+        one = numbers(vector, name)
         if one.ndim != 1:
             raise InvalidEmbedding(f"the embedding of {name} has shape {one.shape}; expected ({space.dim},)")
         if len(one) != space.dim:
@@ -100,6 +96,16 @@ def _matrix(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) 
             )
         ones.append(one)
     return np.stack(ones)
+
+
+def numbers(vector: Any, name: str) -> npt.NDArray[np.float64]:
+    """A vector of any length as an array. Raises InvalidEmbedding where it is none."""
+    one = _numbers(vector)
+    if one is None or one.ndim == 0:
+        raise InvalidEmbedding(
+            f"the embedding of {name} is {type(vector).__name__} {vector!r:.60}; expected a flat list of numbers"
+        )
+    return one
 
 
 def _from_lists(vectors: Sequence[Vector], dim: int) -> npt.NDArray[np.float64] | None:

@@ -50,7 +50,7 @@ def test_three_commands_lead_from_a_folder_to_a_report(cli, tmp_path):
     shown = cli("eval", "run", "fruit", "-c", "fruit", "--filter", '{"nothing": 1}', "--run", "empty")
     assert shown.code == 0 and "7 queries, 0 failed, 7 empty" in shown.out
     reported = cli("eval", "report", "empty", ran.json["run_id"], "-c", "fruit", "-o", "out.html")
-    assert reported.code == 0 and "first against empty" in (tmp_path / "out.html").read_text()
+    assert reported.code == 0 and "<bdi>first</bdi> against <bdi>empty</bdi>" in (tmp_path / "out.html").read_text()
 
     listed = cli("eval", "list")
     assert "fruit" in listed.out and "first" in listed.out and "CC0" in listed.out
@@ -189,5 +189,28 @@ def test_a_corpus_that_can_not_answer_is_refused(cli, tmp_path):
 def test_a_run_of_nothing_but_failures_exits_1(cli):
     """It is kept, and shown with the reason, but a script must not go on with it."""
     assert cli("eval", "load", "fruit", "-c", "fruit").code == 0
-    ran = cli("eval", "run", "fruit", "-c", "fruit", "--embed", "json:dumps", "--json")
+    ran = cli("eval", "run", "fruit", "-c", "fruit", "--mode", "sparse", "--json")
     assert ran.code == 1 and ran.json["summary"]["failed"] == ran.json["summary"]["queries"] > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "message"),
+    [
+        ("json:dumps", 2, "--embed json:dumps returned"),
+        ("json:loads", 2, "--embed json:loads failed: TypeError"),
+        ("builtins:list", 2, "the embedding function's canary is str"),
+        ("other", 4, "The model was changed under its name"),
+    ],
+)
+def test_a_model_that_can_not_answer_is_refused_before_the_first_query(cli, tmp_path, model, code, message):
+    """By run and sweep alike: one that gives no vectors, or did not make the collection's. Nothing is kept."""
+    assert cli("eval", "load", "fruit", "-c", "fruit").code == 0
+    if model == "other":
+        model = os.environ["PGRECALL_EMBED"].replace(":", "_other:")
+        (tmp_path / f"{model.partition(':')[0]}.py").write_text(
+            "def embed(texts):\n    return [[1.0] + [0.0] * 7] * len(texts)\n"
+        )
+    for command in (("run", "fruit"), ("sweep", "fruit", "-g", "mode=dense,hybrid")):
+        refused = cli("eval", *command, "-c", "fruit", "--embed", model)
+        assert (refused.code, message in " ".join(refused.err.split())) == (code, True), refused.err
+    assert cli("eval", "list", "--json").json["runs"] == []

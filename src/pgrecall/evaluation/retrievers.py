@@ -197,6 +197,14 @@ class CoreRetriever:
         return made
 
 
+def verify(store: PostgresVectorStore) -> None:
+    """See that the store's embedding function made what the collection holds: before a run, not in each of its queries.
+
+    Raises: InvalidEmbedding, EmbedSpaceMismatch, FingerprintMismatch, and what the function raises.
+    """
+    store._run(lambda gate: store._known_space(gate, store._place(gate)))
+
+
 def _together(every: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of one store what was described; of several what they share, else each different value, and the sum of rows."""
     if len(every) == 1:

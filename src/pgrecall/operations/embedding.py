@@ -33,7 +33,8 @@ class Embedder:
     def canary(self, gate: Gate) -> Vector:
         """The vector of the fingerprint's text; embedded at the first call."""
         if self._canary is None:
-            self._canary = np.asarray(call_embed(gate, self, [guards.CANARY])[0], dtype=np.float32)
+            [vector] = call_embed(gate, self, [guards.CANARY])
+            self._canary = guards.numbers(vector, "the embedding function's canary").astype(np.float32)
         return self._canary
 
 

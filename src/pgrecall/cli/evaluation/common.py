@@ -81,11 +81,13 @@ def asked(
 ) -> CoreRetriever:
     """What answers the set's queries: the collection, of this tenant or of each that a query names.
 
-    Raises: InvalidInput, NotFound.
+    Raises: InvalidInput, NotFound; EmbedSpaceMismatch and FingerprintMismatch where the model is not the collection's.
     """
     from pgrecall.evaluation import CoreRetriever
+    from pgrecall.evaluation.retrievers import verify
+    from pgrecall.operations.embedding import Embedder
 
-    function = load_embed(embed) if needs_model else None
+    function = Embedder(load_embed(embed)) if needs_model else None  # whose canary all stores share
     filters = None if where is None else parse_filter(where)
     store: Any = opened.vectors(collection, embed=function)
     if each_tenant:
@@ -99,6 +101,8 @@ def asked(
         store = {name: tenant.vectors(collection, embed=function) for name, tenant in tenants.items()}
     elif opened.collection(collection) is None:
         raise NotFound(f"tenant {opened.tenant_id!r} has no collection {collection!r}")
+    for one in store.values() if each_tenant else [store]:
+        verify(one)
     return CoreRetriever(store, function, mode.value, by, filters, options)  # type: ignore[arg-type]
 
 
