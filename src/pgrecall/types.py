@@ -150,6 +150,19 @@ class UpsertResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a bulk load did: `chunks` that were read, and of these those `written`, `unchanged`, and `embedded`.
+
+    An id that comes again counts again.
+    """
+
+    chunks: int
+    written: int
+    unchanged: int
+    embedded: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteReport(Mapping[str, int]):
     """Rows deleted per table; reads as a mapping too."""
 

@@ -18,6 +18,7 @@ NAMES = (
     "network",
     "concurrent",
     "ingest",
+    "bulk",
     "query",
     "chat",
     "facts",

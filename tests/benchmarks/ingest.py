@@ -57,10 +57,10 @@ def _compare(bench: Bench, batches: list[list[pgrecall.Chunk]], text_config: str
         with ExitStack() as stack:
             systems: dict[str, Callable[[int], object]] = {}
             for name, given in ((OURS[0], batches), (OURS[1], as_lists)):
-                store = _store(bench, stack, text_config)[0]
+                store = empty_store(bench, stack, text_config)[0]
                 systems[name] = lambda turn, store=store, given=given: store.upsert(given[turn])
             for way in HAND:
-                _, address, space_id = _store(bench, stack, text_config)
+                _, address, space_id = empty_store(bench, stack, text_config)
                 writer = Writer(address, TENANT, space_id, way, text_config)
                 stack.callback(writer.connection.close)
                 systems[way] = lambda turn, writer=writer: writer.write(batches[turn])
@@ -83,7 +83,9 @@ def _compare(bench: Bench, batches: list[list[pgrecall.Chunk]], text_config: str
     ]
 
 
-def _store(bench: Bench, stack: ExitStack, text_config: str | None) -> tuple[pgrecall.PostgresVectorStore, str, int]:
+def empty_store(
+    bench: Bench, stack: ExitStack, text_config: str | None
+) -> tuple[pgrecall.PostgresVectorStore, str, int]:
     """A store in a fresh database, where its tenant, space and collection stand already."""
     url = stack.enter_context(bench.database())
     db = stack.enter_context(pgrecall.connect(url))

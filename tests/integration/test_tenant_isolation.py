@@ -109,6 +109,9 @@ def in_a_block(tenant, names):
 
 STORE: dict[str, Callable] = {
     "upsert": lambda s, n: s.upsert([Chunk(n.chunk, "B's", ONES, n.doc), Chunk("new", "B's", ONES)]),
+    "bulk_load": lambda s, n: s.bulk_load(
+        iter([Chunk(n.chunk, "B's", ONES, n.doc), Chunk("new", "B's", ONES)]), documents=[Document(n.doc)]
+    ),
     "replace_document": lambda s, n: s.replace_document(Document(n.doc), [Chunk(n.chunk, "B's", ONES)]),
     "query": lambda s, n: [
         s.query(ONES, 10),

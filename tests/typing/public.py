@@ -31,6 +31,7 @@ from pgrecall import (
     Hit,
     Hits,
     IndexedKey,
+    Loaded,
     Maintained,
     Message,
     Not,
@@ -96,6 +97,7 @@ def verbs(store: PostgresVectorStore) -> None:
     """What each verb takes and gives."""
     chunks = [Chunk("1", "one", [0.1, 0.2]), Chunk("2", "two", np.ones(2, dtype=np.float32), doc_id="d")]
     assert_type(store.upsert(chunks, documents=[Document("d")], commit_every=100), UpsertResult)
+    assert_type(store.bulk_load(iter(chunks), embed_concurrency=8, retry_on=(OSError,), commit_every=10), Loaded)
     store.upsert((chunk for chunk in chunks), progress=lambda done, total: None, on_nul="strip")
     store.upsert(["text"])  # type: ignore[list-item]
     store.upsert(chunks, on_nul="drop")  # type: ignore[arg-type]

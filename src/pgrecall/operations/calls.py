@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -106,7 +106,7 @@ def patiently(gate: Gate, calls: Calls, work: Callable[[], R]) -> R:
 
 def embed_ahead(
     gate: Gate, embed: Embed, parts: Iterable[tuple[P, list[str]]], calls: Calls = PLAIN
-) -> Iterator[tuple[P, Any]]:
+) -> Generator[tuple[P, Any], None, None]:
     """Each part with the vectors of its texts, in order; a part without texts goes through.
 
     `calls.at_once` calls are made ahead of what was taken so far, no more: whoever is slow to take holds them back.

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 from pgrecall import wire
 from pgrecall.errors import Conflict, InvalidEmbedding, InvalidInput
 from pgrecall.operations import keys
-from pgrecall.operations.calls import EMBED_BATCH
-from pgrecall.operations.embedding import Embed, call_embed
+from pgrecall.operations.calls import EMBED_BATCH, PLAIN, Calls, embed_ahead
+from pgrecall.operations.embedding import Embed
 from pgrecall.operations.packing import (
     ChunkRows,
     OnNul,
@@ -160,25 +160,37 @@ def _kept_params(target: Target, bare: Sequence[tuple[str, bytes]]) -> dict[str,
     return target.place.at(ids=ids, hashes=hashes, **space_params(target.space))
 
 
-def embedded(gate: Gate, target: Target, chunks: Sequence[Chunk], embed: Embed, made: Tally) -> list[Chunk]:
-    """Give a vector to each of these distinct chunks that has none and whose text is new or changed; notes it in made.
+def embedded(
+    gate: Gate, target: Target, pieces: Iterable[Sequence[Chunk]], plan: Plan
+) -> Generator[tuple[Sequence[Chunk], set[str]], None, None]:
+    """Pieces of distinct chunks, each with a vector for those that have none and whose text is new or changed; whose.
 
-    Runs between transactions, so that a slow model holds no lock.
+    Looks and calls between transactions, so that a slow model holds no lock.
     """
+    assert plan.embed is not None
+
+    def parts() -> Iterator[tuple[tuple[Sequence[Chunk], list[str]], list[str]]]:
+        for piece in pieces:
+            texts = _new_texts(gate, target, piece)
+            yield (piece, list(texts)), list(texts.values())
+
+    with closing(embed_ahead(gate, plan.embed, parts(), plan.calls)) as ready:
+        for (piece, ids), vectors in ready:
+            given = dict(zip(ids, vectors, strict=True))
+            yield [replace(c, embedding=given[c.id]) if c.id in given else c for c in piece], set(ids)
+
+
+def _new_texts(gate: Gate, target: Target, chunks: Sequence[Chunk]) -> dict[str, str]:
+    """By id, the texts that a model must see: of chunks without a vector, whose text has none stored."""
     bare = [c for c in chunks if c.embedding is None]
     if not bare:
-        return list(chunks)
+        return {}
     texts = {c.id: clean(c.text, f"the text of chunk {c.id!r:.80}", target.on_nul) for c in bare}
     with gate.transaction(target.place.scope, "changed") as tx:
-        kept = {
-            row[0] for row in tx.last(sql.KEPT, _kept_params(target, [(i, text_hash(t)) for i, t in texts.items()]))
-        }
-    new = [i for i in texts if i not in kept]
-    if not new:
-        return list(chunks)
-    vectors = dict(zip(new, call_embed(gate, embed, [texts[i] for i in new]), strict=True))
-    made.changed |= vectors.keys()
-    return [replace(c, embedding=vectors[c.id]) if c.id in vectors else c for c in chunks]
+        kept = tx.last(sql.KEPT, _kept_params(target, [(i, text_hash(t)) for i, t in texts.items()]))
+    for (chunk_id,) in kept:
+        del texts[chunk_id]
+    return texts
 
 
 def batches(gate: Gate, chunks: Chunks, size: int) -> Iterator[list[Chunk]]:
@@ -210,6 +222,7 @@ class Plan:
     commit_every: int | None = None
     progress: Progress | None = None
     replaces: str | None = None
+    calls: Calls = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +240,7 @@ class Group:
 def upsert(gate: Gate, target: Target, chunks: Chunks, plan: Plan) -> UpsertResult:
     """Write documents and chunks; returns one id per input, in order, and what changed."""
     total = len(chunks) if isinstance(chunks, Sequence) else None
-    report = plan.progress or _unseen
+    report = plan.progress or unseen
     made, tally = Tally(), Tally()
     documents = plan.documents
     for group in _groups(gate, target, chunks, plan, made, lambda done: report(done, total)):
@@ -251,7 +264,7 @@ def upsert(gate: Gate, target: Target, chunks: Chunks, plan: Plan) -> UpsertResu
     return UpsertResult(tally.ids, changed, distinct - changed, len(made.changed), tally.removed)
 
 
-def _unseen(_done: int, _total: int | None) -> None:
+def unseen(_done: int, _total: int | None) -> None:
     """The progress of a call that nobody watches."""
 
 
@@ -261,11 +274,12 @@ def _groups(
     def whole(group: Sequence[Chunk]) -> Group:
         distinct = last_wins(group)
         if plan.embed is not None:
-            ready: list[Chunk] = []
-            for end in range(EMBED_BATCH, len(distinct) + EMBED_BATCH, EMBED_BATCH):
-                ready += embedded(gate, target, distinct[end - EMBED_BATCH : end], plan.embed, made)
-                report(len(made.ids) + (end if end < len(distinct) else len(group)))
-            distinct = ready
+            pieces = [distinct[i : i + EMBED_BATCH] for i in range(0, len(distinct), EMBED_BATCH)]
+            distinct, ready = [], len(distinct)
+            for piece, new in embedded(gate, target, pieces, plan):
+                made.changed |= new
+                distinct += piece
+                report(len(made.ids) + (len(distinct) if len(distinct) < ready else len(group)))
         made.ids += (c.id for c in group)
         return Group([distinct[i : i + BATCH] for i in range(0, len(distinct), BATCH)], [c.id for c in group])
 

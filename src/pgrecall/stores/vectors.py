@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.filters import Filter
+from pgrecall.operations import bulk, ingest, registry
 from pgrecall.operations import chunks as chunk_ops
-from pgrecall.operations import ingest, registry
+from pgrecall.operations.calls import Calls
 from pgrecall.operations.embedding import Embed, ModelInUse
 from pgrecall.operations.ingest import Chunks, Plan, Progress, Target
 from pgrecall.operations.keys import narrowed
@@ -27,6 +28,7 @@ from pgrecall.types import (
     EmbedModel,
     EmbedSpace,
     IndexedKey,
+    Loaded,
     Metadata,
     Optimized,
     UpsertResult,
@@ -146,6 +148,41 @@ class PostgresVectorStore(Searching):
         return lambda gate: ingest.upsert(gate, self._target(gate, on_nul), chunks, plan)
 
     upsert, aupsert = twins(_upsert)
+
+    def _bulk_load(
+        self,
+        chunks: Chunks,
+        *,
+        documents: Iterable[Document] = (),
+        embed: Embed | None = None,
+        embed_concurrency: int = 1,
+        retry_on: tuple[type[BaseException], ...] = (),
+        commit_every: int | None = None,
+        progress: Progress | None = None,
+        on_nul: OnNul = "error",
+    ) -> Work[Loaded]:
+        """Take in an initial corpus, of any size: iterables and generators are read once, and little of them is held.
+
+        As `upsert`, but `commit_every` chunks at a time (10,000 where left out, 1,000 where they are embedded), so a
+        call that failed or was killed is made again and goes on: what is stored is neither written nor embedded anew.
+        `documents` come first. Of duplicates the last wins. `embed_concurrency` calls of the embedding function, of
+        up to 100 texts each, run at once and no further ahead than that (on an event loop a synchronous function runs
+        in threads); a busy answer (status 429, 503 or 529), or an error of `retry_on`, is tried again with back-off.
+        `progress(done, total)` counts chunks embedded, or written where none are; `total` is None for a generator.
+
+        Rows are searched exactly at first. The graph comes after, once: `store.optimize()`, or `db.maintain()`.
+
+        Raises: as `upsert` does, naming the chunk; what was committed before stays.
+        """
+        several(chunks, "Chunk", or_async=True)
+        several(documents, "Document")
+        if commit_every is not None:
+            commit_every = chunk_ops.whole_number(commit_every, "commit_every", 1)
+        calls = Calls(embed_concurrency, tuple(retry_on))
+        plan = Plan((), embed or self._model.embedder, commit_every, progress, calls=calls)
+        return lambda gate: bulk.load(gate, self._target(gate, on_nul), chunks, documents, plan)
+
+    bulk_load, abulk_load = twins(_bulk_load)
 
     def _replace_document(
         self,
