@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from pgrecall.errors import ConfigurationError
+from pgrecall.keeping import Keeping
 from pgrecall.replicas import Replicated, Standing
 from pgrecall.tenancy import Gate
 
@@ -67,6 +68,7 @@ class Engines:
         max_overflow: int = 10,
         pool_timeout: float = 30.0,
         connect_timeout: int = 10,
+        prepare: bool = True,
         replica: Engines | None = None,
     ) -> None:
         given: tuple[tuple[str, Any, type[sa.Engine | AsyncEngine]], ...] = (
@@ -79,6 +81,7 @@ class Engines:
         self._url = url
         self.replica = replica
         self._standing = Standing()
+        self._keeping = Keeping(prepare)
         self._given = engine
         self._given_async = async_engine
         self._options: dict[str, Any] = {
@@ -89,8 +92,8 @@ class Engines:
             "pool_reset_on_return": None,
             "connect_args": {
                 "autocommit": True,
-                # No server-side prepared statements: a generic plan made a filtered query go from 7.5 to 142 ms, and
-                # pgbouncer hands the next transaction to another server connection.
+                # Nothing is prepared because it comes often, only what `keeping` knows to be fit: a generic plan made a
+                # filtered query go from 7.5 to 142 ms, and a pooler hands the next transaction to another connection.
                 "prepare_threshold": None,
                 "application_name": "pgrecall",
                 # Whatever PGCLIENTENCODING or the database says: parameters are sent as UTF-8.
@@ -137,6 +140,7 @@ class Engines:
         if self._url is None:
             raise ConfigurationError("only async_engine= was given; pass engine= too for synchronous calls")
         self._engine = sa.create_engine(self._url, **self._options)
+        sa.event.listen(self._engine, "connect", self._keeping.install)
         return self._engine
 
     def async_gate(self) -> Gate:
@@ -163,6 +167,7 @@ class Engines:
             opened.add(connection.driver_connection)
 
         sa.event.listen(engine.sync_engine, "connect", remember)
+        sa.event.listen(engine.sync_engine, "connect", self._keeping.install)
         return engine, opened
 
     def _drop_dead_loops(self) -> None:

@@ -126,7 +126,7 @@ class Replicated(Gate):
             return False
         return True
 
-    def read(self, scope: Scope, what: str, body: Callable[[Transaction], R]) -> R:
+    def _read(self, scope: Scope, what: str, body: Callable[[Transaction], R]) -> R:
         """From the replica, where it answers and has what the tenant wrote; else from the primary."""
         if self._standing.usable(scope):
             try:

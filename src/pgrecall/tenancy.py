@@ -26,7 +26,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from sqlalchemy.util import await_only
 
-from pgrecall import errors
+from pgrecall import errors, keeping
 from pgrecall.scopes import Ground, Scope
 
 __all__ = [
@@ -68,6 +68,7 @@ class Transaction:
         "_reads",
         "apart",
         "asks",
+        "kept",
         "open",
         "round_trips",
         "rows_seen",
@@ -86,6 +87,7 @@ class Transaction:
         self.apart = scope.apart
         self.asks = asks
         self.told: Any = None
+        self.kept: str | None = None
         self.open = True
         self.rows_seen = self.round_trips = 0
 
@@ -142,8 +144,13 @@ class Transaction:
             found.append(rows)
         return found
 
-    def last(self, statement: str, params: Params) -> Rows:
-        """Run the transaction's last statement and COMMIT in the same round trip; returns its rows."""
+    def last(self, statement: str, params: Params, *, keep: bool = False) -> Rows:
+        """Run the transaction's last statement and COMMIT in the same round trip; returns its rows.
+
+        `keep`: the server may keep its plan for the connection (see `keeping`), where this is a read of its own.
+        """
+        if keep and self._reads and not self.apart:
+            self.kept = statement
         return self.many([(statement, params)], commit=True)[0]
 
     def commit(self) -> None:
@@ -164,10 +171,18 @@ class Transaction:
                     return []
                 sent = [*((statement, None) for statement in opening), *work]
                 return self._exchange(sent)[len(opening) :]
-            except psycopg.OperationalError as exc:
+            except psycopg.Error as exc:
+                if self.kept is not None and exc.sqlstate in keeping.UNFIT:
+                    if (keeps := keeping.keeps(self._connection.raw)) is not None:
+                        keeps.stop(exc)
+                    raise keeping.Lost from exc
                 # One that died unseen in the pool is replaced. Not `pool_pre_ping`, which is a round trip each time:
                 # the first message is the ping, and of what it brings along nothing was kept.
-                if not opening or not self._connection.died_in_the_pool():
+                if (
+                    not opening
+                    or not isinstance(exc, psycopg.OperationalError)
+                    or not self._connection.died_in_the_pool()
+                ):
                     raise
                 self._gate.replace(self._connection, exc)
 
@@ -184,18 +199,19 @@ class Transaction:
 
     def _exchange(self, work: Sequence[Statement]) -> list[Any]:
         raw = self._connection.raw
+        kept = self.kept if keeping.keeps(raw) is not None else None
         if len(work) == 1:
             return [self._gate.wait(raw.execute(*work[0], prepare=False))]
         if self.is_async:
-            cursors: list[Any] = self._gate.wait(_apipelined(raw, work))
+            cursors: list[Any] = self._gate.wait(_apipelined(raw, work, kept))
             return cursors
         with raw.pipeline():
-            return [raw.execute(statement, params, prepare=False) for statement, params in work]
+            return [raw.execute(statement, params, prepare=statement is kept) for statement, params in work]
 
 
-async def _apipelined(raw: Any, work: Sequence[Statement]) -> list[Any]:
+async def _apipelined(raw: Any, work: Sequence[Statement], kept: str | None) -> list[Any]:
     async with raw.pipeline():
-        return [await raw.execute(statement, params, prepare=False) for statement, params in work]
+        return [await raw.execute(statement, params, prepare=statement is kept) for statement, params in work]
 
 
 class Connection:
@@ -272,6 +288,12 @@ class Gate:
 
         A read replica may answer, where the database has one. Raises as `transaction` does.
         """
+        try:
+            return self._read(scope, what, body)
+        except keeping.Lost:  # nothing is kept any more
+            return self._read(scope, what, body)
+
+    def _read(self, scope: Scope, what: str, body: Callable[[Transaction], R]) -> R:
         with self._opened(scope, what, reads=True) as tx:
             return body(tx)
 

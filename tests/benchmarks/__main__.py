@@ -16,7 +16,7 @@ NAMES = (
     "graphs",
     "ivfflat",
     "network",
-    "concurrent",
+    "concurrency",
     "ingest",
     "bulk",
     "query",

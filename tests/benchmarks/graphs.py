@@ -35,10 +35,9 @@ from pgrecall import Chunk
 
 GRAPH, EXACT = "graph", "exact"
 WHY = {
-    "p50,": """Both contain what every call costs, which the graph can't make less: the transaction, planning (0.5 ms
-    of the exact plan, 0.6 of the graph's), checking the vector, Hit objects. What the graph saves grows with the
-    collection, and two of the three large tenants are not far above the 2,000 rows from which one is taken: see the
-    ratios by tenant, and the plans below.""",
+    "p50,": """Both contain what every call costs, which the graph can't make less: the transaction, checking the
+    vector, Hit objects. What the graph saves grows with the collection, and two of the three large tenants are not far
+    above the 2,000 rows from which one is taken: see the ratios by tenant, and the plans below.""",
 }
 WARM = 5
 PLANTED, NEAREST_DELETED, ASKED = 300, 60, 5

@@ -33,20 +33,13 @@ TURN = 10
 BY_HAND = {"large": 1.25, "medium": 1.25, "small": 1.5}
 
 
-OVERHEAD = """
-Of a small search's time a third is the client's: a profiler finds it in checking and converting the vector
-(0.05 ms), in psycopg's pipeline of six statements (0.15), in metadata and Hit objects (0.08). By hand has neither
-checks nor objects. The server's part of the difference is planning, for nothing is prepared (a generic plan once made a
-query 19 times as slow): each hit's document and provenance, whether the collection answers in the vector's space at
-all, and for large tenants the rows that wait beside the graph. The plans below give planning and execution apart. Here
-several processes take turns, so that caches are cold, which costs most where there is most code: one tenant asked again
-and again comes nearer to by hand ([query](#query)). Its own table has neither documents nor row-level security, and one
-relation to plan."""
 WHY = {
-    **{f"p50, {kind}: {OURS} / by hand": OVERHEAD for kind in CLASSES},
-    f"p50, large: {OURS} / ": """The peer looks at 40 candidates of the graph, pgrecall at 100, and at what waits beside
-    it: the recall above is what that buys. The plan below shows where the time goes: about half of the server's in the
-    graph's index, and 0.6 ms in planning.""",
+    f"p50, {kind}: {OURS} / by hand": """One table has one relation to plan and to read, and neither row-level security
+    nor documents, nor rows that wait beside a graph; its recall is lower in the large class, since nothing waits for it
+    to look further. What pgrecall's search does besides: it checks and converts the vector (0.05 ms), sends six
+    statements in one pipeline (0.15), makes Hit objects of rows (0.08); on the server it looks up each hit's document
+    and provenance, and whether the collection answers in the vector's space at all."""
+    for kind in CLASSES
 }
 
 

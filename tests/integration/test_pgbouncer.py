@@ -105,3 +105,20 @@ def test_no_setting_is_left_on_a_server_connection(bouncer_url, tenant_id, space
             assert row[0] == "test_app" and row[1] in (None, "")
             connection.commit()
     engine.dispose()
+
+
+def test_a_pooler_that_loses_prepared_statements_costs_nothing_but_time(bouncer_url, tenant_id, space):
+    """Before 1.21 pgbouncer knows nothing of them: the answers are right all the while, on whatever connection."""
+    with pgrecall.connect(bouncer_url, pool_size=8) as db:
+        stores = []
+        for number in range(6):
+            stores.append(db.tenant(f"{tenant_id}-{number}").vectors("kept", space))
+            stores[-1].upsert(chunks(20, prefix=f"p{number}-"))
+        right = [[hit.chunk_id for hit in store.query(chunks(1)[0].embedding, 5, exact=True)] for store in stores]
+
+        def ask(turn: int) -> bool:
+            found = stores[turn % 6].query(chunks(1)[0].embedding, 5)
+            return [hit.chunk_id for hit in found] == right[turn % 6]
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(ask, range(300)))

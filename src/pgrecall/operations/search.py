@@ -13,7 +13,7 @@ from pgrecall import guards, wire
 from pgrecall.errors import ConfigurationError
 from pgrecall.hits import Explanation, Fusion, Hit, Hits, Mode, ReciprocalRank, Step, Weighted
 from pgrecall.operations import mmr
-from pgrecall.operations.graphs import CANDIDATES, UNKNOWN, Large, Route, exact_max
+from pgrecall.operations.graphs import CANDIDATES, SMALL, UNKNOWN, Large, Route, exact_max
 from pgrecall.operations.registry import Place, StaleSpace, find_collection, refuse_space, space_params
 from pgrecall.statements import search as statements
 from pgrecall.statements.reads import Where
@@ -71,6 +71,7 @@ class Sent:
     scope: Scope
     settings: dict[str, str]
     rows: list[Found]
+    by_graph: bool
     fell_back: bool = False
 
 
@@ -111,12 +112,21 @@ def _params(query: Query) -> dict[str, Any]:
     return values
 
 
-def _send(gate: Gate, query: Query, form: Form, params: dict[str, Any], settings: dict[str, str]) -> Sent:
+def _send(
+    gate: Gate, query: Query, form: Form, params: dict[str, Any], settings: dict[str, str], *, bounded: bool
+) -> Sent:
+    """Send it; `bounded` where one plan is best for whoever asks, so that the server may keep it.
+
+    It may be a plan of tables that were empty then, so it must go by their indexes.
+    """
+    keep = bounded and query.mode == "dense" and not query.where
+    if keep:
+        settings = settings | {"enable_seqscan": "off"}
     scope = query.place.scope.setting(settings) if settings else query.place.scope
     statement = statements.search(form, query.where)
     what = f"search {'exact' if form.graph is None else 'graph'}"
-    rows = gate.read(scope, what, lambda tx: tx.last(statement, params))
-    return Sent(statement, params, scope, settings, [Found(*row) for row in rows])
+    rows = [Found(*row) for row in gate.read(scope, what, lambda tx: tx.last(statement, params, keep=keep))]
+    return Sent(statement, params, scope, settings, rows, by_graph=form.graph is not None)
 
 
 def exact(gate: Gate, query: Query) -> Sent:
@@ -125,9 +135,11 @@ def exact(gate: Gate, query: Query) -> Sent:
     Raises Large instead, where nothing is remembered of the collection and the graph may pay.
     """
     if query.route is not UNKNOWN:
-        return _send(gate, query, _form(query, None), _params(query), {})
+        return _send(gate, query, _form(query, None), _params(query), {}, bounded=query.route is SMALL)
     most = exact_max(query.space.dim) + 1
-    sent = _send(gate, query, replace(_form(query, None), if_small=True), _params(query) | {"most": most}, {})
+    sent = _send(
+        gate, query, replace(_form(query, None), if_small=True), _params(query) | {"most": most}, {}, bounded=True
+    )
     if sent.rows and sent.rows[0].candidates == most:
         raise Large
     return sent
@@ -145,7 +157,9 @@ def graph(gate: Gate, query: Query) -> Sent:
         "enable_sort": "off",
     }
     built = Graph(query.space_id, query.space.dim, query.route.generation)
-    sent = _send(gate, query, _form(query, built), _params(query) | {"fetch": fetch, "most": most}, settings)
+    sent = _send(
+        gate, query, _form(query, built), _params(query) | {"fetch": fetch, "most": most}, settings, bounded=True
+    )
     if not sent.rows or not sent.rows[0].same:
         return sent
     first = sent.rows[0]
@@ -187,7 +201,7 @@ def explained(
     taken, dense, sparse = tuple(steps), query.mode != "sparse", query.mode != "dense"
     shape: Literal["exact", "graph", "none"] = "none"
     if dense:
-        shape = "graph" if sent is not None and sent.settings else "exact"
+        shape = "graph" if sent is not None and sent.by_graph else "exact"
     first = sent.rows[0] if sent is not None and sent.rows else None
     counted = {"dense": first.dense_found, "sparse": first.sparse_found, "filter": first.candidates} if first else {}
     depth = {"dense": query.nearest} if dense else {}

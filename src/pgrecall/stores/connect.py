@@ -26,6 +26,7 @@ def connect(
     home: str | Path | None = None,
     require_known_tenants: bool = False,
     promote_on_upsert: bool = True,
+    prepare: bool = True,
     pool_size: int = 5,
     max_overflow: int = 10,
     pool_timeout: float = 30.0,
@@ -46,6 +47,9 @@ def connect(
     `promote_on_upsert`: after its commit a small upsert enters up to 100 waiting rows into the graph that its
     collection is in, four for each row that it wrote, at 1 to 3 ms each; off where maintenance runs often enough.
 
+    `prepare`: the server keeps the plans of searches without a filter for each connection, a third of their time. Where
+    a pooler loses them, searches go on without; False spares it the attempt. Never through a caller's engines.
+
     `pool_size` connections are kept and `max_overflow` more may open, for each event loop and for the sync side, and as
     many again to each of `maintenance_url` and `read_url`; `pool_timeout` and `connect_timeout` are in seconds.
 
@@ -56,6 +60,7 @@ def connect(
         "max_overflow": max_overflow,
         "pool_timeout": pool_timeout,
         "connect_timeout": connect_timeout,
+        "prepare": prepare,
     }
     given = engine is not None or async_engine is not None
     if given and url is not None:

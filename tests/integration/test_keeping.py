@@ -1,0 +1,103 @@
+"""Searches that the server keeps: which, for how long, and that losing them costs nothing but time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+import pgrecall
+from pgrecall import F, keeping
+from support.data import chunks, vectors
+
+HELD = "SELECT name, generic_plans + custom_plans FROM pg_prepared_statements ORDER BY prepare_time"
+
+
+@pytest.fixture
+def one(app_url):
+    """A database with one connection, which every call therefore has."""
+    with pgrecall.connect(app_url, pool_size=1, max_overflow=0) as database:
+        yield database
+
+
+@pytest.fixture
+def store(one, tenant_id, space):
+    made = one.tenant(tenant_id).vectors("handbook", space)
+    made.upsert(chunks(30))
+    made.query(vectors(1)[0], 5)  # the first of a process asks how large the collection is: another statement
+    return made
+
+
+def on_it(database, statement):
+    """Run a statement on the database's one connection."""
+    pooled = database._engines.sync_gate()._engine.raw_connection()
+    try:
+        cursor = pooled.driver_connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+    finally:
+        pooled.close()
+
+
+def test_searches_by_a_vector_alone_are_kept(one, store, tenant_id, space):
+    """One plan for all tenants and questions; nothing else is kept."""
+    right = [hit.chunk_id for hit in store.query(vectors(1)[0], 5)]
+    for _ in range(7):
+        assert [hit.chunk_id for hit in store.query(vectors(1)[0], 5)] == right
+    other = one.tenant(f"{tenant_id}-other").vectors("handbook", space)
+    assert other.query(vectors(1)[0], 5) == []
+    other.upsert(chunks(3, prefix="other"))
+    assert {hit.chunk_id[:5] for hit in other.query(vectors(1)[0], 5)} == {"other"}
+    before = on_it(one, HELD)
+    assert sum(used for _, used in before) >= 8 and all(name.startswith("pgrecall_") for name, _ in before)
+    store.query(vectors(1)[0], 5, F.lang == "de")
+    store.count()
+    store.upsert(chunks(40))
+    assert [name for name, _ in on_it(one, HELD)] == [name for name, _ in before]
+
+
+def test_each_is_planned_anew_after_a_while(one, store, monkeypatch):
+    """The tables may have grown; what was kept goes."""
+    for _ in range(3):
+        store.query(vectors(1)[0], 5)
+    first = on_it(one, HELD)
+    monkeypatch.setattr(keeping, "LIFE", 0.0)
+    store.query(vectors(1)[0], 5)
+    then = on_it(one, HELD)
+    assert len(first) == len(then) == 2 and len({name for name, _ in [*first, *then]}) == 3
+
+
+@pytest.mark.parametrize("lost", ["forgotten", "taken"])
+def test_a_name_that_is_lost_or_taken_costs_nothing_but_time(one, store, lost, caplog):
+    """As behind a pooler that knows nothing of names: the answer is right, and nothing is kept from then on."""
+    right = store.query(vectors(1)[0], 5)
+    with caplog.at_level(logging.INFO, "pgrecall"):
+        if lost == "forgotten":
+            on_it(one, "DEALLOCATE ALL")
+        else:
+            pooled = one._engines.sync_gate()._engine.raw_connection()
+            book = pooled.driver_connection._prepared
+            book._names.clear()
+            book._prepared_idx -= 1
+            pooled.close()
+        assert store.query(vectors(1)[0], 5) == right
+    assert "planned anew each time" in caplog.text
+    on_it(one, "DEALLOCATE ALL")
+    assert store.query(vectors(1)[0], 5) == right
+    assert on_it(one, HELD) == []
+
+
+def test_both_modes_and_the_choice(app_url, tenant_id, space, store):
+    """Async alike; `prepare=False` keeps nothing."""
+
+    async def ask(database):
+        own = database.tenant(tenant_id).vectors("handbook", space)
+        return [[hit.chunk_id for hit in await own.aquery(vectors(1)[0], 5)] for _ in range(3)]
+
+    right = [hit.chunk_id for hit in store.query(vectors(1)[0], 5)]
+    for prepare in (True, False):
+        with pgrecall.connect(app_url, prepare=prepare, pool_size=1, max_overflow=0) as database:
+            assert asyncio.run(ask(database)) == [right] * 3
+            same = database.tenant(tenant_id).vectors("handbook", space)
+            assert [[hit.chunk_id for hit in same.query(vectors(1)[0], 5)] for _ in range(3)] == [right] * 3
+            assert bool(on_it(database, HELD)) is prepare
