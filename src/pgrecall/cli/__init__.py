@@ -15,6 +15,7 @@ from pgrecall.cli import (
     facts,
     files,
     imports,
+    ingest,
     maintain,
     runs,
     search,
@@ -72,6 +73,7 @@ _DATA, _RUN = "Data", "Database and server"
 for group in (tenants, collections, spaces, chat, runs, facts, subjects):
     app.add_typer(group.app, rich_help_panel=_DATA)
 search.register(app, _DATA)
+ingest.register(app, _DATA)
 files.register(app, _DATA)
 app.add_typer(imports.app, rich_help_panel=_DATA)
 app.add_typer(evaluation.app, rich_help_panel=_DATA)

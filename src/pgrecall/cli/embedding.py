@@ -10,11 +10,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from pgrecall.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pgrecall.types import EmbedSpace
 
 EmbedOption: TypeAlias = Annotated[
     str | None,
@@ -71,6 +74,14 @@ def load_embed(name: str | None) -> Callable[[list[str]], Any]:
         return vectors
 
     return embed
+
+
+def space_of(name: str | None, function: Callable[[list[str]], Any]) -> EmbedSpace:
+    """The space of a new collection: what --embed calls itself, as long as its vectors are."""
+    from pgrecall.types import EmbedSpace
+
+    module, _, called = str(name).partition(":")
+    return EmbedSpace(module, called, len(function(["dimensions"])[0]))
 
 
 def _background_loop() -> asyncio.AbstractEventLoop:

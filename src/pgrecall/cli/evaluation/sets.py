@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgrecall.cli.embedding import EmbedOption, load_embed
+from pgrecall.cli.embedding import EmbedOption, load_embed, space_of
 from pgrecall.cli.evaluation.common import (
     SHOWN,
     app,
@@ -120,19 +120,11 @@ def _ingest(
             raise InvalidInput(f"{said}; do its ids and those of the judgements agree?")
         session.note(f"{said}: no search can find them.")
     held = tenant.collection(collection)
-    space = None if held is not None else _space(embed, function)
+    space = None if held is not None else space_of(embed, function)
     store = tenant.vectors(collection, space, embed=function, text_config=text_config if held is None else None)
     with progress(session, f"ingesting {folder.name}", len(chunks)) as done:
         # What was embedded stays where this is interrupted, and is not embedded again.
         store.upsert(chunks, documents=documents, commit_every=1_000, progress=lambda count, _total: done(count))
-
-
-def _space(name: str | None, function: Any) -> Any:
-    """The space of a new collection: what --embed calls itself, as long as its vectors are."""
-    from pgrecall.types import EmbedSpace
-
-    module, _, called = str(name).partition(":")
-    return EmbedSpace(module, called, len(function(["dimensions"])[0]))
 
 
 @command(app, "list")

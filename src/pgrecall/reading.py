@@ -1,0 +1,135 @@
+"""Files as documents and passages: text, Markdown, and JSON lines. The splitter is semantic-text-splitter's.
+
+Splitting needs the extra: pip install "pgrecall[ingest]".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pgrecall.errors import ConfigurationError, InvalidInput
+from pgrecall.types import Chunk, Document, Metadata
+
+#: How each kind of file is read, by the end of its name.
+TEXT, MARKDOWN, LINES = (".txt", ".text"), (".md", ".markdown"), (".jsonl", ".ndjson")
+READ = (*TEXT, *MARKDOWN, *LINES)
+#: Characters of a passage, at most: some 220 tokens of English, of the 256 that small models read.
+PASSAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A document that was read: its passages are split off when they are asked for."""
+
+    document: Document
+    text: str
+    markdown: bool = False
+
+    def passages(self, splitters: Splitters, metadata: Metadata) -> list[Chunk]:
+        """Its chunks, `id#0` and so on, each with the document's metadata and this."""
+        about = {**metadata, **self.document.metadata}
+        pieces = splitters.split(self.text, markdown=self.markdown)
+        name = self.document.id
+        return [Chunk(f"{name}#{n}", piece, None, name, n, about) for n, piece in enumerate(pieces)]
+
+
+class Splitters:
+    """Splits at the largest boundary that fits: headings and blocks of Markdown, paragraphs, sentences, words."""
+
+    def __init__(self, characters: int = PASSAGE) -> None:
+        """`characters` is the most that a passage has. Raises ConfigurationError without the extra, InvalidInput."""
+        if characters < 1:
+            raise InvalidInput(f"passages of {characters} characters can't be made; expected 1 or more")
+        try:
+            from semantic_text_splitter import MarkdownSplitter, TextSplitter
+        except ImportError as exc:
+            raise ConfigurationError('splitting text needs an extra: pip install "pgrecall[ingest]"') from exc
+        self.characters = characters
+        self._text, self._markdown = TextSplitter(characters), MarkdownSplitter(characters)
+
+    def split(self, text: str, *, markdown: bool) -> list[str]:
+        """The passages of a text, in order."""
+        return list((self._markdown if markdown else self._text).chunks(text))
+
+
+def files(paths: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    """Every file to read, with its name: the path below the folder that was given, or the file's own name.
+
+    Of a folder all files whose names end in one of READ, at any depth, but for hidden ones; a file as it is named.
+    Raises InvalidInput for what is not there, or of another kind.
+    """
+    for path in paths:
+        if path.is_dir():
+            for found in sorted(path.rglob("*")):
+                below = found.relative_to(path)
+                hidden = any(part.startswith(".") for part in below.parts)
+                if found.is_file() and not hidden and found.suffix.lower() in READ:
+                    yield below.as_posix(), found
+        elif not path.exists():
+            raise InvalidInput(f"{path} does not exist")
+        elif path.suffix.lower() not in READ:
+            raise InvalidInput(
+                f"{path} is of a kind that is not read; expected a folder, or a file of {', '.join(READ)}"
+            )
+        else:
+            yield path.name, path
+
+
+def sources(name: str, path: Path, passage: int = PASSAGE) -> Iterator[Source]:
+    """The documents of one file: the file itself, or each line of JSON lines.
+
+    A line is an object with `text`, and may have `id` (else the file's name and the line's number), `uri` and
+    `metadata`. A document's content hash is of its text, its metadata and the passages' size, so that any change of
+    these is seen. Raises InvalidInput, naming file and line.
+    """
+    uri = path.resolve().as_uri()
+    if path.suffix.lower() not in LINES:
+        whole = _text(path)
+        digest = _digest(whole, {}, passage)
+        yield Source(Document(name, name, uri, digest), whole, path.suffix.lower() in MARKDOWN)
+        return
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        found = _object(line, where)
+        text: Any = found.get("text")
+        metadata: Any = found.get("metadata") or {}
+        if not isinstance(text, str):
+            raise InvalidInput(f'{where}: "text" is {type(text).__name__}; expected a string')
+        if not isinstance(metadata, dict):
+            raise InvalidInput(f'{where}: "metadata" is {type(metadata).__name__}; expected an object')
+        own, at = found.get("id", f"{name}#{number}"), found.get("uri", uri)
+        if not isinstance(own, str | int) or isinstance(own, bool) or not isinstance(at, str):
+            raise InvalidInput(f'{where}: "id" and "uri" must be text')
+        yield Source(Document(str(own), name, at, _digest(text, metadata, passage), metadata), text)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = path.read_bytes()[: exc.start].count(b"\n") + 1
+        raise InvalidInput(f"{path}, line {line}: not UTF-8 ({exc.reason}); convert the file first") from exc
+    except OSError as exc:
+        raise InvalidInput(f"{path} can't be read: {exc.strerror}") from exc
+
+
+def _object(line: str, where: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError as exc:
+        raise InvalidInput(f"{where}: not JSON ({exc})") from exc
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{where}: {type(found).__name__}; expected an object with a text")
+    return found
+
+
+def _digest(text: str, metadata: Metadata, passage: int) -> str:
+    about = json.dumps([passage, metadata], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(f"{about}\n{text}".encode(errors="surrogatepass")).hexdigest()
