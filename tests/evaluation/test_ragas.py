@@ -17,7 +17,11 @@ from pgrecall.evaluation import EvalQuery, EvalSet, aevaluate, evaluate, from_ra
 from pgrecall.evaluation.ragas_metrics import BY_ID, BY_MODEL, BY_TEXT, RagasScorer, framework_llm
 from support.openai_server import openai_server
 
-pytestmark = pytest.mark.filterwarnings("default")  # ragas' own imports warn of what they deprecated
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # ragas' own imports warn of what they deprecated
+    # Of what it would send it makes the user's id, though it sends nothing, and leaves that file open.
+    pytest.mark.filterwarnings("ignore:unclosed file .*uuid.json:ResourceWarning"),
+]
 
 TEXTS = {
     "c0": "Normandy is a region in the north of France.",
