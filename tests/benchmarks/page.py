@@ -19,8 +19,8 @@ _VERDICT = {True: "met", False: "**missed**", None: ""}
 
 HEAD = """# Benchmarks
 
-`make bench` measures all of this and writes this page, its plots and [results.json](results.json), in about a quarter
-of an hour; it makes two environments, ours and one for the peers. `make bench ARGS="--quick query"` looks at one
+`make bench` measures all of this and writes this page, its plots and [results.json](results.json), in about half an
+hour; it makes two environments, ours and one for the peers. `make bench ARGS="--quick query"` looks at one
 benchmark and writes nothing; `--page` puts the benchmarks that are named on this page; `--major 16` takes Postgres 16.
 The code is `tests/benchmarks`.
 
