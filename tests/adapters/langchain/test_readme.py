@@ -11,13 +11,14 @@ README = Path(__file__).resolve().parents[3] / "integrations" / "langchain" / "R
 
 
 def test_every_snippet_of_the_readme_runs_and_prints_what_it_says(reachable, monkeypatch, words):
-    """In order, in one namespace, on an embedded server of its own."""
+    """In order, in one namespace, twice, on an embedded server where the other adapter's README runs too."""
     monkeypatch.delenv("PGRECALL_URL", raising=False)
-    monkeypatch.setenv("PGRECALL_HOME", str(reachable / "langchain-readme"))
-    namespace: dict[str, object] = {"embedding": Known(size=256), "my_embedding": words}
-    try:
-        assert run_python(README, namespace) > 3
-    finally:
-        for opened in ("store", "mine"):
-            if opened in namespace:
-                namespace[opened].close()  # type: ignore[attr-defined]
+    monkeypatch.setenv("PGRECALL_HOME", str(reachable / "readmes"))
+    for _ in range(2):
+        namespace: dict[str, object] = {"embedding": Known(size=256), "my_embedding": words}
+        try:
+            assert run_python(README, namespace) > 3
+        finally:
+            for opened in ("store", "mine"):
+                if opened in namespace:
+                    namespace[opened].close()  # type: ignore[attr-defined]
