@@ -97,6 +97,14 @@ def test_a_chat_keeps_its_order_sync_and_async(history):
     assert history.messages == [] and isinstance(history, BaseChatMessageHistory)
 
 
+def test_what_is_no_message_is_named(history):
+    """A text, one message that is no list, a pair as prompts take them; nothing is written."""
+    for wrong in ("hello", HumanMessage("x"), [HumanMessage("x"), ("user", "x")]):
+        with pytest.raises(InvalidInput, match="expected a list of messages"):
+            history.add_messages(wrong)
+    assert history.messages == []
+
+
 def test_chunks_are_kept_as_whole_messages(history):
     """What was streamed comes back as the message that it adds up to."""
     streamed = AIMessageChunk("Hel", id="run-1") + AIMessageChunk("lo", id="run-1")

@@ -275,3 +275,18 @@ def test_the_embedding_model_is_known_or_named(db, tenant_id):
     )
     named.put(USER, "k", {"text": "x"})
     assert keys(asyncio.run(named.asearch(USER, query="x"))) == ["k"]
+
+
+def test_a_configuration_that_would_say_nothing_is_refused(db, tenant_id, indexed):
+    """Misspelt keys of the index and of the lifetimes, a text where fields are listed, another model's dimensions."""
+    fake = DeterministicFakeEmbedding(size=16)
+    for wrong, told in (
+        ({"index": {"dims": 16, "embed": fake, "field": ["text"]}}, "index does not know 'field'"),
+        ({"index": {"dims": 16, "embed": fake, "fields": "text"}}, "expected a list of fields"),
+        ({"index": {"dims": 3, "embed": fake}}, "index says 3 dims"),
+        ({"ttl": {"default": 5}}, "ttl does not know 'default'"),
+    ):
+        with pytest.raises(ConfigurationError, match=told):
+            PGRecallStore(connection=db, tenant=tenant_id, **wrong)
+    with pytest.raises(InvalidInput, match="expected a list of fields, or False"):
+        indexed.put(USER, "k", {"text": "x"}, index="text")

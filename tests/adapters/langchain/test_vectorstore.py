@@ -116,6 +116,23 @@ def test_a_length_mismatch_is_a_value_error_before_anything_is_written(store, wo
     assert words.seen == [] and store.core.count() == 0
 
 
+def test_one_text_or_document_is_no_list_of_them(store, words):
+    """A text's letters would be stored, one document each; a document's fields, or a dict's keys."""
+    arguments = {"connection": store.database, "tenant": "t", "space": EmbedModel("test", "words")}
+    for attempt in (
+        lambda: store.add_texts("hello"),
+        lambda: store.add_texts(["a", "b"], ids="ab"),
+        lambda: store.add_texts(["a"], {"lang": "en"}),
+        lambda: store.add_documents(Document("one")),
+        lambda: store.add_documents(["one"]),
+        lambda: PGRecallVectorStore.from_texts("hello", words, **arguments),
+        lambda: asyncio.run(store.aadd_texts("hello")),
+    ):
+        with pytest.raises(InvalidInput, match="expected a list"):
+            attempt()
+    assert words.seen == [] and store.core.count() == 0
+
+
 def test_a_failing_batch_leaves_nothing(store):
     """The peer commits row by row, so it kept what came before the bad one."""
     vectors = [[0.1] * 16] * 2500
@@ -318,6 +335,9 @@ def test_no_keyword_of_a_call_can_choose_a_tenant(store, name):
             attempt()
     with pytest.raises(InvalidInput, match="does not know the keyword 'fts_query'; the query's own text"):
         store.similarity_search("x", fts_query="y")
+    for ignored in ({"k": 10}, {"filter": {"lang": "en"}}, {"search_kwarg": {"k": 10}}):  # by LangChain's own class
+        with pytest.raises(InvalidInput, match=r"does not know the keyword .* search_kwargs"):
+            store.as_retriever(**ignored)
     for attribute in ("tenant", "collection"):
         with pytest.raises(AttributeError):
             setattr(store, attribute, "other")

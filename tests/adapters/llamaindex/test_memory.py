@@ -140,6 +140,9 @@ async def test_extract_may_be_asynchronous_and_give_whole_facts(db, tenant_id):
             await bad.aput([user("x")])
     with pytest.raises(InvalidInput, match="expected an LLM"):
         PGRecallFactBlock(extract="gpt", connection=db, tenant=tenant_id)
+    for ignored in ({"limitt": 3}, {"tenant_id": "other"}):  # as LlamaIndex's own blocks would
+        with pytest.raises(ValueError, match="not permitted"):
+            PGRecallFactBlock(extract=likes, connection=db, tenant=tenant_id, **ignored)
 
 
 async def test_memory_survives_a_restart(app_url, tenant_id):

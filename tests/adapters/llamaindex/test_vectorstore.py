@@ -22,7 +22,14 @@ from llama_index.core.vector_stores.types import (
 from llama_index.vector_stores.pgrecall import PGRecallVectorStore
 
 import pgrecall
-from pgrecall import ConfigurationError, EmbedSpaceMismatch, FingerprintMismatch, InvalidEmbedding, InvalidInput
+from pgrecall import (
+    ConfigurationError,
+    EmbedSpaceMismatch,
+    FilterError,
+    FingerprintMismatch,
+    InvalidEmbedding,
+    InvalidInput,
+)
 from support.filter_data import KEYS
 from support.llama import SPACE, HashedWords, text_node, vector
 
@@ -114,6 +121,21 @@ def test_what_a_query_lacks_is_named(store, face):
     for verb, arguments in (("query", [query]), ("add", [[]]), ("delete", ["d"]), ("delete_nodes", [["a"]])):
         with pytest.raises(TypeError, match="unexpected keyword argument 'tenant'"):
             call(store, face, verb, *arguments, tenant="other")
+
+
+def test_what_is_no_list_or_filter_is_named(store, face):
+    """A text is no list of ids: "n12" would delete the nodes n, 1 and 2. Nor is one filter, or a dict, several."""
+    store.add([text_node(1)])
+    for verb in ("get_nodes", "delete_nodes"):
+        with pytest.raises(InvalidInput, match="expected a list of ids"):
+            call(store, face, verb, "n0001")
+    for field in ("doc_ids", "node_ids"):
+        with pytest.raises(InvalidInput, match="expected a list of ids"):
+            ask(store, face, **{field: "n0001"})
+    for wrong in ([MetadataFilter(key="n", value=1)], MetadataFilter(key="n", value=1), {"n": 1}):
+        with pytest.raises(FilterError, match="expected MetadataFilters"):
+            ask(store, face, filters=wrong)
+    assert len(store.get_nodes()) == 1
 
 
 def test_a_bad_batch_leaves_nothing(store, face):
@@ -254,15 +276,17 @@ def test_a_model_of_an_unknown_class_must_be_named(db, tenant_id, model):
 
 
 def test_a_tenant_is_bound_for_life(db, store, tenant_id):
-    """A sibling has its own rows on the same database; nothing that is assigned later changes where a store reads."""
+    """A sibling has its own rows on the same database; what a store is bound to can't be assigned later."""
     other = store.for_tenant(f"{tenant_id}-other")
     store.add([text_node(1)])
     assert (other.tenant, other.database, other.collection) == (f"{tenant_id}-other", db, "handbook")
     assert other.get_nodes() == ask(other, "sync").nodes == [] and len(store.get_nodes()) == 1
     other.add([text_node(1, None, mine=True)])
     assert "mine" not in store.get_nodes()[0].metadata
-    store.tenant = f"{tenant_id}-other"
-    assert "mine" not in store.get_nodes()[0].metadata
+    for name in ("tenant", "collection", "text_config"):
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(store, name, f"{tenant_id}-other")
+    assert store.tenant == tenant_id
 
 
 def test_no_secret_is_shown(app_url, tenant_id):

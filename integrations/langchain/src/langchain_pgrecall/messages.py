@@ -33,7 +33,9 @@ _ROLES: Final[dict[str, Role]] = {"human": "user", "ai": "assistant", "function"
 
 
 def to_message(message: BaseMessage) -> Message:
-    """A message of LangChain's as the core keeps it."""
+    """A message of LangChain's as the core keeps it. Raises InvalidInput for what is none."""
+    if not isinstance(message, BaseMessage):
+        raise InvalidInput(f"found {type(message).__name__} {message!r:.60}; expected a list of messages")
     if isinstance(message, BaseMessageChunk):
         message = message_chunk_to_message(message)
     role, metadata = _role(message)

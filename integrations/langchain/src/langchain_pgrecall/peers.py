@@ -101,10 +101,10 @@ def refuse_tenant(keywords: Mapping[str, Any], tenant: str) -> None:
             )
 
 
-def refuse(keywords: Mapping[str, Any], tenant: str) -> None:
+def refuse(keywords: Mapping[str, Any], tenant: str, instead: str = "") -> None:
     """Refuse keywords that a call does not know: none is ignored. Raises InvalidInput."""
     if keywords:
         refuse_tenant(keywords, tenant)
         name = next(iter(keywords))
-        instead = f"; {_INSTEAD[name]}" if name in _INSTEAD else ""
-        raise InvalidInput(f"the call does not know the keyword {name!r:.60}{instead}")
+        said = instead or _INSTEAD.get(name, "")
+        raise InvalidInput(f"the call does not know the keyword {name!r:.60}{said and f'; {said}'}")

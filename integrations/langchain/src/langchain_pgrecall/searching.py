@@ -187,8 +187,14 @@ class Searches(VectorStore):
         return _RELEVANCE[self._space.distance]
 
     def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
-        """A retriever on this store: `search_type` "similarity", "mmr" or "similarity_score_threshold"."""
-        peers.refuse_tenant({**kwargs, **kwargs.get("search_kwargs", {})}, self.tenant)
+        """A retriever on this store: `search_type` "similarity", "mmr" or "similarity_score_threshold".
+
+        What holds for each search (k, filter, fetch_k, score_threshold, mode, …) is said in `search_kwargs`.
+        """
+        peers.refuse_tenant(kwargs.get("search_kwargs") or {}, self.tenant)
+        # LangChain's class leaves out what it does not know: as_retriever(k=10) would go on with 4.
+        unknown = {name: value for name, value in kwargs.items() if name not in VectorStoreRetriever.model_fields}
+        peers.refuse(unknown, self.tenant, "pass what is the search's own in search_kwargs={…}")
         return super().as_retriever(**kwargs)
 
 

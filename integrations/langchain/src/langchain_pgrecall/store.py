@@ -24,7 +24,17 @@ from langgraph.store.base import (
 
 from langchain_pgrecall.items import check_namespace, to_filter
 from langchain_pgrecall.spaces import embedder
-from pgrecall import Connection, EmbedModel, EmbedSpace, Fact, FactKey, InvalidInput, StoredFact, as_database
+from pgrecall import (
+    ConfigurationError,
+    Connection,
+    EmbedModel,
+    EmbedSpace,
+    Fact,
+    FactKey,
+    InvalidInput,
+    StoredFact,
+    as_database,
+)
 from pgrecall.imports.store import KIND
 from pgrecall.providers import space_of
 from pgrecall.steps import Steps, call, faces
@@ -64,6 +74,7 @@ class PGRecallStore(BaseStore):
     ) -> None:
         if on_delete not in ("erase", "forget"):
             raise InvalidInput(f"on_delete is {on_delete!r:.60}; expected 'erase' or 'forget'")
+        _refuse_unknown("ttl", ttl, ("default_ttl", "refresh_on_read", "sweep_interval_minutes"))
         self.ttl_config = ttl
         self._embeddings, self._fields = _indexing(index)
         embed, resolved = None, None
@@ -72,6 +83,8 @@ class PGRecallStore(BaseStore):
             resolved = space_of(self._embeddings, space)
             if isinstance(resolved, EmbedModel):
                 resolved = resolved.space(index["dims"])
+            elif resolved.dim != index.get("dims", resolved.dim):
+                raise ConfigurationError(f"index says {index['dims']!r:.20} dims, but the model's space is {resolved}")
         database = as_database(connection)
         self._owned = database if database is not connection else None
         self._database = database
@@ -125,6 +138,8 @@ class PGRecallStore(BaseStore):
                 check_namespace(op.namespace)
                 if op.value is not None and not isinstance(op.value, Mapping):
                     raise InvalidInput(f"the value of {op.key!r:.60} is {type(op.value).__name__}; expected a dict")
+                if isinstance(op.index, str):
+                    raise InvalidInput(f"index is {op.index!r:.60}; expected a list of fields, or False")
                 key = self._key(op.namespace, op.key)
                 writes.pop(key, None)
                 writes[key] = op
@@ -196,9 +211,20 @@ class PGRecallStore(BaseStore):
 
 
 def _indexing(index: IndexConfig | None) -> tuple[Embeddings | None, list[str]]:
+    _refuse_unknown("index", index, ("dims", "embed", "fields"))
     if index is None or index.get("embed") is None:
         return None, []
-    return ensure_embeddings(index.get("embed")), list(index.get("fields") or ["$"])
+    fields = index.get("fields") or ["$"]
+    if isinstance(fields, str):
+        raise ConfigurationError(f"index has the fields {fields!r:.60}; expected a list of fields")
+    return ensure_embeddings(index.get("embed")), list(fields)
+
+
+def _refuse_unknown(name: str, given: Mapping[str, object] | None, keys: tuple[str, ...]) -> None:
+    # A configuration is a dict to Python: nobody else would say that nothing acts on a key.
+    for key in given or ():
+        if key not in keys:
+            raise ConfigurationError(f"{name} does not know {key!r:.60}; expected {', '.join(keys)}")
 
 
 def _parts(fact: StoredFact) -> dict[str, Any]:

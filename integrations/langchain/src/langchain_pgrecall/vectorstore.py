@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
 from langchain_pgrecall import peers
-from langchain_pgrecall.documents import to_chunks
+from langchain_pgrecall.documents import of_documents, to_chunks
 from langchain_pgrecall.filters import FilterLike, to_filter
 from langchain_pgrecall.searching import Searches
 from langchain_pgrecall.spaces import embedder
@@ -158,11 +158,7 @@ class PGRecallVectorStore(Searches):
         `batch_size` is there for `langchain_core.indexing`, and changes nothing: a call is one transaction.
         """
         peers.refuse(kwargs, self.tenant)
-        given = list(documents)
-        ids = [d.id for d in given] if ids is None else ids
-        return (
-            yield from self._add(to_chunks([d.page_content for d in given], None, [d.metadata for d in given], ids))
-        )
+        return (yield from self._add(of_documents(documents, ids)))
 
     add_documents, aadd_documents = faces(_add_documents)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
 from llama_index.core.llms import LLM
 from llama_index.core.memory.memory import BaseMemoryBlock
 from llama_index.core.memory.memory_blocks.fact import DEFAULT_FACT_EXTRACT_PROMPT
@@ -36,8 +36,10 @@ class PGRecallFactBlock(BaseMemoryBlock[str]):
     it. `connection` as elsewhere.
     """
 
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
     name: str = Field(default="Facts", description="The name of the memory block.")
-    tenant: str
+    tenant: str = Field(frozen=True)
     kind: str = "fact"
     recall: Literal["semantic", "recent"] = "semantic"
     limit: int = Field(default=10, ge=1)

@@ -31,8 +31,12 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def to_filter(filters: MetadataFilters | None) -> Filter | None:
-    """The core's filter for LlamaIndex's; None where it has none. Raises FilterError for an unknown operator."""
-    if filters is None or not filters.filters:
+    """The core's filter for LlamaIndex's; None where it has none. Raises FilterError."""
+    if filters is None:
+        return None
+    if not isinstance(filters, MetadataFilters):
+        raise FilterError(f"filters is {type(filters).__name__}; expected MetadataFilters(filters=[…])")
+    if not filters.filters:
         return None
     return _translate(filters)[0]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NoReturn, Self
 
 import sqlalchemy as sa
-from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
@@ -28,6 +28,7 @@ from pgrecall import (
     EmbedSpace,
     Filter,
     Hit,
+    InvalidInput,
     PostgresVectorStore,
     Tenant,
     as_database,
@@ -54,9 +55,9 @@ class PGRecallVectorStore(BasePydanticVectorStore):
     stores_text: bool = True
     is_embedding_query: bool = True
     flat_metadata: bool = False
-    tenant: str
-    collection: str = "default"
-    text_config: str | None = None
+    tenant: str = Field(frozen=True)
+    collection: str = Field("default", frozen=True)
+    text_config: str | None = Field(None, frozen=True)
     on_nul: Literal["error", "strip"] = "error"
 
     _database: Database = PrivateAttr()
@@ -285,9 +286,11 @@ def _refuse_keywords(method: str, given: dict[str, Any]) -> None:
 
 
 def _possible(ids: Sequence[str] | None) -> list[str] | None:
-    """Those of the ids that can be in the database at all: others name nothing."""
+    """Those of the ids that can be in the database at all: others name nothing. Raises InvalidInput for a text."""
     if ids is None:
         return None
+    if isinstance(ids, str):  # each of its letters would be an id
+        raise InvalidInput(f"ids is str {ids!r:.60}; expected a list of ids")
     return [i for i in ids if i and storable(i) and len(i.encode()) <= _MAX_ID_BYTES]
 
 

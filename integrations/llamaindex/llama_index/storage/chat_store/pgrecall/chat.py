@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, NoReturn, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.storage.chat_store.base import BaseChatStore
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
 from llama_index.storage.chat_store.pgrecall.messages import from_message, to_message
@@ -84,7 +84,7 @@ class PGRecallChatStore(_OnChats, AsyncDBChatStore):
     subject erases them, and another's chat is as one that does not exist. `ttl` counts from a chat's last message.
     """
 
-    tenant: str
+    tenant: str = Field(frozen=True)
     _chats: Chats = PrivateAttr()
 
     def __init__(
@@ -183,7 +183,7 @@ class PGRecallBufferChatStore(_OnChats, BaseChatStore):
     It knows no archive: what `Memory` archived in a chat is among its messages. Arguments as for PGRecallChatStore.
     """
 
-    tenant: str
+    tenant: str = Field(frozen=True)
     _chats: Chats = PrivateAttr()
 
     def __init__(
