@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 from pathlib import Path
 
@@ -19,9 +20,13 @@ def test_every_snippet_of_the_readme_runs_and_prints_what_it_says(reachable, mon
     monkeypatch.setenv("PGRECALL_HOME", str(reachable / "readmes"))
     for _ in range(2):
         namespace: dict[str, object] = {}
+        loop = asyncio.new_event_loop()  # LlamaIndex's synchronous methods would make one, and leave it open
+        asyncio.set_event_loop(loop)
         try:
             assert run_python(README, namespace) > 4
         finally:
+            loop.close()
+            asyncio.set_event_loop(None)
             if "vector_store" in namespace:
                 namespace["vector_store"].close()  # type: ignore[attr-defined]
 
