@@ -217,7 +217,7 @@ def test_amaintain_leaves_the_loop_free_and_a_cancelled_one_stops(url, database,
         await database.aclose()
 
     asyncio.run(work())
-    assert not [t for t in threading.enumerate() if "pgrecall" in t.name]
+    assert not [t for t in threading.enumerate() if t.name.startswith("pgrecall-build")]
     assert run(url, GRAPHS) == [("chunk_vectors_graph_1_1",)]
 
 
