@@ -24,9 +24,9 @@ MAX_DIM = 4_000
 EXACT_ROWS = 2_000
 #: Candidates that a search of the graph keeps (hnsw.ef_search); pgvector allows 1,000. In a large collection more rows
 #: are nearly as near as the nearest, so it takes more to find them: among a million rows 100 found .94 of what is
-#: nearest in collections of 50,000 to 160,000, and 400 found .99 in half as long again. Twice as many with a filter.
-EF_SEARCH = 100
-EF_SEARCH_ROWS, EF_SEARCH_GROWTH, EF_SEARCH_LARGEST = 10_000, 0.6, 600
+#: nearest in collections of 50,000 to 160,000, and 400 found .99 in half as long again. So it is a hundredth of the
+#: rows, within bounds, and twice as many with a filter.
+EF_SEARCH, EF_SEARCH_LARGEST, EF_SEARCH_SHARE = 100, 600, 100
 MOST_EF_SEARCH = 1_000
 #: Chunks that match a filter up to which they are searched one by one; each is a lookup of some microseconds.
 CANDIDATES = 1_000
@@ -66,8 +66,8 @@ class Route(NamedTuple):
 
     def breadth(self, *, filtered: bool) -> int:
         """Candidates that a search of the graph keeps, where the call does not say."""
-        by_size = EF_SEARCH * (max(self.noted, EF_SEARCH_ROWS) / EF_SEARCH_ROWS) ** EF_SEARCH_GROWTH
-        chosen = self.ef_search or min(round(by_size), EF_SEARCH_LARGEST)
+        by_size = min(max(self.noted // EF_SEARCH_SHARE, EF_SEARCH), EF_SEARCH_LARGEST)
+        chosen = self.ef_search or by_size
         return min(chosen * (2 if filtered else 1), MOST_EF_SEARCH)
 
 
