@@ -34,11 +34,11 @@ SHARES = {"25 %": ("quarter", 4), "2 %": ("fiftieth", 50), "0.1 %": ("thousandth
 WHY = {
     "p50, large:": """The graph that is walked holds thirty times as many rows: with 100 candidates a search of it reads
     three times as many pages (the buffers of the plans here and in [search](#search)). And among 50,000 to 160,000
-    rows of one tenant more are nearly as near as the nearest, so that searches keep 260 to 530 candidates, where 100
+    rows of one tenant more are nearly as near as the nearest, so that searches keep 460 to 600 candidates, where 100
     found .94 of them in a third less time.""",
     "recall@10, ": """Among 50,000 to 160,000 rows of one tenant many are nearly as near as the nearest. More candidates
-    find more (`ef_search`, or `pgrecall collections tune --recall`): 600 found .99 of the large tenants' once, in no
-    more time than 400.""",
+    find more (`ef_search`, or `pgrecall collections tune --recall`), and another build of the graph another share: of
+    one, 400 found .99 of the large tenants'.""",
     "p50, medium:": """By its share of all rows a medium tenant has 5,000 to 50,000 of them here, and is searched by the
     graph; of the 50,000 it has 250 to 2,500, and is searched exactly. Tenants of the same size: see below.""",
     "p50, filter of": """Of the largest tenant's 159,000 rows 2 % are 3,200, too many to look at one by one, so the
