@@ -16,7 +16,7 @@ from pgrecall.cli.session import Session, TenantOption, YesOption, command
 from pgrecall.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from pgrecall.reading import Splitters
+    from pgrecall.reading import Source, Splitters
     from pgrecall.stores.vectors import PostgresVectorStore
     from pgrecall.types import Chunk, Document
 
@@ -162,29 +162,31 @@ def _write(
     passages = finished = 0
     described: list[Document] = []
 
-    def read(wanted: set[str]) -> Iterator[tuple[Document, list[Chunk]]]:
+    def read(wanted: set[str]) -> Iterator[Source]:
         from pgrecall.reading import sources
 
         for path in dict.fromkeys(plan.files[name] for name in wanted):
             for source in sources(plan.of_file[path], path, splitters.characters):
                 if source.document.id in wanted:
-                    yield source.document, source.passages(splitters, about)
+                    yield source
 
-    for document, chunks in read(plan.changed):
-        store.replace_document(document, chunks)
+    for source in read(plan.changed):
+        chunks = source.passages(splitters, about)
+        store.replace_document(source.document, chunks)
         passages, finished = passages + len(chunks), finished + 1
         done(finished)
 
     def new() -> Iterator[Chunk]:
         nonlocal passages, finished
-        for document, chunks in read(plan.new):
-            described.append(document)
+        for source in read(plan.new):
+            chunks = source.passages(splitters, about)
+            described.append(source.document)
             yield from chunks
             passages, finished = passages + len(chunks), finished + 1
             done(finished)
 
     if plan.new:
-        unfinished = (replace(document, content_hash=None) for document, _ in read(plan.new))
+        unfinished = (replace(source.document, content_hash=None) for source in read(plan.new))
         store.bulk_load(new(), documents=unfinished, embed_concurrency=concurrency)
         for start in range(0, len(described), PAGE):
             store.upsert([], documents=described[start : start + PAGE])
