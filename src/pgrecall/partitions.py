@@ -38,7 +38,7 @@ def partition(connection: sa.Connection, count: int) -> None:
     connection.exec_driver_sql(WITH_PGVECTOR)
     for statement in statements.loosen():
         connection.exec_driver_sql(statement)
-    if connection.exec_driver_sql(f"SELECT {statements.FILLED}").scalar():
+    if connection.scalar(statements.FILLED):
         raise ConfigurationError(
             "the tables have rows, and a table becomes partitioned only while it is empty: make a new database with "
             f"`pgrecall db upgrade --partitions {count}` and move the rows: docs/scaling.md tells how"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import sqlalchemy as sa
+
 from pgrecall.schema import (
     SCHEMA,
     chat_messages,
@@ -42,7 +44,7 @@ def loosen() -> Iterator[str]:
 
 
 #: Whether any of the tables has a row.
-FILLED = " OR ".join(f"EXISTS (SELECT FROM {SCHEMA}.{table.name})" for table in PARTITIONED)
+FILLED = sa.select(sa.or_(*(sa.select(sa.true()).select_from(table).exists() for table in PARTITIONED)))
 
 
 def make(count: int) -> Iterator[str]:
