@@ -9,12 +9,12 @@ import psycopg
 import sqlalchemy as sa
 
 from pgrecall import migrate
+from pgrecall.driver import wrapped
 from pgrecall.errors import ConfigurationError, DatabaseError, InvalidInput
 from pgrecall.revisions import SAFE_PATH
 from pgrecall.statements import citus as statements
 from pgrecall.statements.citus import Placed, State
 from pgrecall.statements.partitions import COUNT
-from pgrecall.tenancy import wrapped
 
 #: What hears of each statement before it is run.
 Told = Callable[[str], None]

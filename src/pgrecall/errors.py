@@ -1,7 +1,7 @@
 """Every error pgrecall raises: one root, leaves by what the caller can do about it.
 
 A message says what was found, what was expected, and the next step. Driver errors are wrapped in one
-place (`tenancy.wrapped`), so that a caller never has to import psycopg to handle a failure.
+place (`driver.wrapped`), so that a caller never has to import psycopg to handle a failure.
 """
 
 

@@ -64,7 +64,7 @@ class Kept(PrepareManager):
     def __init__(self, keeping: Keeping) -> None:
         super().__init__()
         self.keeping = keeping
-        self._made: dict[bytes, float] = {}
+        self._made: dict[Any, float] = {}
 
     def get(self, query: Any, prepare: bool | None = None) -> tuple[Prepare, bytes]:
         """Whether to prepare a statement, or that it is, and its name."""
@@ -72,23 +72,26 @@ class Kept(PrepareManager):
             return Prepare.NO, b""
         key, now = self.key(query), time.monotonic()
         name = self._names.get(key)
-        if name is not None and now - self._made.get(name, 0.0) < LIFE:
+        if name is not None and now - self._made[key] < LIFE:
             return Prepare.YES, name
         if name is not None:
             self._to_flush.append(self._names.pop(key))
-            self._made.pop(name, None)
+        self._made = {held: self._made[held] for held in self._names} | {key: now}
         self._prepared_idx += 1
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:24]
-        name = f"pgrecall_{digest}_{self._prepared_idx}".encode()
-        self._made[name] = now
-        return Prepare.SHOULD, name
+        return Prepare.SHOULD, f"pgrecall_{digest}_{self._prepared_idx}".encode()
 
     def maybe_add_to_cache(self, query: Any, prep: Prepare, name: bytes) -> Any:
         """Only what is prepared: nothing else is counted."""
         return None if prep is Prepare.NO else super().maybe_add_to_cache(query, prep, name)
 
 
-def keeps(raw: Any) -> Keeping | None:
-    """What a connection belongs to, where it keeps statements."""
+def keeps(raw: Any) -> bool:
+    """Whether a connection keeps statements."""
     book = getattr(raw, "_prepared", None)
-    return book.keeping if isinstance(book, Kept) and book.keeping.on else None
+    return isinstance(book, Kept) and book.keeping.on
+
+
+def stop(raw: Any, exc: psycopg.Error) -> None:
+    """Have a connection's database keep nothing from now on."""
+    raw._prepared.keeping.stop(exc)

@@ -19,10 +19,10 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
 from pgrecall import drift, partitions
+from pgrecall.driver import wrapped
 from pgrecall.errors import ConfigurationError, InvalidInput, MigrationRequired
 from pgrecall.revisions import SAFE_PATH
 from pgrecall.schema import SCHEMA
-from pgrecall.tenancy import wrapped
 
 #: Key of the advisory lock that serialises upgrades of one database: the ASCII bytes of "pgrecall".
 LOCK_KEY = int.from_bytes(b"pgrecall", "big") >> 1

@@ -21,12 +21,11 @@ from typing import Any, TypeVar
 import psycopg
 import sqlalchemy as sa
 import tenacity
-from psycopg import AsyncClientCursor, ClientCursor
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
 from sqlalchemy.util import await_only
 
 from pgrecall import errors, keeping
+from pgrecall.driver import Connection, driver_errors, refuse_unfit
 from pgrecall.scopes import Ground, Scope
 
 __all__ = [
@@ -38,9 +37,7 @@ __all__ = [
     "Rows",
     "Scope",
     "Transaction",
-    "driver_errors",
     "logger",
-    "wrapped",
 ]
 
 logger = logging.getLogger("pgrecall")
@@ -68,6 +65,7 @@ class Transaction:
         "_reads",
         "apart",
         "asks",
+        "keep",
         "kept",
         "open",
         "round_trips",
@@ -87,7 +85,8 @@ class Transaction:
         self.apart = scope.apart
         self.asks = asks
         self.told: Any = None
-        self.kept: str | None = None
+        self.keep: str | None = None
+        self.kept = False
         self.open = True
         self.rows_seen = self.round_trips = 0
 
@@ -150,7 +149,7 @@ class Transaction:
         `keep`: the server may keep its plan for the connection (see `keeping`), where this is a read of its own.
         """
         if keep and self._reads and not self.apart:
-            self.kept = statement
+            self.keep = statement
         return self.many([(statement, params)], commit=True)[0]
 
     def commit(self) -> None:
@@ -172,9 +171,8 @@ class Transaction:
                 sent = [*((statement, None) for statement in opening), *work]
                 return self._exchange(sent)[len(opening) :]
             except psycopg.Error as exc:
-                if self.kept is not None and exc.sqlstate in keeping.UNFIT:
-                    if (keeps := keeping.keeps(self._connection.raw)) is not None:
-                        keeps.stop(exc)
+                if self.kept and exc.sqlstate in keeping.UNFIT:
+                    keeping.stop(self._connection.raw, exc)
                     raise keeping.Lost from exc
                 # One that died unseen in the pool is replaced. Not `pool_pre_ping`, which is a round trip each time:
                 # the first message is the ping, and of what it brings along nothing was kept.
@@ -199,57 +197,20 @@ class Transaction:
 
     def _exchange(self, work: Sequence[Statement]) -> list[Any]:
         raw = self._connection.raw
-        kept = self.kept if keeping.keeps(raw) is not None else None
+        keep = self.keep if keeping.keeps(raw) else None
+        self.kept = keep is not None
         if len(work) == 1:
             return [self._gate.wait(raw.execute(*work[0], prepare=False))]
         if self.is_async:
-            cursors: list[Any] = self._gate.wait(_apipelined(raw, work, kept))
+            cursors: list[Any] = self._gate.wait(_apipelined(raw, work, keep))
             return cursors
         with raw.pipeline():
-            return [raw.execute(statement, params, prepare=statement is kept) for statement, params in work]
+            return [raw.execute(statement, params, prepare=statement is keep) for statement, params in work]
 
 
-async def _apipelined(raw: Any, work: Sequence[Statement], kept: str | None) -> list[Any]:
+async def _apipelined(raw: Any, work: Sequence[Statement], keep: str | None) -> list[Any]:
     async with raw.pipeline():
-        return [await raw.execute(statement, params, prepare=statement is kept) for statement, params in work]
-
-
-class Connection:
-    """A connection that was checked out of the pool."""
-
-    __slots__ = ("fresh", "pooled", "raw", "was_autocommit")
-
-    def __init__(self, pooled: Any) -> None:
-        self.pooled = pooled
-        self.raw: Any = pooled.driver_connection
-        self.fresh = not pooled.info.get("pgrecall_used")
-        self.was_autocommit = self.raw.autocommit
-
-    def died_in_the_pool(self) -> bool:
-        """Whether the server closed it while it lay in the pool. Asks the socket alone: some µs, no round trip."""
-        if self.fresh:
-            return False
-        try:
-            for _ in range(2):  # first the server's last words, then the end of the stream
-                self.raw.pgconn.consume_input()
-        except psycopg.OperationalError:
-            return True
-        return bool(self.raw.closed)
-
-
-def _refuse_unfit(raw: Any) -> None:
-    """Refuse a new connection of a caller's engine that is set up to write or read other than what is sent here."""
-    # Arrays go out as UTF-8 bytes: under another encoding the server would store other characters, without an error.
-    if raw.info.encoding != "utf-8":
-        raise errors.ConfigurationError(
-            f"the engine's connections have the client encoding {raw.info.encoding!r}; pgrecall needs UTF-8: "
-            "create_engine(…, connect_args={'client_encoding': 'utf8'})"
-        )
-    if raw.row_factory is not tuple_row or issubclass(raw.cursor_factory, ClientCursor | AsyncClientCursor):
-        raise errors.ConfigurationError(
-            "the engine's connections have a row_factory or cursor_factory of their own; pgrecall needs psycopg's "
-            "tuple_row and server-side binding: give it an engine without them"
-        )
+        return [await raw.execute(statement, params, prepare=statement is keep) for statement, params in work]
 
 
 def _same(value: Any) -> Any:
@@ -340,7 +301,7 @@ class Gate:
             self._discard(connection.pooled, None)
         try:
             if connection.fresh:
-                _refuse_unfit(connection.raw)
+                refuse_unfit(connection.raw)
                 connection.pooled.info["pgrecall_used"] = True
             if not connection.was_autocommit:
                 self.wait(connection.raw.set_autocommit(True))
@@ -398,42 +359,3 @@ class Gate:
             reraise=True,
         )
         return policy(body)
-
-
-@contextmanager
-def driver_errors() -> Iterator[None]:
-    """Turn the driver's errors into ours."""
-    try:
-        yield
-    except psycopg.Error as exc:
-        raise wrapped(exc) from exc
-    except sa.exc.DBAPIError as exc:
-        raise wrapped(exc.orig or exc) from exc
-    except sa.exc.TimeoutError as exc:
-        raise errors.Unavailable(
-            f"no connection of the pool came free in time ({exc}); raise pool_size, or hold connections for less long"
-        ) from exc
-
-
-def wrapped(exc: BaseException) -> errors.PgRecallError:
-    """The pgrecall error for a driver's error. Never Postgres' DETAIL: it quotes rows."""
-    state = getattr(exc, "sqlstate", None) or ""
-    diag = getattr(exc, "diag", None)
-    text = (diag.message_primary if diag is not None else None) or " ".join(str(exc).split("\nDETAIL")[0].split())
-    hint = f" {diag.message_hint}" if diag is not None and diag.message_hint else ""
-    # 23503: the document or chunk that a write refers to was deleted between two of its statements.
-    if state in ("40001", "40P01", "55P03", "23503"):
-        return errors.Conflict(f"{text}; nothing of this call was kept: call again")
-    if state in ("42P01", "3F000", "42703") or (state in ("42704", "22023") and "role" in text):
-        return errors.MigrationRequired(
-            f"{text}; this database is not at this version's schema. Run: pgrecall db upgrade"
-        )
-    if state == "42501":
-        return errors.ConfigurationError(f"{text}.{hint} `pgrecall doctor` tells what this login lacks")
-    if state in ("22021", "22P05"):
-        return errors.InvalidInput(f"{text}; remove the character first")
-    if (state[:2] in ("08", "57") and state != "57014") or (isinstance(exc, psycopg.OperationalError) and not state):
-        return errors.Unavailable(f"the database can't be reached or closed the connection: {text}; call again")
-    if state == "P0001":
-        return errors.ConfigurationError(f"{text}.{hint}")
-    return errors.DatabaseError(f"{text} (SQLSTATE {state or 'none'}){hint}")

@@ -11,9 +11,9 @@ from __future__ import annotations
 import psycopg
 import sqlalchemy as sa
 
+from pgrecall.driver import wrapped
 from pgrecall.errors import ConfigurationError, DatabaseError
 from pgrecall.statements import citus
-from pgrecall.tenancy import wrapped
 
 #: The functions behind `@>` on jsonb and `@@`.
 FUNCTIONS = ("pg_catalog.jsonb_contains(jsonb, jsonb)", "pg_catalog.ts_match_vq(tsvector, tsquery)")

@@ -10,6 +10,9 @@ import pytest
 import pgrecall
 from pgrecall import F, keeping
 from support.data import chunks, vectors
+from support.graphs import run
+
+SPACE = pgrecall.EmbedSpace("test", "eight", 8)
 
 HELD = "SELECT name, generic_plans + custom_plans FROM pg_prepared_statements ORDER BY prepare_time"
 
@@ -101,3 +104,16 @@ def test_both_modes_and_the_choice(app_url, tenant_id, space, store):
             same = database.tenant(tenant_id).vectors("handbook", space)
             assert [[hit.chunk_id for hit in same.query(vectors(1)[0], 5)] for _ in range(3)] == [right] * 3
             assert bool(on_it(database, HELD)) is prepare
+
+
+@pytest.mark.parametrize("prepare", [True, False])
+def test_an_error_that_is_not_the_names_reaches_the_caller(url, database, prepare, monkeypatch):
+    """Also where its SQLSTATE is one of theirs: the read runs once more at most, and fails as it would have."""
+    database.tenant("acme").vectors("handbook", SPACE).upsert(chunks(3))
+    monkeypatch.setattr(keeping, "UNFIT", ("42P01",))
+    with pgrecall.connect(url, prepare=prepare) as own:
+        store = own.tenant("acme").vectors("handbook", SPACE)
+        assert len(store.query(vectors(1)[0], 5)) == 3
+        run(url, "ALTER TABLE pgrecall.chunks RENAME TO gone")
+        with pytest.raises(pgrecall.MigrationRequired, match=r"gone|chunks"):
+            store.query(vectors(1)[0], 5)

@@ -32,8 +32,8 @@ def connected(owner: Owner) -> Iterator[sa.Connection]:
     """A connection as the owner, autocommit. Raises: Unavailable, ConfigurationError, DatabaseError."""
     import sqlalchemy as sa
 
+    from pgrecall.driver import wrapped
     from pgrecall.revisions import SAFE_PATH
-    from pgrecall.tenancy import wrapped
 
     utf8 = {"client_encoding": "utf8"}
     engine = sa.create_engine(owner.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT", connect_args=utf8)

@@ -18,10 +18,10 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from pgrecall.advisories import PARALLEL_BUILD_FIXED, version
+from pgrecall.driver import wrapped
 from pgrecall.errors import ConfigurationError, Conflict
 from pgrecall.schema import GRAPH_NAME
 from pgrecall.statements import graphs as statements
-from pgrecall.tenancy import wrapped
 from pgrecall.types import EF_CONSTRUCTION, EmbedSpace, GraphBuild, M
 
 logger = logging.getLogger("pgrecall")

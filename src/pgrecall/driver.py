@@ -1,0 +1,91 @@
+"""The driver at its edges: connections as the pool gives them, and what its errors become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import AsyncClientCursor, ClientCursor
+from psycopg.rows import tuple_row
+
+from pgrecall import errors
+
+
+class Connection:
+    """A connection that was checked out of the pool."""
+
+    __slots__ = ("fresh", "pooled", "raw", "was_autocommit")
+
+    def __init__(self, pooled: Any) -> None:
+        self.pooled = pooled
+        self.raw: Any = pooled.driver_connection
+        self.fresh = not pooled.info.get("pgrecall_used")
+        self.was_autocommit = self.raw.autocommit
+
+    def died_in_the_pool(self) -> bool:
+        """Whether the server closed it while it lay in the pool. Asks the socket alone: some µs, no round trip."""
+        if self.fresh:
+            return False
+        try:
+            for _ in range(2):  # first the server's last words, then the end of the stream
+                self.raw.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        return bool(self.raw.closed)
+
+
+def refuse_unfit(raw: Any) -> None:
+    """Refuse a new connection of a caller's engine that is set up to write or read other than what is sent here."""
+    # Arrays go out as UTF-8 bytes: under another encoding the server would store other characters, without an error.
+    if raw.info.encoding != "utf-8":
+        raise errors.ConfigurationError(
+            f"the engine's connections have the client encoding {raw.info.encoding!r}; pgrecall needs UTF-8: "
+            "create_engine(…, connect_args={'client_encoding': 'utf8'})"
+        )
+    if raw.row_factory is not tuple_row or issubclass(raw.cursor_factory, ClientCursor | AsyncClientCursor):
+        raise errors.ConfigurationError(
+            "the engine's connections have a row_factory or cursor_factory of their own; pgrecall needs psycopg's "
+            "tuple_row and server-side binding: give it an engine without them"
+        )
+
+
+@contextmanager
+def driver_errors() -> Iterator[None]:
+    """Turn the driver's errors into ours."""
+    try:
+        yield
+    except psycopg.Error as exc:
+        raise wrapped(exc) from exc
+    except sa.exc.DBAPIError as exc:
+        raise wrapped(exc.orig or exc) from exc
+    except sa.exc.TimeoutError as exc:
+        raise errors.Unavailable(
+            f"no connection of the pool came free in time ({exc}); raise pool_size, or hold connections for less long"
+        ) from exc
+
+
+def wrapped(exc: BaseException) -> errors.PgRecallError:
+    """The pgrecall error for a driver's error. Never Postgres' DETAIL: it quotes rows."""
+    state = getattr(exc, "sqlstate", None) or ""
+    diag = getattr(exc, "diag", None)
+    text = (diag.message_primary if diag is not None else None) or " ".join(str(exc).split("\nDETAIL")[0].split())
+    hint = f" {diag.message_hint}" if diag is not None and diag.message_hint else ""
+    # 23503: the document or chunk that a write refers to was deleted between two of its statements.
+    if state in ("40001", "40P01", "55P03", "23503"):
+        return errors.Conflict(f"{text}; nothing of this call was kept: call again")
+    if state in ("42P01", "3F000", "42703") or (state in ("42704", "22023") and "role" in text):
+        return errors.MigrationRequired(
+            f"{text}; this database is not at this version's schema. Run: pgrecall db upgrade"
+        )
+    if state == "42501":
+        return errors.ConfigurationError(f"{text}.{hint} `pgrecall doctor` tells what this login lacks")
+    if state in ("22021", "22P05"):
+        return errors.InvalidInput(f"{text}; remove the character first")
+    if (state[:2] in ("08", "57") and state != "57014") or (isinstance(exc, psycopg.OperationalError) and not state):
+        return errors.Unavailable(f"the database can't be reached or closed the connection: {text}; call again")
+    if state == "P0001":
+        return errors.ConfigurationError(f"{text}.{hint}")
+    return errors.DatabaseError(f"{text} (SQLSTATE {state or 'none'}){hint}")
