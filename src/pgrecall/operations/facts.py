@@ -13,7 +13,8 @@ from pgrecall import guards, wire
 from pgrecall.errors import InvalidInput
 from pgrecall.facts import FactKey, StoredFact
 from pgrecall.operations import registry
-from pgrecall.operations.embedding import ModelInUse, call_embed
+from pgrecall.operations.calls import EMBED_BATCH, embed_ahead
+from pgrecall.operations.embedding import ModelInUse
 from pgrecall.operations.fact_packing import PackedFact, identities, lock_numbers
 from pgrecall.operations.registry import space_params
 from pgrecall.operations.trail import Trail, batches, new_ids
@@ -24,8 +25,6 @@ from pgrecall.types import EmbedSpace, Vector
 
 #: Facts of one statement, and bytes above which they are fewer.
 BATCH, BATCH_BYTES = 1_000, 64_000_000
-#: Texts of one call of an embedding function.
-EMBED_BATCH = 100
 #: The least by which a version of a fact is later than the one before.
 INSTANT = timedelta(microseconds=1)
 
@@ -114,8 +113,8 @@ def embed(gate: Gate, memory: Memory, facts: Sequence[PackedFact]) -> list[Packe
     if function is None or not wanted:
         return list(facts)
     made: dict[int, dict[str, Vector]] = {}
-    for part in batches(wanted, EMBED_BATCH):
-        vectors = call_embed(gate, function, [text for _, _, text in part])
+    parts = ((part, [text for _, _, text in part]) for part in batches(wanted, EMBED_BATCH))
+    for part, vectors in embed_ahead(gate, function, parts):
         for (n, field, _), vector in zip(part, vectors, strict=True):
             made.setdefault(n, {})[field] = vector
     return [replace(f, vectors={**f.vectors, **made[n]}) if n in made else f for n, f in enumerate(facts)]
