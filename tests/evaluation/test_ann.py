@@ -67,6 +67,23 @@ def test_what_the_graph_misses_is_measured_against_the_exact_search(store, neare
     assert diverse.mean("ann_recall@10") > 0.8
 
 
+def test_the_configuration_says_how_far_a_search_goes(store):
+    """As the collection is searched where nobody says: by its size, or as was chosen; of several stores, of each."""
+    tenant = store._database.tenant("acme")
+    small = tenant.vectors("small", SPACE)
+    small.upsert(made(10))
+    built = {"generation": 1, "m": 4, "ef_construction": 8}
+    stores = {"one": store, "other": small}
+    assert CoreRetriever(store, embed=embed).config["graph"] == built | {"ef_search": 100}
+    tenant.set_ef_search("large", 333)
+    try:
+        assert CoreRetriever(store, embed=embed).config["graph"] == built | {"ef_search": 333}
+        assert CoreRetriever(stores, embed=embed).config["graph"] == [built | {"ef_search": 333}, None]
+        assert CoreRetriever(stores, embed=embed, mode="sparse").config["graph"] is None
+    finally:
+        tenant.set_ef_search("large", None)
+
+
 def test_each_question_is_embedded_once(store, nearest):
     """Though two searches ask by it."""
     asked = []

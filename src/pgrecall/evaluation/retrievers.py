@@ -16,7 +16,6 @@ from pgrecall.evaluation.sets import EvalQuery
 from pgrecall.filters import Filter
 from pgrecall.operations import evaluation as ops
 from pgrecall.operations.embedding import Embed
-from pgrecall.operations.graphs import EF_SEARCH
 from pgrecall.stores.vectors import PostgresVectorStore
 
 #: What the judgements name: documents, or chunks.
@@ -189,11 +188,14 @@ class CoreRetriever:
             "options": {name: _plain(value) for name, value in options.items()},
         }
         if known := self._known:
-            made |= _together([described(store) for store in known])
-        if made.get("graph"):
-            # What enters no graph is the same whatever graph there is.
+            every = [described(store) for store in known]
             no_graph = self.mode == "sparse" or options.get("exact")
-            made["graph"] = None if no_graph else {"ef_search": options.get("ef_search") or EF_SEARCH} | made["graph"]
+            asked = {"ef_search": options["ef_search"]} if options.get("ef_search") else {}
+            for one in every:
+                if one.get("graph"):
+                    # What enters no graph is the same whatever graph there is.
+                    one["graph"] = None if no_graph else one["graph"] | asked
+            made |= _together(every)
         return made
 
 

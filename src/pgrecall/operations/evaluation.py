@@ -196,7 +196,10 @@ def row_counts(gate: Gate, scope: Scope, collection: str) -> dict[str, int]:
 
 
 def graph_of(gate: Gate, place: Place, space: EmbedSpace) -> dict[str, int] | None:
-    """The graph that a collection is searched by: generation, m, ef_construction; None where searches are exact."""
+    """The graph that a collection is searched by: generation, m, ef_construction; None where searches are exact.
+
+    With it `ef_search`, of searches that say none and have no filter.
+    """
     space_id = find_space(gate, place.scope, space)
     route = graphs.NOWHERE if space_id is None else graphs.look(gate, place, space, space_id)
     if not route.by_graph(space, 1):
@@ -204,4 +207,5 @@ def graph_of(gate: Gate, place: Place, space: EmbedSpace) -> dict[str, int] | No
     pattern = f"^{GRAPH_NAME.format(space=space_id, generation=route.generation)}(_p[0-9]+)?$"
     built = gate.read(place.scope, "graph", lambda tx: tx.last(graph_sql.INDEXES, {"pattern": pattern}))
     options = dict(option.split("=") for _, valid, found in built if valid for option in found)
-    return {"generation": route.generation} | {name: int(value) for name, value in options.items()}
+    shape = {name: int(value) for name, value in options.items()}
+    return {"generation": route.generation, "ef_search": route.breadth(filtered=False)} | shape
