@@ -98,8 +98,11 @@ def _doc(item: object) -> str:
 
 
 def _parameters(item: object) -> str:
-    """Names only: a default value may print a memory address, which differs from run to run."""
+    """The names of the parameters, if introspection finds them.
+
+    Default values are left out: they may print a memory address, which differs between runs.
+    """
     try:
         return f"({', '.join(n for n in inspect.signature(item).parameters if n not in ('self', 'cls'))})"
-    except (TypeError, ValueError):  # a property, or a C function that does not tell
+    except Exception:  # noqa: BLE001 - introspection raises what it likes (3.13: AttributeError for epoll.register)
         return ""

@@ -1,8 +1,10 @@
 """The quickstart's texts: real, the same on every run, and apart from tenant to tenant."""
 
+import inspect
 import os
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -76,6 +78,53 @@ def test_other_processes_with_other_hash_seeds_get_the_same_chunks_without_a_war
         assert run.stderr == ""
         digests.add(run.stdout)
     assert len(digests) == 1
+
+
+ERRORS = [AttributeError, TypeError, ValueError, NameError, SyntaxError, RecursionError, RuntimeError, OSError]
+
+
+class Thing:
+    """A class."""
+
+    def whole(self, one, two):
+        """The method whose parameters are known."""
+
+    def broken(self, three):
+        """The method whose introspection fails."""
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_method_whose_introspection_fails_is_shown_without_parameters(monkeypatch, error):
+    """Whatever `inspect.signature` raises, only the parameters of that one method are missing."""
+    module = ModuleType("things", "A module.")
+    module.Thing = Thing
+    signature = inspect.signature
+
+    def failing(item):
+        if item is Thing.broken:
+            raise error("no signature")
+        return signature(item)
+
+    monkeypatch.setattr(Thing, "__module__", "things")
+    monkeypatch.setattr(inspect, "signature", failing)
+    [first, (symbol, _, text)] = corpus._sections(module)
+    assert first == ("things", "things", "A module.") and symbol == "things.Thing"
+    assert "whole(one, two): The method whose parameters are known." in text
+    assert "broken: The method whose introspection fails." in text
+
+
+class Refusing(type):
+    """A class of classes whose `__signature__` raises an error of its own."""
+
+    @property
+    def __signature__(cls):
+        raise LookupError("no signature")
+
+
+@pytest.mark.parametrize("item", [Refusing("Refusing", (), {}), 42, None, property(), object()])
+def test_what_has_no_signature_has_no_parameters(item):
+    """Values, properties and objects whose signature can't be read add nothing, and raise nothing."""
+    assert corpus._parameters(item) == ""
 
 
 def test_a_module_that_this_python_lacks_is_skipped(monkeypatch):
