@@ -18,7 +18,8 @@ import pytest
 import sqlalchemy as sa
 
 import pgrecall
-from pgrecall import embedded, migrate
+from pgrecall import embedded
+from pgrecall.admin import migrate
 
 MAJORS = (18, 16)
 _numbers = itertools.count()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pgrecall.filters import And, Compare, F, Filter, Not, Or
     from pgrecall.hits import Explanation, Hit, Hits, ReciprocalRank, Step, Weighted
     from pgrecall.messages import ChatHit, ChatInfo, Message, ToolCall
-    from pgrecall.operations.embedding import Embedder
+    from pgrecall.operations.models.embedding import Embedder
     from pgrecall.protocols import MemoryStore, RunStore, VectorStore
     from pgrecall.runs import Evidence, EvidenceChunk, RunEvent, RunState
     from pgrecall.stores.chat import PostgresChat
@@ -163,7 +163,7 @@ if not TYPE_CHECKING:
         "runs",
         "filters",
         "protocols",
-        "operations.embedding",
+        "operations.models.embedding",
         "stores.records",
         "stores.vectors",
         "stores.chat",

@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pgrecall.errors import InvalidInput, NotFound
-from pgrecall.operations import chunks as chunk_ops
-from pgrecall.operations.ingest import Progress
+from pgrecall.operations.chunks import reads as chunk_ops
+from pgrecall.operations.chunks.upsert import Progress
 from pgrecall.operations.registry import Place, find_collection
-from pgrecall.tenancy import Gate
+from pgrecall.postgres.transactions import Gate
 from pgrecall.types import Document, EmbedSpace, StoredChunk, UpsertResult
 
 if TYPE_CHECKING:

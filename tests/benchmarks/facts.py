@@ -19,8 +19,8 @@ from tests.benchmarks.harness import Bench, Figure, by_turns, dsn, ratio
 
 import pgrecall
 from pgrecall import Fact
-from pgrecall.operations.fact_packing import lock_numbers, whole_key
-from pgrecall.operations.trail import new_ids
+from pgrecall.operations.memory.packing import lock_numbers, whole_key
+from pgrecall.operations.memory.trail import new_ids
 
 OURS, BY_HAND, TENANT = "pgrecall", "by hand", "acme"
 VALUE = {"likes": ["tea", "bread"], "since": 2024}

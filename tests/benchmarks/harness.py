@@ -31,7 +31,8 @@ from tests.benchmarks import corpora, peers
 from tests.benchmarks.figures import Figure, Section
 
 import pgrecall
-from pgrecall import Maintained, embedded, migrate
+from pgrecall import Maintained, embedded
+from pgrecall.admin import migrate
 
 #: Autovacuum off, so that every ingest runs on a database that was never analyzed; all else as embedded sizes it.
 SETTINGS = {"autovacuum": "off"}

@@ -16,7 +16,8 @@ import numpy as np
 from tests.benchmarks.harness import Bench, Figure, by_turns, say
 
 import pgrecall
-from pgrecall import Chunk, EmbedSpace, migrate
+from pgrecall import Chunk, EmbedSpace
+from pgrecall.admin import migrate
 
 ROWS, TENANTS, QUESTIONS, DIM = 10_000, 3, 200, 384
 SPACE = EmbedSpace("bench", "partitions", DIM)

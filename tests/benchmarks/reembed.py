@@ -25,7 +25,8 @@ import sqlalchemy as sa
 from tests.benchmarks.harness import Bench, Figure, dsn, say
 
 import pgrecall
-from pgrecall import Chunk, EmbedSpace, EmbedSpaceMismatch, wire
+from pgrecall import Chunk, EmbedSpace, EmbedSpaceMismatch
+from pgrecall.postgres import wire
 
 ROWS, DIM, K, KILLS = 100_000, 384, 10, 5
 OLD, NEW = EmbedSpace("bench", "reembed-old", DIM), EmbedSpace("bench", "reembed-new", DIM)

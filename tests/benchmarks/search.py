@@ -24,7 +24,7 @@ from tests.benchmarks.harness import Bench, Figure, Seconds, by_turns, dsn, say
 from tests.benchmarks.peers import Timed
 
 import pgrecall
-from pgrecall.operations.graphs import exact_max
+from pgrecall.operations.search.routes import exact_max
 
 OURS, TABLE, TABLES = "pgrecall", "by hand, its own table", "by hand, our tables"
 #: Questions that a system answers in its turn: few enough that a slow second slows all.

@@ -12,7 +12,7 @@ from pathlib import Path
 from alembic.script import ScriptDirectory
 from tests.benchmarks.harness import Bench, Figure, say
 
-from pgrecall import migrate
+from pgrecall.admin import migrate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' own support is
 

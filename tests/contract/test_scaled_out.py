@@ -12,7 +12,7 @@ import pgrecall
 from conftest import LOGINS, NewDatabase, as_dsn
 from contract.test_memory_store import MemoryContract
 from contract.test_vector_store import VectorStoreContract
-from pgrecall import migrate
+from pgrecall.admin import migrate
 from support.citus import STAND_INS
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pgrecall import embedded, host
+from pgrecall import embedded
+from pgrecall.embedded import host
 from pgrecall.errors import EmbeddedServerError, InvalidInput
 from support.embedded_server import FAST, USER, modes, query
 

@@ -142,10 +142,10 @@ def test_forked_children(home: Path) -> None:
         "    if not child:\n"
         "        leave(0)\n"
         "    os.waitpid(child, 0)\n"
-        "    assert embedded._ping(server._place) == 0\n"
+        "    assert embedded.server._ping(server._place) == 0\n"
         "if not os.fork():\n"
         "    sys.stdin.readline()\n"
-        "    assert embedded._ping(server._place) == 0\n"
+        "    assert embedded.server._ping(server._place) == 0\n"
         "    print('child', flush=True)\n"
     )
     parent = python(code, home)

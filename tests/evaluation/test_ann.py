@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import pgrecall
-from pgrecall import GraphBuild, InvalidInput, migrate
+from pgrecall import GraphBuild, InvalidInput
+from pgrecall.admin import migrate
 from pgrecall.evaluation import CoreRetriever, EvalQuery, EvalSet, aevaluate, evaluate, sweep
 from support.graphs import LARGE, SPACE, ids, made, vectors
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 import pgrecall
 from conftest import NewDatabase
-from pgrecall import migrate
+from pgrecall.admin import migrate
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import pgrecall
-from pgrecall import Chunk, Document, EmbedSpace, F, migrate
+from pgrecall import Chunk, Document, EmbedSpace, F
+from pgrecall.admin import migrate
 from support.data import hashed_words
 
 DOCUMENTS = {

@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 import pgrecall
-from pgrecall import Chunk, Document, EmbedSpace, TenantErased, doctor, embedded, migrate, schema
+from pgrecall import Chunk, Document, EmbedSpace, TenantErased, doctor, embedded, schema
+from pgrecall.admin import migrate
 from support.data import chunks
 
 SPACE = EmbedSpace("test", "eight", 8)

@@ -18,9 +18,11 @@ import sqlalchemy as sa
 
 import pgrecall
 from conftest import LOGINS, as_dsn
-from pgrecall import Fact, Message, RunState, doctor, drift, migrate, tuning
+from pgrecall import Fact, Message, RunState, doctor
+from pgrecall.admin import drift, migrate
+from pgrecall.admin import leakproof as tuning
+from pgrecall.postgres.scopes import Ground, Scope
 from pgrecall.schema import TENANT_TABLES, embed_spaces
-from pgrecall.scopes import Ground, Scope
 from support.citus import STAND_INS, Catalog, Rules
 from support.cli import run as cli
 from support.cli import text

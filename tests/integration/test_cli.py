@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 import pgrecall
-from pgrecall import Chunk, EmbedSpace, migrate
+from pgrecall import Chunk, EmbedSpace
+from pgrecall.admin import migrate
 from pgrecall.cli.session import MEANING
 from support.cli import SCRIPT, Run, run, text
 from support.data import chunks

@@ -10,7 +10,7 @@ import pytest
 
 import pgrecall
 from conftest import as_dsn
-from pgrecall import migrate
+from pgrecall.admin import migrate
 from support.cli import SCRIPT, Result, run, text
 
 

@@ -123,7 +123,7 @@ def test_the_document_s_entries_are_found_by_an_index_without_statistics(admin_u
     """On tables that were never analyzed, what came from one document is looked up, not searched for."""
     import psycopg
 
-    from pgrecall import migrate
+    from pgrecall.admin import migrate
     from pgrecall.statements import docstore as sql
 
     url = new_database()

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 import pgrecall
 from conftest import LOGINS, as_dsn
-from pgrecall import doctor, migrate
-from pgrecall.advisories import ADVISORIES
+from pgrecall import doctor
+from pgrecall.admin import migrate
+from pgrecall.maintenance.advisories import ADVISORIES
 
 _numbers = itertools.count()
 

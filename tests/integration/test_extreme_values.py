@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pgrecall import Chunk, Document, EmbedSpace, InvalidInput
-from pgrecall.operations import ingest
+from pgrecall.operations.chunks import upsert as ingest
 from support.data import chunks
 
 ONES = [1.0] * 8

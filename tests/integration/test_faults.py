@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 import pgrecall
 from conftest import as_dsn
-from pgrecall import PgRecallError, Unavailable, embedded, tenancy
+from pgrecall import PgRecallError, Unavailable, embedded
+from pgrecall.postgres import transactions as tenancy
 from support.data import chunks
 
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from pgrecall import Chunk, ConfigurationError, InvalidInput, NotFound
-from pgrecall.operations import fulltext
+from pgrecall.operations.chunks import fulltext
 from pgrecall.statements import fulltext as statements
 from support.cli import run as cli
 from support.cli import text as as_text

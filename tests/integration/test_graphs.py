@@ -9,7 +9,7 @@ import pytest
 
 import pgrecall
 from pgrecall import Chunk, F
-from pgrecall.operations import search
+from pgrecall.operations.search import shapes as search
 from pgrecall.schema import WAITING
 from pgrecall.statements import search as searches
 from pgrecall.statements.reads import Where

@@ -9,8 +9,10 @@ import pytest
 import pgrecall
 from benchmarks.proxy import Proxy
 from conftest import as_dsn
-from pgrecall import Chunk, EmbedSpace, F, InvalidInput, ReciprocalRank, Weighted, migrate, tuning
-from pgrecall.operations import search
+from pgrecall import Chunk, EmbedSpace, F, InvalidInput, ReciprocalRank, Weighted
+from pgrecall.admin import leakproof as tuning
+from pgrecall.admin import migrate
+from pgrecall.operations.search import shapes as search
 from support.data import chunks, vectors
 from support.graphs import LARGE, SPACE, made
 

@@ -8,7 +8,8 @@ import logging
 import pytest
 
 import pgrecall
-from pgrecall import F, keeping
+from pgrecall import F
+from pgrecall.postgres import prepared as keeping
 from support.data import chunks, vectors
 from support.graphs import run
 

@@ -12,7 +12,7 @@ from conftest import as_dsn
 from pgrecall import Chunk, EmbedSpace, F, InvalidInput, NotFound, transfer
 from pgrecall.filters import keys as entries
 from pgrecall.jsonable import dumps
-from pgrecall.operations import keys
+from pgrecall.operations.chunks import keys
 from support.cli import run as cli
 from support.data import chunks, vectors
 from support.filter_data import POOLS

@@ -10,11 +10,12 @@ import pytest
 
 import pgrecall
 from conftest import as_dsn
-from pgrecall import And, Chunk, Compare, EmbedSpace, F, Not, Or, migrate
+from pgrecall import And, Chunk, Compare, EmbedSpace, F, Not, Or
+from pgrecall.admin import migrate
 from pgrecall.filters import keys as entries
 from pgrecall.jsonable import dumps
-from pgrecall.operations import graphs
-from pgrecall.tenancy import Transaction
+from pgrecall.operations.search import routes as graphs
+from pgrecall.postgres.transactions import Transaction
 from support.data import vectors
 from support.filter_data import KEYS, OPERATOR_KINDS, POOLS, random_operand
 

@@ -12,10 +12,19 @@ import pytest
 
 import pgrecall
 from conftest import as_dsn
-from pgrecall import Chunk, ConfigurationError, Conflict, EmbedSpace, GraphBuild, InvalidInput, NotFound, drift, migrate
+from pgrecall import (
+    Chunk,
+    ConfigurationError,
+    Conflict,
+    EmbedSpace,
+    GraphBuild,
+    InvalidInput,
+    NotFound,
+)
+from pgrecall.admin import drift, migrate
 from pgrecall.maintenance import maintainer
 from pgrecall.maintenance.indexes import graph_bytes, owning
-from pgrecall.operations.graphs import exact_max
+from pgrecall.operations.search.routes import exact_max
 from pgrecall.statements import graphs as statements
 from support.cli import run as cli
 from support.graphs import GRAPHS, LARGE, SPACE, ids, made, recall, run, truth, vectors

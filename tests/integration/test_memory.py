@@ -331,8 +331,8 @@ def plan(admin_url, tenant_id, statement, params):
 
 def test_facts_are_found_by_index_on_tables_that_were_never_analyzed(new_database):
     """By subject, by namespace, by identity: no scan of the table, none of the tenant."""
-    from pgrecall import migrate
-    from pgrecall.operations.fact_packing import identities
+    from pgrecall.admin import migrate
+    from pgrecall.operations.memory.packing import identities
     from pgrecall.statements import facts as sql
     from pgrecall.statements import recall
 

@@ -13,7 +13,8 @@ from alembic import command
 
 import pgrecall
 from conftest import LOGINS, NewDatabase, as_dsn
-from pgrecall import Document, F, Fact, Message, doctor, embedded, migrate, transfer
+from pgrecall import Document, F, Fact, Message, doctor, embedded, transfer
+from pgrecall.admin import migrate
 from pgrecall.errors import ConfigurationError
 from pgrecall.statements import reads
 from pgrecall.statements import search as searches

@@ -9,8 +9,9 @@ import pytest
 
 import pgrecall
 from conftest import LOGINS
-from pgrecall import Chunk, ConfigurationError, DatabaseError, NotFound, Optimized, migrate
-from pgrecall.operations import promotion
+from pgrecall import Chunk, ConfigurationError, DatabaseError, NotFound, Optimized
+from pgrecall.admin import migrate
+from pgrecall.operations.chunks import promotion
 from pgrecall.statements import graphs as sql
 from support.graphs import LARGE, SPACE, made, recall, run, vectors
 

@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 import pgrecall
-from pgrecall import Chunk, EmbedSpace, doctor, embedded, migrate
+from pgrecall import Chunk, EmbedSpace, doctor, embedded
+from pgrecall.admin import migrate
 from support.readme import run_python, snippets
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,7 +19,9 @@ import sqlalchemy as sa
 import pgrecall
 from benchmarks.proxy import Proxy
 from conftest import as_dsn
-from pgrecall import Fact, Message, RunState, doctor, embedded, migrate, replicas
+from pgrecall import Fact, Message, RunState, doctor, embedded
+from pgrecall.admin import migrate
+from pgrecall.postgres import replicas
 from support.cli import run as cli
 from support.cli import text
 from support.data import chunks, vectors

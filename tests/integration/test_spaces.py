@@ -7,7 +7,8 @@ import pytest
 
 import pgrecall
 from conftest import as_dsn
-from pgrecall import EmbedSpace, EmbedSpaceMismatch, migrate
+from pgrecall import EmbedSpace, EmbedSpaceMismatch
+from pgrecall.admin import migrate
 from support.data import chunks
 
 ONE, OTHER = EmbedSpace("test", "one", 8), EmbedSpace("test", "other", 8)

@@ -40,8 +40,8 @@ from pgrecall import (
     PostgresRuns,
     PostgresVectorStore,
     Tenant,
-    migrate,
 )
+from pgrecall.admin import migrate
 from pgrecall.evaluation import EvalQuery, EvalSet, Evaluations, evaluate
 from pgrecall.schema import TENANT_TABLES
 from support import models

@@ -20,7 +20,7 @@ from pgrecall import (
     NotFound,
     PostgresVectorStore,
 )
-from pgrecall.operations import chunks as chunk_ops
+from pgrecall.operations.chunks import reads as chunk_ops
 from pgrecall.statements import reads
 from pgrecall.statements.reads import Where
 from pgrecall.transfer import export_lines, import_lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgrecall import ConfigurationError, F, GraphBuild, InvalidEmbedding, InvalidInput, NotFound
-from pgrecall.operations.graphs import MOST_EF_SEARCH, Route
+from pgrecall.operations.search.routes import MOST_EF_SEARCH, Route
 from support.cli import run as cli
 from support.cli import text
 from support.graphs import LARGE, SPACE, made, run, vectors

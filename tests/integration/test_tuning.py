@@ -9,7 +9,9 @@ import pytest
 
 import pgrecall
 from conftest import as_dsn
-from pgrecall import ConfigurationError, EmbedSpace, doctor, migrate, tuning
+from pgrecall import ConfigurationError, EmbedSpace, doctor
+from pgrecall.admin import leakproof as tuning
+from pgrecall.admin import migrate
 from pgrecall.doctor import filters
 from support.cli import run as cli
 from support.data import chunks

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 
 import pgrecall
 from conftest import NewDatabase, as_dsn
-from pgrecall import Document, EmbedSpace, F, PostgresVectorStore, migrate
+from pgrecall import Document, EmbedSpace, F, PostgresVectorStore
+from pgrecall.admin import migrate
 from support.data import chunks
 
 ROWS = 400

@@ -10,7 +10,8 @@ from alembic import command
 from alembic.config import CommandLine, Config
 
 from conftest import as_dsn
-from pgrecall import drift, migrate, schema
+from pgrecall import schema
+from pgrecall.admin import drift, migrate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from pgrecall import MigrationRequired, drift, migrate
+from pgrecall import MigrationRequired
+from pgrecall.admin import drift, migrate
 
 # What was done to the database, and the sentences that must come of it (their order is the report's).
 TAMPERING = {

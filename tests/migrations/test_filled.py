@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 
-from pgrecall import migrate, schema
+from pgrecall import schema
+from pgrecall.admin import migrate
 from support.upgrades import counted, fill, upgraded
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,8 @@ import subprocess
 import pytest
 import sqlalchemy as sa
 
-from pgrecall import embedded, migrate
+from pgrecall import embedded
+from pgrecall.admin import migrate
 
 
 @pytest.mark.slow

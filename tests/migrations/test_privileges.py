@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import pgrecall
-from pgrecall import ConfigurationError, F, doctor, migrate
+from pgrecall import ConfigurationError, F, doctor
+from pgrecall.admin import migrate
 from support.data import chunks
 
 

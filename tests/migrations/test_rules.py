@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from conftest import as_dsn
-from pgrecall import migrate, schema
+from pgrecall import schema
+from pgrecall.admin import migrate
 from pgrecall.filters.keys import PREFIX
 from pgrecall.statements import erasure
 

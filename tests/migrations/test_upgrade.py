@@ -16,7 +16,8 @@ from alembic.operations import Operations
 
 import pgrecall
 from conftest import as_dsn
-from pgrecall import ConfigurationError, InvalidInput, MigrationRequired, drift, migrate, revisions, schema
+from pgrecall import ConfigurationError, InvalidInput, MigrationRequired, revisions, schema
+from pgrecall.admin import drift, migrate
 from support import models
 
 OBJECTS = """
@@ -205,7 +206,7 @@ def test_waiting_for_the_lock_ends_with_a_clear_error(lock_holder, monkeypatch):
 def processes():
     """Fresh processes, each with the package imported: forked from one that has nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pgrecall.migrate"])
+    context.set_forkserver_preload(["pgrecall.admin.migrate"])
     return lambda count: ProcessPoolExecutor(count, mp_context=context)
 
 

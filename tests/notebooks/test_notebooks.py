@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pgrecall import migrate
+from pgrecall.admin import migrate
 
 pytest.importorskip("tokenizers", reason="the demo group is not installed")
 jupytext = pytest.importorskip("jupytext", reason="the dev group is not installed")

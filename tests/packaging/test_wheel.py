@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from conftest import as_dsn
-from pgrecall import migrate, schema
+from pgrecall import schema
+from pgrecall.admin import migrate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -66,7 +67,9 @@ def test_the_wheel_migrates_a_database_from_an_empty_environment(installed, new_
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = "import pgrecall, pgrecall.migrate; print(pgrecall.__file__, pgrecall.migrate.script_location())"
+    where = (
+        "import pgrecall, pgrecall.admin.migrate; print(pgrecall.__file__, pgrecall.admin.migrate.script_location())"
+    )
     for place in run(str(installed / "python"), "-c", where).split():
         assert Path(place).is_relative_to(installed.parent)
     assert json.loads(run(str(installed / "pgrecall"), "db", "status", "--json"))["revision"] is None

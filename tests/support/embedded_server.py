@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pgrecall import embedded
 
 FAST = {"fsync": "off"}
-SOURCE = Path(embedded.__file__).parent
+SOURCE = Path(embedded.__file__).parent.parent
 # pgrecall.embedded without the rest of pgrecall, whose import costs each process a second.
 IMPORT = f"""
 import sys, types

@@ -11,8 +11,17 @@ from typing import Any
 import numpy as np
 
 from pgrecall import EmbedSpace, EmbedSpaceMismatch, Event, FactKey, InvalidInput, NotFound, StoredFact, guards
-from pgrecall.operations.fact_packing import PackedFact, actor_name, labels, moment, named, pack, reason_text, whole_key
-from pgrecall.operations.search import similarity
+from pgrecall.operations.memory.packing import (
+    PackedFact,
+    actor_name,
+    labels,
+    moment,
+    named,
+    pack,
+    reason_text,
+    whole_key,
+)
+from pgrecall.operations.search.shapes import similarity
 from support.filter_reference import matches
 from support.memory_store import twin
 

@@ -10,7 +10,7 @@ import psycopg
 import sqlalchemy as sa
 
 from pgrecall import Chunk, EmbedSpace, Hit, PostgresVectorStore
-from pgrecall.operations.graphs import exact_max
+from pgrecall.operations.search.routes import exact_max
 
 DIM = 16
 SPACE = EmbedSpace("test", "sixteen", DIM)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from pgrecall import InvalidInput, RunConflict, RunState
-from pgrecall.operations.runs import check_state, sized_json
+from pgrecall.operations.runs.verbs import check_state, sized_json
 
 
 class MemoryRuns:

@@ -26,8 +26,8 @@ from pgrecall import (
     guards,
 )
 from pgrecall.jsonable import dumps
-from pgrecall.operations.chunks import refuse_everything, whole_number
-from pgrecall.operations.search import similarity
+from pgrecall.operations.chunks.reads import refuse_everything, whole_number
+from pgrecall.operations.search.shapes import similarity
 from pgrecall.statements.reads import Where
 from pgrecall.statements.words import words
 from pgrecall.types import MAX_ID_BYTES, EmbedSpace, UpsertResult, check_text

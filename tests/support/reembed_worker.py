@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pgrecall import connect
-from pgrecall.operations import reembedding
+from pgrecall.operations.chunks import reembed as reembedding
 from support import models
 
 #: Step -> the function before (or after) which it dies.

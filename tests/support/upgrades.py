@@ -10,7 +10,8 @@ import psycopg
 import sqlalchemy as sa
 
 import pgrecall
-from pgrecall import Chunk, DocstoreEntry, Document, EmbedSpace, Fact, Message, RunState, migrate, schema
+from pgrecall import Chunk, DocstoreEntry, Document, EmbedSpace, Fact, Message, RunState, schema
+from pgrecall.admin import migrate
 from pgrecall.evaluation import EvalQuery, EvalSet, Evaluations, evaluate
 from support.data import vectors
 

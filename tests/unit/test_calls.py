@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.util import greenlet_spawn
 
 from pgrecall import InvalidEmbedding, InvalidInput
-from pgrecall.operations import calls
-from pgrecall.operations.calls import Calls, embed_ahead
-from pgrecall.tenancy import Gate
+from pgrecall.operations.models import calls
+from pgrecall.operations.models.calls import Calls, embed_ahead
+from pgrecall.postgres.transactions import Gate
 
 ENGINE = sa.create_engine("postgresql+psycopg://")  # never connected to: no call here needs a database
 PARTS = [(n, [] if n == 3 else [f"text {n}"] * (n + 1)) for n in range(12)]

@@ -14,8 +14,8 @@ import yaml
 
 import pgrecall
 from pgrecall import cli
-from pgrecall.advisories import ADVISORIES, dotted
 from pgrecall.cli.session import MEANING, SHARED
+from pgrecall.maintenance.advisories import ADVISORIES, dotted
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

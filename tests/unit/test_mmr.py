@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pgrecall.operations.mmr import order
+from pgrecall.operations.search.mmr import order
 
 
 def defined(query, found, k, lam):

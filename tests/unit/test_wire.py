@@ -12,7 +12,7 @@ except ImportError:  # before pgvector-python 0.4
 from psycopg.adapt import Transformer
 from psycopg.pq import Format
 
-from pgrecall import wire
+from pgrecall.postgres import wire
 
 #: Of the array types in Postgres' catalog.
 TEXTS, BYTEAS, JSONBS, INT4S, FLOAT4S = 1009, 1001, 3807, 1007, 1021

@@ -32,7 +32,7 @@ def connected(owner: Owner) -> Iterator[sa.Connection]:
     """A connection as the owner, autocommit. Raises: Unavailable, ConfigurationError, DatabaseError."""
     import sqlalchemy as sa
 
-    from pgrecall.driver import wrapped
+    from pgrecall.postgres.driver import wrapped
     from pgrecall.revisions import SAFE_PATH
 
     utf8 = {"client_encoding": "utf8"}
@@ -91,7 +91,8 @@ def upgrade(
     ] = None,
 ) -> None:
     """Make the tables, or upgrade them to this version; safe to run from many places at once."""
-    from pgrecall import migrate, tuning
+    from pgrecall.admin import leakproof as tuning
+    from pgrecall.admin import migrate
 
     if sql:
         text = script(lambda: migrate.sql(revision, parts=partitions))
@@ -112,7 +113,7 @@ def downgrade(
     yes: YesOption = False,
 ) -> None:
     """Take revisions back. What only the newer tables hold is lost."""
-    from pgrecall import migrate
+    from pgrecall.admin import migrate
 
     if sql:
         way = revision if ":" in revision else f"{migrate.head()}:{revision}"
@@ -134,7 +135,7 @@ def _moved(session: Session, before: str | None, after: str | None) -> None:
 @command(app, "status")
 def status(session: Session) -> None:
     """Which database this is, its revision, and what an upgrade would run."""
-    from pgrecall import migrate, partitions
+    from pgrecall.admin import migrate, partitions
 
     with session.owner() as owner:
         with connected(owner) as connection:
@@ -165,7 +166,7 @@ def status(session: Session) -> None:
 @command(app, "plan")
 def plan(session: Session, sql: SqlOption = False) -> None:
     """What an upgrade would run here, oldest first; with --sql as SQL."""
-    from pgrecall import migrate
+    from pgrecall.admin import migrate
 
     with session.owner() as owner:
         pending = migrate.pending(owner.url)
@@ -182,7 +183,7 @@ def plan(session: Session, sql: SqlOption = False) -> None:
 @command(app, "check")
 def check(session: Session) -> None:
     """Compare the database with what this version expects, policies and grants too; exit 1 on drift."""
-    from pgrecall import drift, migrate
+    from pgrecall.admin import drift, migrate
 
     with session.owner() as owner:
         different = [f"revision {name} has not run: {title}" for name, title in migrate.pending(owner.url)]
@@ -206,7 +207,7 @@ def distribute(
     already are left alone, so it is run again after an upgrade that adds tables. Rows are moved in one transaction, in
     which nobody else reads or writes; graphs are dropped, and built on the nodes by pgrecall maintain.
     """
-    from pgrecall import citus
+    from pgrecall.admin import citus
 
     with session.owner() as owner:
         told = (lambda _: None) if dry_run else session.note
@@ -227,7 +228,7 @@ def tune(
     carry the marks: run it again after a restore, or pg_upgrade. The embedded server is tuned when it is migrated.
     Where nobody may be superuser: collections index-key.
     """
-    from pgrecall import tuning
+    from pgrecall.admin import leakproof as tuning
 
     with session.owner() as owner:
         changed = tuning.tune(owner.url, undo=undo)
@@ -255,7 +256,7 @@ def reset(session: Session, yes: YesOption = False) -> None:
     Refuses any database but the embedded one and those marked by `pgrecall db mark development`. Drops the
     schema pgrecall with all in it, also what others made there or on its tables (views, say).
     """
-    from pgrecall import migrate, partitions
+    from pgrecall.admin import migrate, partitions
 
     with session.owner() as owner:
         with connected(owner) as connection:

@@ -55,7 +55,7 @@ def maintain(
 
 def run_maintenance(session: Session, space: int | None, *, rebuild: bool, wait: float, build: GraphBuild) -> None:
     """Maintain, and print what was done for each space."""
-    from pgrecall.operations.graphs import MAX_DIM, exact_max
+    from pgrecall.operations.search.routes import MAX_DIM, exact_max
 
     with session.database() as database, _progress(session) as progress:
         done = database.maintain(space, rebuild=rebuild, wait=wait, build=build, progress=progress)

@@ -21,9 +21,10 @@ def up(session: Session) -> None:
     Only the URL goes to stdout: [cyan]export PGRECALL_URL=$(pgrecall up)[/]. It needs no password, because
     the socket's folder is open to its user alone. Without `up` each command starts and stops the server.
     """
-    from pgrecall import embedded, migrate
+    from pgrecall import embedded
+    from pgrecall.admin import migrate
     from pgrecall.cli import db
-    from pgrecall.engines import parse_url
+    from pgrecall.postgres.engines import parse_url
 
     with session.working("Starting the embedded Postgres…"):
         server = embedded.start(session.home)

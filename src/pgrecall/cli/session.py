@@ -163,7 +163,7 @@ class Session:
     def owner(self) -> Iterator[Owner]:
         """The database as its owner, not migrated on the way; an embedded server runs meanwhile."""
         from pgrecall import embedded
-        from pgrecall.engines import parse_url
+        from pgrecall.postgres.engines import parse_url
 
         admin = self.urls()[1]
         if admin is not None:

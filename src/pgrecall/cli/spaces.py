@@ -14,7 +14,7 @@ from pgrecall.cli.session import RefusedError, Session, YesOption, command, tabl
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from pgrecall.tenancy import Gate, Scope
+    from pgrecall.postgres.transactions import Gate, Scope
 
 app = typer.Typer(name="spaces", help="The registry of embedding spaces.", no_args_is_help=True)
 
@@ -120,11 +120,11 @@ def drop(
     yes: YesOption = False,
 ) -> None:
     """Take a space out of the registry. Needs the owner's login; refused while collections use it."""
-    from pgrecall.engines import Engines
     from pgrecall.maintenance import Maintainer
     from pgrecall.operations.registry import probe
+    from pgrecall.postgres.engines import Engines
+    from pgrecall.postgres.transactions import Scope
     from pgrecall.statements.registry import DROP_SPACE, SPACE_BY_ID
-    from pgrecall.tenancy import Scope
     from pgrecall.types import EmbedSpace
 
     with session.owner() as owner, closing(Engines(owner.url)) as engines:

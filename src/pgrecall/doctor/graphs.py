@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgrecall.doctor.findings import Check, Finding
 from pgrecall.errors import DatabaseError, InvalidInput, PgRecallError
-from pgrecall.operations.graphs import MAX_DIM, MOST_EF_SEARCH, exact_max, look
 from pgrecall.operations.registry import Place
-from pgrecall.operations.sampling import distances, share, stored
-from pgrecall.operations.search import Query, exact, graph
+from pgrecall.operations.search.routes import MAX_DIM, MOST_EF_SEARCH, exact_max, look
+from pgrecall.operations.search.sampling import distances, share, stored
+from pgrecall.operations.search.shapes import Query, exact, graph
+from pgrecall.postgres.transactions import Gate, Ground, Scope
 from pgrecall.statements import graphs as sql
 from pgrecall.statements.reads import Where
-from pgrecall.tenancy import Gate, Ground, Scope
 from pgrecall.types import EmbedSpace
 
 if TYPE_CHECKING:

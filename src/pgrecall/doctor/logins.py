@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pgrecall.doctor.findings import Check, Finding, Status, quoted
-from pgrecall.engines import Engines
 from pgrecall.errors import PgRecallError
+from pgrecall.postgres.engines import Engines
+from pgrecall.postgres.transactions import Gate
 from pgrecall.schema import APP_ROLE, MAINTENANCE_ROLE
 from pgrecall.statements import doctor as sql
-from pgrecall.tenancy import Gate
 
 ROLES = {"app": APP_ROLE, "maintenance": MAINTENANCE_ROLE}
 _ATTRIBUTES = ("LOGIN", "SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION")

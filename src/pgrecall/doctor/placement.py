@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pgrecall.doctor.findings import Check, Finding
 from pgrecall.doctor.server import Server
+from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import citus, partitions
 from pgrecall.statements.citus import Placed
-from pgrecall.tenancy import Gate
 
 
 def check_placement(gate: Gate, server: Server) -> Finding:

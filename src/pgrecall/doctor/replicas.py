@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pgrecall.doctor.findings import Check, Finding
-from pgrecall.engines import Engines
 from pgrecall.errors import PgRecallError
+from pgrecall.postgres.engines import Engines
 from pgrecall.statements.replicas import STATE
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pgrecall.advisories import OLDEST_PGVECTOR, Version, dotted, faults, version
 from pgrecall.doctor.findings import Check, Finding, quoted
+from pgrecall.maintenance.advisories import OLDEST_PGVECTOR, Version, dotted, faults, version
 
 OLDEST_SERVER = 16
 

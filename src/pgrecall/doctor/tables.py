@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from pgrecall import drift
+from pgrecall.admin import drift
 from pgrecall.doctor.findings import Check, Finding, quoted
 from pgrecall.doctor.logins import Login
 from pgrecall.doctor.server import Server
 from pgrecall.errors import PgRecallError
+from pgrecall.postgres.transactions import Gate, Ground, Scope
 from pgrecall.schema import REVISION
 from pgrecall.statements import doctor as sql
-from pgrecall.tenancy import Gate, Ground, Scope
 
 #: A table of more rows than this that was never analyzed is planned for by guesswork.
 UNANALYZED_ROWS = 10_000

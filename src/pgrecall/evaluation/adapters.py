@@ -15,7 +15,7 @@ from pgrecall.errors import InvalidInput
 from pgrecall.evaluation.retrievers import Answer, By, Clock, CoreRetriever, Retrieved, Retriever
 from pgrecall.evaluation.sets import EvalQuery
 from pgrecall.filters import Filter
-from pgrecall.operations.embedding import Embed
+from pgrecall.operations.models.embedding import Embed
 from pgrecall.stores.vectors import PostgresVectorStore
 
 

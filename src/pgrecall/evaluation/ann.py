@@ -10,7 +10,7 @@ from typing import Any
 from pgrecall.errors import InvalidInput
 from pgrecall.evaluation.retrievers import Answer, CoreRetriever, Retrieved, Retriever
 from pgrecall.evaluation.sets import EvalQuery
-from pgrecall.operations.embedding import Embed
+from pgrecall.operations.models.embedding import Embed
 
 
 @dataclass(frozen=True, slots=True)

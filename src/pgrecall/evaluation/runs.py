@@ -29,7 +29,7 @@ from pgrecall.evaluation.metrics import Metric, standard
 from pgrecall.evaluation.sets import EvalSet
 from pgrecall.evaluation.store import Evaluations, Result, RunInfo, new_run_id
 from pgrecall.evaluation.summary import summed_up
-from pgrecall.operations.chunks import whole_number
+from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.types import MAX_NAME_BYTES, check_text
 
 #: Depths at which everything is measured, unless the caller says.

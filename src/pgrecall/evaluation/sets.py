@@ -17,7 +17,7 @@ import numpy as np
 from pgrecall.errors import InvalidInput
 from pgrecall.filters.parse import parse
 from pgrecall.jsonable import dumps
-from pgrecall.operations.chunks import whole_number
+from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, Document, check_text
 
 if TYPE_CHECKING:

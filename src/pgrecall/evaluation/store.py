@@ -11,9 +11,9 @@ from typing import Any
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.evaluation.sets import EvalQuery, EvalSet
 from pgrecall.operations import evaluation as ops
+from pgrecall.postgres.transactions import Gate, Scope
 from pgrecall.stores.tenant import Tenant
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.tenancy import Gate, Scope
 from pgrecall.types import MAX_NAME_BYTES, check_text
 
 

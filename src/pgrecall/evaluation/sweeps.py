@@ -15,7 +15,7 @@ from pgrecall.evaluation.retrievers import CoreRetriever
 from pgrecall.evaluation.runs import DEPTHS, EvalRun, depths_of, evaluate
 from pgrecall.evaluation.sets import EvalSet
 from pgrecall.hits import Weighted
-from pgrecall.operations.chunks import whole_number
+from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.stores.vectors import PostgresVectorStore
 
 

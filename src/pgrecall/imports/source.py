@@ -13,9 +13,9 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from pgrecall.driver import wrapped
-from pgrecall.engines import parse_url
 from pgrecall.errors import ConfigurationError, NotFound
+from pgrecall.postgres.driver import wrapped
+from pgrecall.postgres.engines import parse_url
 
 #: Rows that are read, and then written, at once.
 BATCH = 1_000

@@ -17,9 +17,9 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from pgrecall.advisories import PARALLEL_BUILD_FIXED, version
-from pgrecall.driver import wrapped
 from pgrecall.errors import ConfigurationError, Conflict
+from pgrecall.maintenance.advisories import PARALLEL_BUILD_FIXED, version
+from pgrecall.postgres.driver import wrapped
 from pgrecall.schema import GRAPH_NAME
 from pgrecall.statements import graphs as statements
 from pgrecall.types import EF_CONSTRUCTION, EmbedSpace, GraphBuild, M

@@ -18,12 +18,12 @@ import sqlalchemy as sa
 
 from pgrecall.errors import Conflict, InvalidInput, NotFound
 from pgrecall.maintenance.indexes import Indexes, MaintenanceProgress, owning
-from pgrecall.operations.graphs import MAX_DIM, exact_max
-from pgrecall.operations.promotion import ENTER_BATCH, MARK_BATCH, promote
+from pgrecall.operations.chunks.promotion import ENTER_BATCH, MARK_BATCH, promote
 from pgrecall.operations.registry import Place
+from pgrecall.operations.search.routes import MAX_DIM, exact_max
+from pgrecall.postgres.transactions import Gate, Ground, Scope
 from pgrecall.schema import WAITING
 from pgrecall.statements import graphs as statements
-from pgrecall.tenancy import Gate, Ground, Scope
 from pgrecall.types import Action, EmbedSpace, GraphBuild, Maintained
 
 logger = logging.getLogger("pgrecall")

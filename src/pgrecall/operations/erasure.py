@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 
 from pgrecall.errors import ConfigurationError, InvalidInput
 from pgrecall.facts import Erased, ErasureReport, SweepReport
-from pgrecall.operations.trail import Trail, now
+from pgrecall.operations.memory.trail import Trail, now
+from pgrecall.postgres.transactions import Gate, Scope, Transaction
 from pgrecall.schema import ACTORS, DUE, SUBJECTS, TRAIL
 from pgrecall.statements import erasure as sql
 from pgrecall.statements import facts as fact_sql
 from pgrecall.statements import registry as registry_sql
-from pgrecall.tenancy import Gate, Scope, Transaction
 
 #: Called after an erasure with what was erased, in the caller's mode: for what lives elsewhere.
 Hook: TypeAlias = Callable[[Erased], Any]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pgrecall import wire
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.jsonable import dumps
-from pgrecall.operations import graphs
 from pgrecall.operations.registry import Place, ensure_tenant, find_space
+from pgrecall.operations.search import routes as graphs
+from pgrecall.postgres import wire
+from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
 from pgrecall.schema import GRAPH_NAME
 from pgrecall.statements import evaluation as sql
 from pgrecall.statements import graphs as graph_sql
-from pgrecall.tenancy import Gate, Rows, Scope, Transaction
 from pgrecall.types import EmbedSpace
 
 #: Rows of one statement.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from pgrecall import guards, wire
+from pgrecall import guards
 from pgrecall.errors import (
     EmbedSpaceMismatch,
     FingerprintMismatch,
@@ -21,10 +21,11 @@ from pgrecall.errors import (
     TenantErased,
     UnknownTenant,
 )
+from pgrecall.postgres import wire
+from pgrecall.postgres.transactions import Gate, Ground, Rows, Scope, Transaction
 from pgrecall.schema import REVISION
 from pgrecall.statements import deletes
 from pgrecall.statements import registry as sql
-from pgrecall.tenancy import Gate, Ground, Rows, Scope, Transaction
 from pgrecall.types import (
     CollectionInfo,
     DeleteReport,

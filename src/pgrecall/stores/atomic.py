@@ -17,10 +17,10 @@ from typing import Any, Self
 
 from sqlalchemy.util import greenlet_spawn
 
-from pgrecall.driver import driver_errors
-from pgrecall.engines import Engines
 from pgrecall.errors import ConfigurationError, RolledBack
-from pgrecall.tenancy import Gate, Params, R, Rows, Scope, Transaction
+from pgrecall.postgres.driver import driver_errors
+from pgrecall.postgres.engines import Engines
+from pgrecall.postgres.transactions import Gate, Params, R, Rows, Scope, Transaction
 
 _BLOCKS: ContextVar[tuple[_Block, ...]] = ContextVar("pgrecall_atomic", default=())
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from pgrecall.errors import InvalidInput
 from pgrecall.messages import ROLES, STATUSES, ChatHit, ChatInfo, Message, Role, Status
-from pgrecall.operations import chats
-from pgrecall.operations import messages as pack
-from pgrecall.operations.chunks import id_array, whole_number
-from pgrecall.operations.packing import json_object
-from pgrecall.operations.windows import Budget, CountTokens
+from pgrecall.operations.chat import packing as pack
+from pgrecall.operations.chat import verbs as chats
+from pgrecall.operations.chat.windows import Budget, CountTokens
+from pgrecall.operations.chunks.packing import json_object
+from pgrecall.operations.chunks.reads import id_array, whole_number
+from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import chat as sql
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.tenancy import Gate
 from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, Metadata, check_text
 
 if TYPE_CHECKING:

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from pgrecall import guards
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
-from pgrecall.operations import breadth, fulltext, keys, reembedding, registry
-from pgrecall.operations.calls import Calls
-from pgrecall.operations.chunks import whole_number
-from pgrecall.operations.embedding import Embed, Embedder
-from pgrecall.operations.graphs import MOST_EF_SEARCH
-from pgrecall.operations.keys import Progress
+from pgrecall.operations import registry
+from pgrecall.operations.chunks import fulltext, keys
+from pgrecall.operations.chunks import reembed as reembedding
+from pgrecall.operations.chunks.keys import Progress
+from pgrecall.operations.chunks.reads import whole_number
+from pgrecall.operations.models.calls import Calls
+from pgrecall.operations.models.embedding import Embed, Embedder
 from pgrecall.operations.registry import Place
+from pgrecall.operations.search import tune as breadth
+from pgrecall.operations.search.routes import MOST_EF_SEARCH
+from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.twins import Work, twins
-from pgrecall.tenancy import Gate
 from pgrecall.types import (
     MAX_NAME_BYTES,
     Chunk,

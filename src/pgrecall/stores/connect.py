@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pgrecall import embedded
-from pgrecall.engines import Engines, parse_url
 from pgrecall.errors import ConfigurationError, MigrationRequired
+from pgrecall.postgres.engines import Engines, parse_url
 from pgrecall.stores.database import Database
 
 
@@ -130,7 +130,8 @@ def _migrate(database: Database) -> None:
     try:
         database._run(database._probed)
     except MigrationRequired:
-        from pgrecall import migrate, tuning  # Alembic takes 0.2 s to import, and is needed on the first run only
+        from pgrecall.admin import leakproof as tuning
+        from pgrecall.admin import migrate  # Alembic takes 0.2 s to import, and is needed on the first run only
 
         assert database.admin_url is not None
         migrate.upgrade(database.admin_url)

@@ -13,20 +13,22 @@ import sqlalchemy as sa
 from sqlalchemy.util import greenlet_spawn
 
 from pgrecall import embedded
-from pgrecall.engines import Engines
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
 from pgrecall.facts import Erased, ErasureReport, SweepReport
 from pgrecall.maintenance import Maintainer, MaintenanceProgress, aside
-from pgrecall.operations import erasure, graphs, promotion, registry
-from pgrecall.operations.chunks import whole_number
+from pgrecall.operations import erasure, registry
+from pgrecall.operations.chunks import promotion
+from pgrecall.operations.chunks.promotion import Caretaker
+from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.operations.erasure import Hook, Trails
-from pgrecall.operations.graphs import Routes
-from pgrecall.operations.promotion import Caretaker
 from pgrecall.operations.registry import Place
+from pgrecall.operations.search import routes as graphs
+from pgrecall.operations.search.routes import Routes
+from pgrecall.postgres.engines import Engines
+from pgrecall.postgres.transactions import Gate, Ground, Scope
 from pgrecall.stores.atomic import joined
 from pgrecall.stores.tenant import Tenant
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.tenancy import Gate, Ground, Scope
 from pgrecall.types import (
     MAX_NAME_BYTES,
     EmbedSpace,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from pgrecall.operations import docstore as docstore_ops
-from pgrecall.operations.packing import OnNul, several
+from pgrecall.operations.chunks.packing import OnNul, several
+from pgrecall.operations.ingestion import docstore as docstore_ops
 from pgrecall.operations.registry import Place
+from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.tenancy import Gate
 from pgrecall.types import DocstoreEntry, Reference
 
 if TYPE_CHECKING:

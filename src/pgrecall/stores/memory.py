@@ -8,22 +8,17 @@ from typing import TYPE_CHECKING
 
 from pgrecall.errors import ConfigurationError, InvalidInput
 from pgrecall.facts import Fact, FactKey, StoredFact, Ttl
-from pgrecall.operations import facts as fact_ops
-from pgrecall.operations import forgetting, recall
-from pgrecall.operations.chunks import whole_number
-from pgrecall.operations.embedding import Embed, ModelInUse
-from pgrecall.operations.fact_packing import (
-    actor_name,
-    pack,
-    reason_text,
-    seconds,
-    whole_key,
-)
-from pgrecall.operations.facts import Memory
-from pgrecall.operations.packing import several
-from pgrecall.stores.recalling import Recalling, named
+from pgrecall.operations.chunks.packing import several
+from pgrecall.operations.chunks.reads import whole_number
+from pgrecall.operations.memory import forget as forgetting
+from pgrecall.operations.memory import put as fact_ops
+from pgrecall.operations.memory import read as recall
+from pgrecall.operations.memory.packing import actor_name, pack, reason_text, seconds, whole_key
+from pgrecall.operations.memory.put import Memory
+from pgrecall.operations.models.embedding import Embed, ModelInUse
+from pgrecall.postgres.transactions import Gate
+from pgrecall.stores.memory_reads import Recalling, named
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.tenancy import Gate
 from pgrecall.types import MAX_NAME_BYTES, EmbedModel, EmbedSpace, check_text
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pgrecall.hits import Hits
-from pgrecall.operations import evidence
+from pgrecall.operations.runs import evidence
+from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.runs import PostgresRuns
 from pgrecall.stores.twins import Work
 from pgrecall.stores.vectors import PostgresVectorStore
-from pgrecall.tenancy import Gate
 from pgrecall.types import MAX_ID_BYTES, check_text
 
 

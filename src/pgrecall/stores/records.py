@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pgrecall.operations import records
+from pgrecall.operations.ingestion import records
 from pgrecall.operations.registry import Place
+from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.tenancy import Gate
 
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from pgrecall.errors import FilterError, InvalidInput, NotFound
 from pgrecall.filters import Filter
 from pgrecall.hits import Hit
-from pgrecall.operations import evidence as evidence_ops
-from pgrecall.operations import runs as run_ops
-from pgrecall.operations.chunks import whole_number
+from pgrecall.operations.chunks.reads import whole_number
+from pgrecall.operations.runs import evidence as evidence_ops
+from pgrecall.operations.runs import verbs as run_ops
+from pgrecall.postgres.transactions import Gate
 from pgrecall.runs import FINAL, Evidence, RunEvent, RunState
 from pgrecall.statements.runs import Where
 from pgrecall.stores.chat import lifetime, moment
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
-from pgrecall.tenancy import Gate
 from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, EmbedSpace, Vector, check_text
 
 if TYPE_CHECKING:

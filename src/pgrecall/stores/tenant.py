@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from pgrecall.errors import ConfigurationError
 from pgrecall.facts import MAX_IDENTITY_BYTES, ErasureReport, Ttl
 from pgrecall.messages import ChatHit, ChatInfo, Role, Status
-from pgrecall.operations import chats as chat_ops
-from pgrecall.operations import erasure, keys
-from pgrecall.operations.chunks import whole_number
-from pgrecall.operations.embedding import Embed
+from pgrecall.operations import erasure
+from pgrecall.operations.chat import verbs as chat_ops
+from pgrecall.operations.chunks import keys
+from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.operations.erasure import ExportKey
-from pgrecall.operations.fact_packing import actor_name, reason_text
+from pgrecall.operations.memory.packing import actor_name, reason_text
+from pgrecall.operations.models.embedding import Embed
+from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.atomic import Atomic
 from pgrecall.stores.chat import PostgresChat, looked_for
 from pgrecall.stores.collections import Collections
@@ -25,7 +27,6 @@ from pgrecall.stores.records import IndexRecords
 from pgrecall.stores.runs import PostgresRuns
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
-from pgrecall.tenancy import Gate
 from pgrecall.types import (
     MAX_ID_BYTES,
     MAX_NAME_BYTES,

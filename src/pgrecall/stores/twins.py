@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from pgrecall.tenancy import Gate
+from pgrecall.postgres.transactions import Gate
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.filters import Filter
-from pgrecall.operations import bulk, ingest, registry
-from pgrecall.operations import chunks as chunk_ops
-from pgrecall.operations.calls import Calls
-from pgrecall.operations.embedding import Embed, ModelInUse
-from pgrecall.operations.ingest import Chunks, Plan, Progress, Target
-from pgrecall.operations.keys import narrowed
-from pgrecall.operations.packing import OnNul, several
+from pgrecall.operations import registry
+from pgrecall.operations.chunks import bulk
+from pgrecall.operations.chunks import reads as chunk_ops
+from pgrecall.operations.chunks import upsert as ingest
+from pgrecall.operations.chunks.keys import narrowed
+from pgrecall.operations.chunks.packing import OnNul, several
+from pgrecall.operations.chunks.upsert import Chunks, Plan, Progress, Target
+from pgrecall.operations.models.calls import Calls
+from pgrecall.operations.models.embedding import Embed, ModelInUse
 from pgrecall.operations.registry import Place
+from pgrecall.postgres.transactions import Gate
 from pgrecall.statements.reads import Where
-from pgrecall.stores.searching import Searching
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.tenancy import Gate
+from pgrecall.stores.vector_search import Searching
 from pgrecall.types import (
     Chunk,
     DeleteReport,

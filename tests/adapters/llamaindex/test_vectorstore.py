@@ -446,7 +446,8 @@ def test_no_id_is_more_than_an_id(store, tenant_id):
 @pytest.mark.slow
 def test_ten_of_ten_rows_of_a_small_tenant_beside_a_graph(admin_url, new_database):
     """60,000 rows, 300 tenants, a graph: a filter that 200 rows match gives all ten asked for, the right ones."""
-    from pgrecall import Chunk, migrate
+    from pgrecall import Chunk
+    from pgrecall.admin import migrate
     from support.data import vectors
 
     url = new_database()

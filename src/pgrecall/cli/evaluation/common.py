@@ -85,7 +85,7 @@ def asked(
     """
     from pgrecall.evaluation import CoreRetriever
     from pgrecall.evaluation.retrievers import verify
-    from pgrecall.operations.embedding import Embedder
+    from pgrecall.operations.models.embedding import Embedder
 
     function = Embedder(load_embed(embed)) if needs_model else None  # whose canary all stores share
     filters = None if where is None else parse_filter(where)

@@ -1,0 +1,1 @@
+"""What the owner of the tables runs: migrations, drift, partitions, Citus, and LEAKPROOF marks."""

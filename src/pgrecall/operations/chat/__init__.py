@@ -1,0 +1,1 @@
+"""Chats: their messages, and windows of messages that fit a context."""

@@ -1,0 +1,211 @@
+"""Reads, re-tagging and deletes of chunks in one collection."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pgrecall.errors import FilterError, InvalidInput
+from pgrecall.filters import Compare, Filter, Not, Or
+from pgrecall.operations.chunks import keys
+from pgrecall.operations.chunks.packing import json_object
+from pgrecall.operations.registry import Place
+from pgrecall.postgres import wire
+from pgrecall.postgres.transactions import Gate, Transaction
+from pgrecall.statements import deletes, reads
+from pgrecall.statements import keys as key_sql
+from pgrecall.statements.reads import Where
+from pgrecall.types import (
+    MAX_ID_BYTES,
+    Chunk,
+    DeleteReport,
+    Document,
+    Metadata,
+    StoredChunk,
+    check_text,
+)
+
+#: Rows of a page while a whole collection is read.
+PAGE = 1_000
+
+
+def whole_number(value: object, what: str, at_least: int) -> int:
+    """Return `value`, numpy's integers too, if it is a whole number of at least `at_least`. Raises InvalidInput.
+
+    One beyond 2^60 is as good as that, which leaves room in a bigint for the small multiples that are fetched of it.
+    """
+    try:
+        number = at_least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = at_least - 1
+    if number < at_least:
+        raise InvalidInput(f"{what} is {value!r:.40}; expected a whole number of at least {at_least}")
+    return int(min(number, 2**60))
+
+
+def id_array(ids: Sequence[str], what: str) -> wire.Binary:
+    """Ids as a text[] parameter. Raises InvalidInput."""
+    if isinstance(ids, str) or not isinstance(ids, Collection):
+        raise InvalidInput(f"{what} is {type(ids).__name__} {ids!r:.60}; expected a list of ids")
+    return wire.text_array([check_text(i, f"one of {what}", MAX_ID_BYTES) for i in ids])
+
+
+def condition(
+    filters: Filter | None, ids: Sequence[str] | None = None, doc_ids: Sequence[str] | None = None
+) -> tuple[Where, dict[str, Any]]:
+    """A condition and the values that it binds. Raises InvalidInput, FilterError."""
+    if filters is not None and not isinstance(filters, Filter):
+        raise FilterError(f"filters is {type(filters).__name__}; expected a filter such as F.lang == 'de'")
+    where = Where.of(filters, by_ids=ids is not None, by_documents=doc_ids is not None)
+    return where, reads.params(
+        where,
+        None if ids is None else id_array(ids, "ids"),
+        None if doc_ids is None else id_array(doc_ids, "doc_ids"),
+    )
+
+
+def _chunk(row: tuple[Any, ...]) -> Chunk:
+    chunk_id, text, metadata, doc_id, index, payload, *sent = row
+    if not sent:
+        return Chunk(chunk_id, text, None, doc_id, index, metadata, payload)
+    vector = None if sent[0] is None else wire.halfvec_values(sent[0])
+    return StoredChunk(chunk_id, text, vector, doc_id, index, metadata, payload, sent[1])
+
+
+def get(gate: Gate, place: Place, ids: Sequence[str], *, with_embeddings: bool) -> list[Chunk]:
+    """The chunks of these ids that exist, in the order given."""
+    where, values = condition(None, ids=ids)
+    if len(ids) == 0:
+        return []
+    statement = reads.listing(where, with_vectors=with_embeddings, page=False)
+    rows = gate.read(place.scope, "get", lambda tx: tx.last(statement, place.at(**values)))
+    found = {row[0]: _chunk(row) for row in rows}
+    return [found[i] for i in ids if i in found]
+
+
+def listing(
+    gate: Gate,
+    place: Place,
+    where: Where,
+    values: dict[str, Any],
+    *,
+    limit: int,
+    offset: int,
+    with_embeddings: bool,
+) -> list[Chunk]:
+    """Chunks that match, ordered by id."""
+    page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0), "after": ""}
+    statement = reads.listing(where, with_vectors=with_embeddings, page=True)
+    rows = gate.read(place.scope, "list", lambda tx: tx.last(statement, place.at(**values, **page)))
+    return [_chunk(row) for row in rows]
+
+
+def scan(gate: Gate, place: Place) -> Iterator[Chunk]:
+    """Every chunk with its stored vector, ordered by id, page by page; each page is a transaction of its own."""
+    statement, after = reads.listing(Where.of(None), with_vectors=True, page=True), ""
+    while True:
+        page = place.at(limit=PAGE, offset=0, after=after)
+        rows = gate.read(place.scope, "scan", partial(Transaction.last, statement=statement, params=page))
+        yield from map(_chunk, rows)
+        if len(rows) < PAGE:
+            return
+        after = rows[-1][0]
+
+
+def scan_documents(gate: Gate, place: Place) -> Iterator[Document]:
+    """Every document, ordered by id, page by page; each page is a transaction of its own."""
+    after = ""
+    while True:
+        page = place.at(ids=None, limit=PAGE, offset=0, after=after)
+        rows = gate.read(
+            place.scope, "scan documents", partial(Transaction.last, statement=reads.DOCUMENTS, params=page)
+        )
+        yield from (Document(*row) for row in rows)
+        if len(rows) < PAGE:
+            return
+        after = rows[-1][0]
+
+
+def documents(gate: Gate, place: Place, *, limit: int, offset: int, ids: Sequence[str] | None) -> list[Document]:
+    """Documents with their provenance, ordered by id; all, or those of `ids`."""
+    page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}
+    chosen = None if ids is None else id_array(ids, "ids")
+    values = place.at(ids=chosen, after="", **page)
+    return [Document(*row) for row in gate.read(place.scope, "documents", lambda tx: tx.last(reads.DOCUMENTS, values))]
+
+
+def count(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> int:
+    """How many chunks match."""
+    [(count,)] = gate.read(place.scope, "count", lambda tx: tx.last(reads.count(where), place.at(**values)))
+    return int(count)
+
+
+def retag(gate: Gate, place: Place, where: Where, values: dict[str, Any], metadata: Metadata, *, replace: bool) -> int:
+    """Merge keys into (or replace) the metadata of matching chunks; returns how many changed."""
+    refuse_everything(where)
+    new = json_object(metadata, "the metadata", "error")
+
+    def body() -> int:
+        with gate.transaction(place.scope, "retag") as tx:
+            change = (reads.retag(where, replace=replace), place.at(new_metadata=new, **values))
+            held, changed = tx.many([(key_sql.HOLD, place.at()), change])
+            if changed and held[0][0]:
+                tx.many(keys.entries(place, wire.text_array([row[0] for row in changed]), held[0][0]))
+            return len(changed)
+
+    return gate.retrying(body)
+
+
+def refuse_everything(where: Where) -> None:
+    """An empty condition would mean the whole collection, which is never what a caller meant by accident."""
+    if not (where.by_ids or where.by_documents) and (where.tree is None or _constant(where.tree) is True):
+        raise InvalidInput(
+            "the filter is empty, and would match the whole collection; say which chunks by ids or by a filter "
+            "(all of them are deleted by drop())"
+        )
+
+
+def _constant(tree: Filter) -> bool | None:
+    """What a filter says of every row, where that follows from its form alone."""
+    if isinstance(tree, Compare):
+        return {"in": False, "nin": True}.get(tree.op) if tree.value == () else None
+    parts = [_constant(part) for part in tree.filters]
+    if isinstance(tree, Not):
+        return None if parts[0] is None else not parts[0]
+    decisive = isinstance(tree, Or)
+    if decisive in parts:
+        return decisive
+    return None if None in parts else not decisive
+
+
+def delete(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> DeleteReport:
+    """Delete matching chunks with their vectors; their documents stay."""
+    refuse_everything(where)
+
+    def body() -> DeleteReport:
+        with gate.transaction(place.scope, "delete") as tx:
+            return DeleteReport(*tx.last(reads.delete(where), place.at(**values))[0])
+
+    return gate.retrying(body)
+
+
+def delete_documents(gate: Gate, place: Place, doc_ids: Sequence[str]) -> DeleteReport:
+    """Delete documents with their chunks and vectors; unknown ids count as zero."""
+    asked = id_array(doc_ids, "doc_ids")
+
+    def body() -> DeleteReport:
+        with gate.transaction(place.scope, "delete document") as tx:
+            # Only what was locked: a document that appears meanwhile is another call's.
+            held = [row[0] for row in tx.rows(deletes.LOCK_DOCUMENTS, place.at(doc_ids=asked))]
+            if not held:
+                return DeleteReport()
+            where, values = condition(None, doc_ids=held)
+            gone = (reads.delete(where), place.at(**values))
+            counts, documents = tx.many([gone, (deletes.DOCUMENTS, place.at(doc_ids=id_array(held, "doc_ids")))])
+            return DeleteReport(*counts[0], *documents[0])
+
+    return gate.retrying(body)

@@ -1,0 +1,1 @@
+"""What an ingestion remembers: documents (LlamaIndex) and keys (LangChain)."""

@@ -1,0 +1,154 @@
+"""What an ingestion remembers of its documents: entries by id, in a collection of one tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from pgrecall.errors import InvalidInput
+from pgrecall.operations.chunks.packing import OnNul, json_object
+from pgrecall.operations.chunks.reads import id_array
+from pgrecall.operations.registry import Place, ensure_tenant
+from pgrecall.postgres import wire
+from pgrecall.postgres.transactions import Gate, Rows, Transaction
+from pgrecall.statements import docstore as sql
+from pgrecall.types import MAX_ID_BYTES, DocstoreEntry, Reference, check_text
+
+#: Entries per statement.
+BATCH = 1_000
+
+
+def distinct(entries: Iterable[DocstoreEntry]) -> list[tuple[DocstoreEntry, int]]:
+    """Distinct entries with their places in the call, in the order of every writer's locks; of two the later counts.
+
+    Raises InvalidInput.
+    """
+    found: dict[str, tuple[DocstoreEntry, int]] = {}
+    for position, entry in enumerate(entries):
+        if not isinstance(entry, DocstoreEntry):
+            raise InvalidInput(f"an entry is {type(entry).__name__}; expected pgrecall.DocstoreEntry")
+        check_text(entry.id, "an entry's id", MAX_ID_BYTES)
+        found[entry.id] = (entry, position)
+    return [found[i] for i in sorted(found)]
+
+
+def _pack(entries: Sequence[tuple[DocstoreEntry, int]], on_nul: OnNul) -> dict[str, Any]:
+    def json(value: Any, what: str) -> str | None:
+        return None if value is None else json_object(value, what, on_nul)
+
+    def text(value: str | None, what: str) -> str | None:
+        return None if value is None else check_text(value, what, MAX_ID_BYTES)
+
+    named = [(entry, f"of entry {entry.id!r:.80}") for entry, _ in entries]
+    return {
+        "ids": wire.text_array([entry.id for entry, _ in entries]),
+        "hashes": wire.text_array([text(e.hash, f"the hash {of}") for e, of in named]),
+        "ref_doc_ids": wire.text_array([text(e.ref_doc_id, f"the ref_doc_id {of}") for e, of in named]),
+        "metadata": wire.jsonb_array([json(e.metadata, f"the metadata {of}") for e, of in named]),
+        "payloads": wire.jsonb_array([json(e.payload, f"the payload {of}") for e, of in named]),
+        "positions": wire.int4_array([position for _, position in entries]),
+    }
+
+
+def put(
+    gate: Gate,
+    place: Place,
+    entries: Sequence[tuple[DocstoreEntry, int]],
+    *,
+    create_tenants: bool,
+    new_only: bool,
+    on_nul: OnNul,
+) -> int:
+    """Write entries, all or nothing; how many changed. Raises InvalidInput where one must be new and is not."""
+    packed = [_pack(entries[at : at + BATCH], on_nul) for at in range(0, len(entries), BATCH)]
+
+    def body() -> int:
+        with gate.transaction(place.scope, "docstore put") as tx:
+            _hold_tenant(tx, place, create=create_tenants)
+            if new_only:
+                _refuse_held(tx, place, entries)
+            return sum(tx.count(sql.PUT, place.at(**part)) for part in packed)
+
+    return gate.retrying(body) if packed else 0
+
+
+def _hold_tenant(tx: Transaction, place: Place, *, create: bool) -> None:
+    assert place.scope.tenant is not None
+    ensure_tenant(tx, place.scope.tenant, create=create)
+
+
+def _refuse_held(tx: Transaction, place: Place, entries: Sequence[tuple[DocstoreEntry, int]]) -> None:
+    held = tx.rows(sql.HELD, place.at(ids=wire.text_array([entry.id for entry, _ in entries])))
+    if held:
+        raise InvalidInput(
+            f"entry {held[0][0]!r:.80} is there already, and only new ones may be written (new_only); nothing was"
+        )
+
+
+def _entries(rows: Rows) -> list[DocstoreEntry]:
+    return [DocstoreEntry(*row) for row in rows]
+
+
+def get(gate: Gate, place: Place, ids: Sequence[str]) -> list[DocstoreEntry]:
+    """The entries of these ids that exist, in the order given."""
+    asked = id_array(ids, "ids")
+    if len(ids) == 0:
+        return []
+    with gate.transaction(place.scope, "docstore get") as tx:
+        found = {entry.id: entry for entry in _entries(tx.last(sql.GET, place.at(ids=asked)))}
+    return [found[i] for i in ids if i in found]
+
+
+def listing(gate: Gate, place: Place) -> list[DocstoreEntry]:
+    """Every entry, in the order in which they were first written."""
+    with gate.transaction(place.scope, "docstore list") as tx:
+        return _entries(tx.last(sql.LIST, place.at()))
+
+
+def hashes(gate: Gate, place: Place, ids: Collection[str] | None) -> dict[str, str]:
+    """Ids and their hashes, in the order in which they were first written; all, or those of `ids` that have one."""
+    asked = None if ids is None else id_array(list(ids), "ids")
+    with gate.transaction(place.scope, "docstore hashes") as tx:
+        return dict(tx.last(sql.HASHES, place.at(ids=asked)))
+
+
+def references(gate: Gate, place: Place, doc_ids: Sequence[str] | None) -> dict[str, Reference]:
+    """What came from each document: entries, then the collection's chunks; all, or those of `doc_ids`."""
+    asked = place.at(ids=None if doc_ids is None else id_array(doc_ids, "doc_ids"))
+    with gate.transaction(place.scope, "docstore references") as tx:
+        entries, chunks = tx.many([(sql.ENTRIES_OF, asked), (sql.CHUNKS_OF, asked)], commit=True)
+    ids: dict[str, dict[str, None]] = {}
+    metadata: dict[str, dict[str, Any]] = {}
+    for doc_id, own_id, own in entries:
+        ids.setdefault(doc_id, {})[own_id] = None
+        metadata[doc_id] = metadata.get(doc_id, {}) | (own or {})
+    for doc_id, own_id, own in chunks:
+        ids.setdefault(doc_id, {})[own_id] = None
+        metadata[doc_id] = metadata.get(doc_id) or own
+    return {doc_id: Reference(list(own), metadata[doc_id]) for doc_id, own in ids.items()}
+
+
+def delete(gate: Gate, place: Place, ids: Sequence[str]) -> int:
+    """Delete entries, and that of a document none of whose entries is left; how many of `ids` there were."""
+    asked = id_array(ids, "ids")
+
+    def body() -> int:
+        with gate.transaction(place.scope, "docstore delete") as tx:
+            gone = tx.rows(sql.DELETE, place.at(ids=asked))
+            documents = sorted({ref for (ref,) in gone if ref is not None})
+            if documents:
+                tx.rows(sql.DELETE_LEFT_ALONE, place.at(ids=wire.text_array(documents)))
+            return len(gone)
+
+    return gate.retrying(body)
+
+
+def delete_document(gate: Gate, place: Place, doc_id: str) -> int:
+    """Delete a document's own entry and those that came from it; how many."""
+    asked = id_array([doc_id], "doc_id")
+
+    def body() -> int:
+        with gate.transaction(place.scope, "docstore delete document") as tx:
+            return int(tx.last(sql.DELETE_DOCUMENT, place.at(ids=asked))[0][0])
+
+    return gate.retrying(body)

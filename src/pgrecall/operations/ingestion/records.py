@@ -1,0 +1,110 @@
+"""What an ingestion remembers of its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pgrecall.errors import InvalidInput
+from pgrecall.operations.chunks.reads import id_array, whole_number
+from pgrecall.operations.registry import Place, ensure_tenant
+from pgrecall.postgres import wire
+from pgrecall.postgres.transactions import Gate
+from pgrecall.statements import records as sql
+from pgrecall.types import MAX_ID_BYTES, check_text
+
+
+def time(gate: Gate, place: Place) -> float:
+    """The server's clock, in seconds since 1970."""
+    with gate.transaction(place.scope, "records time") as tx:
+        return float(tx.last(sql.TIME, {})[0][0])
+
+
+def update(
+    gate: Gate,
+    place: Place,
+    namespace: str,
+    keys: Sequence[str],
+    groups: Sequence[str | None] | None,
+    time_at_least: float | None,
+    *,
+    create_tenant: bool,
+) -> None:
+    """Note keys as seen now."""
+    pairs = _pairs(keys, groups)
+    values = place.at(
+        namespace=namespace,
+        keys=wire.text_array([key for key, _ in pairs]),
+        groups=wire.text_array([group for _, group in pairs]),
+    )
+
+    def body() -> None:
+        with gate.transaction(place.scope, "records update") as tx:
+            assert place.scope.tenant is not None
+            ensure_tenant(tx, place.scope.tenant, create=create_tenant)
+            [(now,)], _ = tx.many([(sql.TIME, {}), (sql.UPDATE, values)])
+            if time_at_least is not None and now < time_at_least:
+                raise InvalidInput(
+                    f"time_at_least is {time_at_least!r}, which is ahead of the server's clock ({now!r}); "
+                    "take it from time(), which asks the server"
+                )
+            tx.commit()
+
+    gate.retrying(body)
+
+
+def _pairs(keys: Sequence[str], groups: Sequence[str | None] | None) -> list[tuple[str, str | None]]:
+    """Keys with their groups, each key once, the last wins; in the order in which writers lock them."""
+    if isinstance(keys, str) or not isinstance(keys, Collection):
+        raise InvalidInput(f"keys is {type(keys).__name__} {keys!r:.60}; expected a list of ids")
+    if groups is None:
+        groups = [None] * len(keys)
+    if len(keys) != len(groups):
+        raise InvalidInput(f"there are {len(keys)} keys and {len(groups)} group_ids; give one for each, or none at all")
+    found: dict[str, str | None] = {}
+    for key, group in zip(keys, groups, strict=True):
+        if group is not None:
+            check_text(group, "one of group_ids", MAX_ID_BYTES)
+        found[check_text(key, "one of keys", MAX_ID_BYTES)] = group
+    return sorted(found.items())
+
+
+def exists(gate: Gate, place: Place, namespace: str, keys: Sequence[str]) -> list[bool]:
+    """Whether each key is noted, and its chunk in the collection."""
+    values = place.at(namespace=namespace, keys=id_array(keys, "keys"))
+    with gate.transaction(place.scope, "records exist") as tx:
+        found = {row[0] for row in tx.last(sql.EXISTS, values)}
+    return [key in found for key in keys]
+
+
+def listing(
+    gate: Gate,
+    place: Place,
+    namespace: str,
+    *,
+    before: float | None,
+    after: float | None,
+    groups: Sequence[str] | None,
+    limit: int | None,
+) -> list[str]:
+    """Keys that match, in the order of code points."""
+    values: dict[str, Any] = {
+        "namespace": namespace,
+        "before": before,
+        "after": after,
+        "groups": None if groups is None else id_array(groups, "group_ids"),
+        "limit": None if limit is None else whole_number(limit, "limit", 0),
+    }
+    with gate.transaction(place.scope, "records list") as tx:
+        return [row[0] for row in tx.last(sql.LIST, place.at(**values))]
+
+
+def delete(gate: Gate, place: Place, namespace: str, keys: Sequence[str]) -> int:
+    """Forget keys; how many were noted."""
+    values = place.at(namespace=namespace, keys=id_array(keys, "keys"))
+
+    def body() -> int:
+        with gate.transaction(place.scope, "records delete") as tx:
+            return tx.count(sql.DELETE, values)
+
+    return gate.retrying(body)

@@ -1,0 +1,204 @@
+"""Facts, checked and turned into columns that are ready to send; no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pgrecall.errors import InvalidInput
+from pgrecall.facts import MAX_IDENTITY_BYTES, MAX_VALUE_BYTES, Fact, FactKey, Ttl
+from pgrecall.jsonable import dumps
+from pgrecall.operations.chunks.packing import clean
+from pgrecall.postgres import wire
+from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, Vector, check_text
+
+#: Parts of a tenant's identities that have a lock each.
+LOCKS = 256
+#: Ten thousand years, in seconds: beyond it there are no dates.
+_MAX_TTL = 3.0e11
+_MOST_LABELS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFact:
+    """A fact as it will be stored; `key.subject` is '' for none. Its texts to embed, and vectors as given, by field."""
+
+    key: FactKey
+    name: str
+    value: str
+    given: Any
+    text: str | None
+    source: str | None
+    confidence: float | None
+    ttl: float | None
+    refresh: bool
+    expires_at: datetime | None
+    texts: Mapping[str, str]
+    vectors: Mapping[str, Vector]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it has in a message."""
+        return len(self.value) + len(self.text or "")
+
+
+def whole_key(subject: object, kind: object, key: object, namespace: object = ()) -> FactKey:
+    """A checked identity, its subject '' where there is none. Raises InvalidInput."""
+    path = labels(namespace, "namespace")
+    if subject is None:
+        if not path:
+            raise InvalidInput(
+                "subject is None; a fact is about a subject, such as a user's id. What is about nobody lives in a "
+                "namespace: subject=None together with namespace=('docs', …)"
+            )
+        subject = ""
+    else:
+        subject = check_text(subject, "subject", MAX_IDENTITY_BYTES)
+    whole = FactKey(
+        subject, check_text(kind, "kind", MAX_IDENTITY_BYTES), check_text(key, "key", MAX_IDENTITY_BYTES), path
+    )
+    named_parts: list[Any] = [*whole[:3], *path]
+    size = sum(len(part.encode()) for part in named_parts) + 8 * len(path)
+    if size > MAX_IDENTITY_BYTES:
+        raise InvalidInput(
+            f"namespace, subject, kind and key have {size:,} bytes together (8 counted for each label); at most "
+            f"{MAX_IDENTITY_BYTES:,} can be indexed. Hash or shorten them"
+        )
+    return whole
+
+
+def labels(path: object, what: str) -> tuple[str, ...]:
+    """A checked path of labels. Raises InvalidInput."""
+    if isinstance(path, str) or not isinstance(path, Sequence):
+        raise InvalidInput(f"{what} is {type(path).__name__} {path!r:.60}; expected a tuple of labels")
+    if len(path) > _MOST_LABELS:
+        raise InvalidInput(f"{what} has {len(path)} labels; at most {_MOST_LABELS} are stored")
+    return tuple(check_text(label, f"a label of {what}", MAX_IDENTITY_BYTES) for label in path)
+
+
+def named(key: FactKey) -> str:
+    """An identity as errors print it."""
+    where = f" in {'/'.join(key.namespace)}" if key.namespace else ""
+    return f"{key.kind}/{key.key}"[:120] + (f" of {key.subject!r:.80}" if key.subject else "") + where[:120]
+
+
+def seconds(ttl: Ttl | None, what: str) -> float | None:
+    """A ttl in seconds. Raises InvalidInput."""
+    if ttl is None:
+        return None
+    number = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number <= _MAX_TTL:
+        raise InvalidInput(f"{what} is {ttl!r:.60}; expected a positive number of seconds, or a timedelta")
+    return float(number)
+
+
+def moment(value: object, what: str) -> datetime:
+    """A time with its zone. Raises InvalidInput."""
+    if not isinstance(value, datetime) or value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidInput(f"{what} is {value!r:.60}; expected a datetime with a time zone, such as datetime.now(UTC)")
+    return value
+
+
+def pack(facts: Iterable[Fact], default_ttl: Mapping[str, float]) -> list[PackedFact]:
+    """Check facts; of two with one identity the later stays. Raises InvalidInput naming the fact."""
+    distinct: dict[FactKey, PackedFact] = {}
+    for fact in facts:
+        packed = _pack(fact, default_ttl)
+        distinct.pop(packed.key, None)
+        distinct[packed.key] = packed
+    return list(distinct.values())
+
+
+def _pack(fact: Fact, default_ttl: Mapping[str, float]) -> PackedFact:
+    if not isinstance(fact, Fact):
+        raise InvalidInput(f"a fact is {type(fact).__name__}; expected pgrecall.Fact")
+    key = whole_key(fact.subject, fact.kind, fact.key, fact.namespace)
+    name = named(key)
+    value = dumps(fact.value, f"the value of fact {name}")
+    text = fact.text if fact.text is not None else fact.value if isinstance(fact.value, str) else None
+    if text is not None:
+        text = clean(text, f"the text of fact {name}", "error")
+    for what, part in (("value", value), ("text", text or "")):
+        if len(part) > MAX_VALUE_BYTES:
+            raise InvalidInput(
+                f"the {what} of fact {name} has {len(part):,} characters; at most {MAX_VALUE_BYTES:,} are "
+                "stored. Keep large things elsewhere, and a reference to them here"
+            )
+    confidence = fact.confidence
+    if confidence is not None and (
+        isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1
+    ):
+        raise InvalidInput(f"the confidence of fact {name} is {confidence!r:.60}; expected a number from 0 to 1")
+    ttl = seconds(fact.ttl, f"the ttl of fact {name}")
+    if fact.expires_at is not None:
+        moment(fact.expires_at, f"expires_at of fact {name}")
+    elif ttl is None:
+        ttl = default_ttl.get(fact.kind)
+    texts, vectors = _embedded(fact, text, name)
+    return PackedFact(
+        key=key,
+        name=name,
+        value=value,
+        given=json.loads(value),
+        text=text,
+        source=None if fact.source is None else clean(fact.source, f"the source of fact {name}", "error"),
+        confidence=None if confidence is None else float(confidence),
+        ttl=ttl,
+        refresh=bool(fact.refresh_on_read),
+        expires_at=fact.expires_at,
+        texts=texts,
+        vectors=vectors,
+    )
+
+
+def _embedded(fact: Fact, text: str | None, name: str) -> tuple[Mapping[str, str], Mapping[str, Vector]]:
+    """Texts to embed, and vectors that came, by field."""
+    given = fact.embedding
+    vectors: Mapping[str, Vector] = {} if given is None else given if isinstance(given, Mapping) else {"text": given}
+    texts = fact.embed_texts
+    if texts is None:
+        texts = {"text": text} if text and given is None else {}
+    elif not isinstance(texts, Mapping):
+        raise InvalidInput(
+            f"embed_texts of fact {name} is {type(texts).__name__}; expected a mapping of field names to texts"
+        )
+    for field in (*vectors, *texts):
+        check_text(field, f"a field of fact {name}", MAX_ID_BYTES)
+    return {f: clean(t, f"{f!r} of fact {name}", "error") for f, t in texts.items() if f not in vectors}, vectors
+
+
+def identities(keys: Sequence[FactKey]) -> dict[str, Any]:
+    """Identities as columns."""
+    return {
+        "subjects": wire.text_array([k.subject for k in keys]),
+        "kinds": wire.text_array([k.kind for k in keys]),
+        "keys": wire.text_array([k.key for k in keys]),
+        "namespaces": wire.text_array([array_literal(k.namespace) for k in keys]),
+    }
+
+
+def array_literal(path: Sequence[str]) -> str:
+    """A text[] as Postgres reads it from text."""
+    quoted = (label.replace("\\", "\\\\").replace('"', '\\"') for label in path)
+    return "{" + ",".join(f'"{label}"' for label in quoted) + "}"
+
+
+def lock_numbers(tenant: str, keys: Iterable[FactKey]) -> list[int]:
+    """The advisory locks of identities, in the order in which every writer takes them."""
+    parts = {hashlib.blake2b("\0".join((*k[:3], *k.namespace)).encode()).digest()[0] % LOCKS for k in keys}  # type: ignore[arg-type]
+    names = (hashlib.blake2b(f"pgrecall.facts\0{tenant}\0{p}".encode(), digest_size=8).digest() for p in parts)
+    return sorted(int.from_bytes(name, "big", signed=True) for name in names)
+
+
+def actor_name(actor: object) -> str:
+    """Who acts. Raises InvalidInput."""
+    return check_text(actor, "actor", MAX_NAME_BYTES)
+
+
+def reason_text(reason: object) -> str | None:
+    """Why. Raises InvalidInput."""
+    return None if reason is None else check_text(reason, "reason", 10_000)

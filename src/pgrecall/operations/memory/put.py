@@ -1,0 +1,368 @@
+"""A tenant's memory: what it was made with, and putting facts into it under the locks of their identities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pgrecall import guards
+from pgrecall.errors import InvalidInput
+from pgrecall.facts import FactKey, StoredFact
+from pgrecall.operations import registry
+from pgrecall.operations.memory.packing import PackedFact, identities, lock_numbers
+from pgrecall.operations.memory.trail import Trail, batches, new_ids
+from pgrecall.operations.models.calls import EMBED_BATCH, embed_ahead
+from pgrecall.operations.models.embedding import ModelInUse
+from pgrecall.operations.registry import space_params
+from pgrecall.postgres import wire
+from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
+from pgrecall.statements import facts as sql
+from pgrecall.statements import registry as registry_sql
+from pgrecall.types import EmbedSpace, Vector
+
+#: Facts of one statement, and bytes above which they are fewer.
+BATCH, BATCH_BYTES = 1_000, 64_000_000
+#: The least by which a version of a fact is later than the one before.
+INSTANT = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One tenant's memory, as one store works on it."""
+
+    scope: Scope
+    actor: str
+    model: ModelInUse
+    halfvec_oid: int
+    create_tenants: bool
+    text_config: str | None
+    keep_versions: int | None
+    grace: timedelta
+
+    @property
+    def what(self) -> str:
+        """As errors name it."""
+        return f"memory of tenant {self.scope.tenant!r}"
+
+    def at(self, **values: Any) -> dict[str, Any]:
+        """Parameters of a statement about this tenant."""
+        return {"tenant": self.scope.tenant, **values}
+
+
+class Vectors(NamedTuple):
+    """What a tenant's facts are embedded by."""
+
+    space: EmbedSpace
+    fingerprint: list[float] | None
+
+
+class Settings(NamedTuple):
+    """What a tenant's memory was made with."""
+
+    text_config: str
+    fingerprint: list[float] | None
+    space_id: int | None
+    space: EmbedSpace | None
+
+    @classmethod
+    def of(cls, rows: Rows) -> Settings | None:
+        """From the rows of `SETTINGS`."""
+        if not rows:
+            return None
+        config, fingerprint, space_id, *identity = rows[0]
+        return cls(config, fingerprint, space_id, None if space_id is None else EmbedSpace(*identity))
+
+    @property
+    def held(self) -> Vectors | None:
+        """The space and fingerprint, where there are vectors."""
+        return None if self.space is None else Vectors(self.space, self.fingerprint)
+
+
+def settings(gate: Gate, scope: Scope) -> Settings | None:
+    """The tenant's settings; None where it has no memory yet."""
+    return Settings.of(gate.read(scope, "memory settings", lambda tx: tx.last(sql.SETTINGS, {"tenant": scope.tenant})))
+
+
+def settle(gate: Gate, memory: Memory) -> EmbedSpace | None:
+    """The space in which the memory answers. Raises as `ModelInUse.known_space`."""
+
+    def held() -> Vectors | None:
+        found = settings(gate, memory.scope)
+        return None if found is None else found.held
+
+    return memory.model.known_space(gate, memory.what, held)
+
+
+# Vectors
+
+
+class FactVectors(NamedTuple):
+    """Vectors of a batch, by fact: checked and as they are stored."""
+
+    fields: list[list[str]]
+    stored: guards.Stored | None
+
+
+def embed(gate: Gate, memory: Memory, facts: Sequence[PackedFact]) -> list[PackedFact]:
+    """Give vectors to the facts' texts where the store has an embedding function; outside any transaction."""
+    function = memory.model.embedder
+    wanted = [(n, field, text) for n, fact in enumerate(facts) for field, text in fact.texts.items()]
+    if function is None or not wanted:
+        return list(facts)
+    made: dict[int, dict[str, Vector]] = {}
+    parts = ((part, [text for _, _, text in part]) for part in batches(wanted, EMBED_BATCH))
+    for part, vectors in embed_ahead(gate, function, parts):
+        for (n, field, _), vector in zip(part, vectors, strict=True):
+            made.setdefault(n, {})[field] = vector
+    return [replace(f, vectors={**f.vectors, **made[n]}) if n in made else f for n, f in enumerate(facts)]
+
+
+def _checked(facts: Sequence[PackedFact], space: EmbedSpace | None) -> FactVectors:
+    named_vectors = [(f"{field!r} of fact {f.name}", v) for f in facts for field, v in f.vectors.items()]
+    if named_vectors and space is None:
+        raise InvalidInput(
+            f"{named_vectors[0][0]} has a vector, and nothing says what made it; name its space: memory(…, space=…)"
+        )
+    stored = None
+    if named_vectors and space is not None:
+        stored = guards.to_stored([v for _, v in named_vectors], space, [n for n, _ in named_vectors])
+    return FactVectors([list(f.vectors) for f in facts], stored)
+
+
+# Putting
+
+
+def put(gate: Gate, memory: Memory, facts: Sequence[PackedFact], reason: str | None) -> list[StoredFact]:
+    """Write facts of distinct identities in one transaction; returns them as stored, in order."""
+    if not facts:
+        return []
+    embeds = memory.model.embedder is not None and any(f.texts for f in facts)
+    space = settle(gate, memory) if embeds or any(f.vectors for f in facts) else None
+    if embeds and space is None:
+        raise InvalidInput("nothing says what the embedding function makes; name its space: memory(…, space=…)")
+    facts = embed(gate, memory, facts)
+    _checked(facts, space)  # before anything is locked
+    if space is not None:
+        registry.ensure_space(gate, memory.scope, space)
+
+    def body() -> list[StoredFact]:
+        with gate.transaction(memory.scope, "put facts") as tx:
+            done: list[StoredFact] = []
+            # All locks first, in their order, whatever the batches.
+            found = _enter(tx, memory, [f.key for f in facts], space)
+            for part in _parts(facts):
+                done += _put_part(tx, memory, part, found, reason, space, last=len(done) + len(part) == len(facts))
+            return done
+
+    return gate.retrying(body)
+
+
+def _parts(facts: Sequence[PackedFact]) -> list[list[PackedFact]]:
+    parts: list[list[PackedFact]] = [[]]
+    size = 0
+    for fact in facts:
+        if len(parts[-1]) >= BATCH or (parts[-1] and size + fact.size > BATCH_BYTES):
+            parts.append([])
+            size = 0
+        parts[-1].append(fact)
+        size += fact.size
+    return parts
+
+
+class Entered(NamedTuple):
+    """What a write learned of its tenant; `heads` are the rows of `HEADS`, one for each identity."""
+
+    settings: Settings
+    heads: dict[FactKey, tuple[Any, ...]]
+
+
+def _enter(tx: Transaction, memory: Memory, keys: Sequence[FactKey], space: EmbedSpace | None) -> Entered:
+    """The first round trip of a put: tenant and subjects live, the space is the right one, heads under locks."""
+    tenant = memory.scope.tenant
+    assert tenant is not None
+    subjects = wire.text_array(sorted({k.subject for k in keys if k.subject}))
+    first: list[tuple[str, Mapping[str, Any]]] = [
+        (registry_sql.LOCK_TENANT, memory.at()),
+        (registry_sql.ERASED_SUBJECTS, memory.at(subjects=subjects)),
+        (sql.SETTINGS, memory.at()),
+    ]
+    work = [
+        *first,
+        (sql.LOCK, {"locks": lock_numbers(tenant, keys)}),
+        (sql.HEADS, memory.at(keep=_kept(memory), **identities(keys))),
+    ]
+    lives, erased, rows, _, heads = tx.many(work)
+    if not lives or not rows:
+        registry.ensure_tenant(tx, tenant, create=memory.create_tenants)
+        config = registry.known_text_config(tx, memory.text_config or "simple")
+        tx.count(sql.ADD_SETTINGS, memory.at(text_config=config))
+        lives, erased, rows = tx.many(first)
+    if lives[0][0] is not None:
+        registry.refuse_erased(tenant, lives[0][0])
+    registry.refuse_erased_subjects(erased)
+    found = Settings.of(rows)
+    assert found is not None
+    if memory.text_config is not None and memory.text_config != found.text_config:
+        raise InvalidInput(
+            f"the memory of tenant {tenant!r} keeps full text as {found.text_config!r}, not {memory.text_config!r}, "
+            "since it was made; leave text_config out"
+        )
+    if space is not None:
+        found = _in_space(tx, memory, found, space)
+    return Entered(found, dict(zip(keys, heads, strict=True)))
+
+
+def _kept(memory: Memory) -> int | None:
+    """Versions that stay beside a new one; None for all."""
+    return None if memory.keep_versions is None else memory.keep_versions - 1
+
+
+def _in_space(tx: Transaction, memory: Memory, found: Settings, space: EmbedSpace) -> Settings:
+    """The settings, answering in `space`. Raises EmbedSpaceMismatch, FingerprintMismatch."""
+    canary = memory.model.canary
+    fingerprint = None if canary is None else wire.float4_array(np.asarray(canary))
+    if found.space is None:
+        values = memory.at(fingerprint=fingerprint, **space_params(space))
+        tx.count(sql.SET_SPACE, values)
+        if (again := Settings.of(tx.rows(sql.SETTINGS, memory.at()))) is None or again.space is None:
+            registry.add_space(tx, space)  # dropped since it was registered
+            tx.count(sql.SET_SPACE, values)
+            again = Settings.of(tx.rows(sql.SETTINGS, memory.at()))
+        assert again is not None and again.space is not None
+        found = again
+    assert found.space is not None
+    if found.space != space:
+        registry.refuse_space(memory.what, found.space, space)
+    if canary is not None and found.fingerprint is not None:
+        registry.check_fingerprint(memory.what, space, found.fingerprint, canary)
+    elif canary is not None:
+        tx.count(sql.SET_FINGERPRINT, memory.at(fingerprint=fingerprint))
+    return found
+
+
+def _put_part(
+    tx: Transaction,
+    memory: Memory,
+    facts: Sequence[PackedFact],
+    entered: Entered,
+    reason: str | None,
+    space: EmbedSpace | None,
+    *,
+    last: bool,
+) -> list[StoredFact]:
+    """Close what the facts supersede, insert them with their vectors and events: one round trip."""
+    heads = [entered.heads[f.key] for f in facts]
+    # One time for all, after each version that went before.
+    at = max(max(h[0], h[4] + INSTANT) if h[4] else h[0] for h in heads)
+    trail = Trail(memory.actor, reason)
+    stored: list[StoredFact] = []
+    closed: list[str] = []
+    pruned: list[str] = []
+    for fact_id, fact, (_, live_id, created_at, expired, _, stale) in zip(
+        new_ids(at, len(facts)), facts, heads, strict=True
+    ):
+        # One that has expired is gone for all readers; that it still stands in the table is the sweep's affair.
+        superseded = None if expired else live_id
+        stored.append(_stored(fact, fact_id, memory.actor, at, superseded, created_at if superseded else at))
+        if live_id is not None:
+            closed.append(live_id)
+        trail.add(
+            "supersede" if superseded else "put",
+            fact_id,
+            fact.key.subject,
+            {"supersedes": superseded} if superseded else None,
+        )
+        for old in stale:
+            trail.add("prune", old, fact.key.subject)
+        pruned += stale
+    work: list[tuple[str, Mapping[str, Any]]] = []
+    if closed:
+        ids = wire.text_array(closed)
+        work += [(sql.CLOSE, memory.at(ids=ids, at=at)), (sql.DELETE_VECTORS, memory.at(ids=ids))]
+    if pruned:
+        ids = wire.text_array(pruned)
+        work += [(sql.DELETE_VECTORS, memory.at(ids=ids)), (sql.DELETE, memory.at(ids=ids))]
+    work.append((sql.INSERT, _columns(memory, facts, stored, at, entered.settings.text_config)))
+    vectors = _checked(facts, space)
+    if vectors.stored is not None:
+        work.append((sql.INSERT_VECTORS, _vector_columns(memory, vectors, stored, entered.settings.space_id)))
+    work.append(trail.write(memory.scope.tenant, at))
+    tx.many(work, commit=last)
+    return stored
+
+
+def _stored(
+    fact: PackedFact, fact_id: str, actor: str, at: datetime, superseded: str | None, created_at: datetime
+) -> StoredFact:
+    expires_at = fact.expires_at
+    if fact.ttl is not None and expires_at is None:
+        expires_at = _later(at, fact.ttl)
+    return StoredFact(
+        subject=fact.key.subject or None,
+        kind=fact.key.kind,
+        key=fact.key.key,
+        value=fact.given,
+        text=fact.text,
+        source=fact.source,
+        confidence=fact.confidence,
+        ttl=fact.ttl,
+        expires_at=expires_at,
+        refresh_on_read=fact.refresh,
+        namespace=fact.key.namespace,
+        id=fact_id,
+        actor=actor,
+        created_at=created_at,
+        valid_from=at,
+        supersedes_id=superseded,
+    )
+
+
+def _later(at: datetime, seconds: float) -> datetime:
+    try:
+        return at + timedelta(seconds=seconds)
+    except OverflowError as exc:
+        raise InvalidInput(f"a ttl of {seconds:,.0f} seconds ends after the year 9999; leave it out") from exc
+
+
+def _columns(
+    memory: Memory, facts: Sequence[PackedFact], stored: Sequence[StoredFact], at: datetime, text_config: str
+) -> dict[str, Any]:
+    def texts(values: Sequence[Any]) -> wire.Binary:
+        return wire.text_array(
+            [None if v is None else v.isoformat() if isinstance(v, datetime) else str(v) for v in values]
+        )
+
+    return memory.at(
+        actor=memory.actor,
+        at=at,
+        text_config=text_config,
+        **identities([f.key for f in facts]),
+        ids=wire.text_array([s.id for s in stored]),
+        values=wire.jsonb_array([f.value for f in facts]),
+        texts=wire.text_array([f.text for f in facts]),
+        sources=wire.text_array([f.source for f in facts]),
+        confidences=texts([f.confidence for f in facts]),
+        supersedes=wire.text_array([s.supersedes_id for s in stored]),
+        ttls=texts([f.ttl for f in facts]),
+        refreshes=wire.text_array(["t" if f.refresh else "f" for f in facts]),
+        expires=texts([s.expires_at for s in stored]),
+        created=texts([s.created_at for s in stored]),
+    )
+
+
+def _vector_columns(
+    memory: Memory, vectors: FactVectors, stored: Sequence[StoredFact], space_id: int | None
+) -> dict[str, Any]:
+    assert vectors.stored is not None
+    pairs = [(s.id, field) for s, fields in zip(stored, vectors.fields, strict=True) for field in fields]
+    return memory.at(
+        space=space_id,
+        fact_ids=wire.text_array([i for i, _ in pairs]),
+        fields=wire.text_array([f for _, f in pairs]),
+        norms=wire.float4_array(vectors.stored.norms),
+        embeddings=wire.halfvec_array(vectors.stored.vectors, memory.halfvec_oid),
+    )

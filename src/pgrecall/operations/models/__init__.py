@@ -1,0 +1,1 @@
+"""Embedding models: spaces and fingerprints in use, and calls to embedding functions."""

@@ -1,0 +1,185 @@
+"""Calls of an embedding model: patient where it is busy, several at once where that was asked for, never far ahead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import tenacity
+from sqlalchemy.util import greenlet_spawn
+
+from pgrecall.errors import InvalidInput
+from pgrecall.operations.models.embedding import Embed, Embedder, call_embed
+from pgrecall.postgres.transactions import Gate
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+#: Texts of one call: hosted models take about so many, and a progress bar moves.
+EMBED_BATCH = 100
+#: What a model's HTTP answer has where it would take the call later: too many requests, or overloaded.
+BUSY = frozenset({429, 503, 529})
+#: Calls of one batch in all, and the longest pause between two, in seconds: some two minutes of patience.
+ATTEMPTS, LONGEST_PAUSE = 8, 60.0
+#: Most calls at once; each is a thread where the function is synchronous.
+MOST_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """How a model is called: how many calls at once, and which errors beside busy answers are worth another try."""
+
+    at_once: int = 1
+    retry_on: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.at_once, bool) or not isinstance(self.at_once, int) or not 1 <= self.at_once <= MOST_AT_ONCE:
+            raise InvalidInput(
+                f"embed_concurrency is {self.at_once!r:.40}; expected a whole number from 1 to {MOST_AT_ONCE}"
+            )
+        if not isinstance(self.retry_on, tuple) or not all(
+            isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.retry_on
+        ):
+            raise InvalidInput(f"retry_on is {self.retry_on!r:.80}; expected a tuple of exception classes")
+
+    def worth_another(self, error: BaseException) -> bool:
+        """Whether a later call may do: caused by an answer that the model is busy, or by one of `retry_on`."""
+        return any(isinstance(e, self.retry_on) or _status(e) in BUSY for e in _causes(error))
+
+
+#: One at a time, patient with busy answers.
+PLAIN = Calls()
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _status(error: BaseException) -> int | None:
+    """As the clients of hosted models have it: on the exception (Google's call it code), or on its response."""
+    for each in (error, getattr(error, "response", None)):
+        for name in ("status_code", "code"):
+            status = getattr(each, name, None)
+            if isinstance(status, int):  # http.HTTPStatus is one
+                return status
+    return None
+
+
+def _asked_for(error: BaseException) -> float:
+    """Seconds that the model asked to be left alone for (Retry-After); 0 where it did not say."""
+    for each in _causes(error):
+        headers = getattr(getattr(each, "response", None), "headers", None)
+        try:
+            return max(0.0, float(headers["retry-after"]))  # type: ignore[index]
+        except (KeyError, TypeError, ValueError):
+            continue
+    return 0.0
+
+
+_backoff = tenacity.wait_random_exponential(multiplier=1.0, max=LONGEST_PAUSE)
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return min(LONGEST_PAUSE, max(_backoff(state), 0.0 if error is None else _asked_for(error)))
+
+
+def patiently(gate: Gate, calls: Calls, work: Callable[[], R]) -> R:
+    """What `work` returns, which calls a model; again with back-off where it was busy. Raises what the last try did."""
+    policy = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        wait=_pause,
+        retry=tenacity.retry_if_exception(calls.worth_another),
+        sleep=gate.sleep,
+        reraise=True,
+    )
+    return policy(work)
+
+
+def embed_ahead(
+    gate: Gate, embed: Embed, parts: Iterable[tuple[P, list[str]]], calls: Calls = PLAIN
+) -> Generator[tuple[P, Any], None, None]:
+    """Each part with the vectors of its texts, in order; a part without texts goes through.
+
+    `calls.at_once` calls are made ahead of what was taken so far, no more: whoever is slow to take holds them back.
+    Parts are drawn here, not in another thread.
+    """
+    if calls.at_once == 1:
+        for part, texts in parts:
+            vectors: Any = []
+            if texts:
+                vectors = patiently(gate, calls, lambda texts=texts: call_embed(gate, embed, texts))  # type: ignore[misc]
+            yield part, vectors
+        return
+    function = _beside_the_loop(gate, embed)
+
+    def call(texts: list[str]) -> Any:
+        return patiently(gate, calls, lambda: call_embed(gate, function, texts)) if texts else []
+
+    yield from (_tasks if gate.is_async else _threads)(gate, call, parts, calls.at_once)
+
+
+def _beside_the_loop(gate: Gate, embed: Embed) -> Embed:
+    """The function; on an event loop a synchronous one runs in threads, or calls would wait for each other."""
+    if not gate.is_async:
+        return embed
+    function = embed.aembed if isinstance(embed, Embedder) else embed
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        return function
+    return lambda texts: _in_thread(function, texts)
+
+
+async def _in_thread(function: Embed, texts: list[str]) -> Any:
+    vectors = await asyncio.to_thread(function, texts)
+    return await vectors if inspect.isawaitable(vectors) else vectors
+
+
+def _threads(
+    gate: Gate, call: Callable[[list[str]], Any], parts: Iterable[tuple[P, list[str]]], most: int
+) -> Iterator[tuple[P, Any]]:
+    pool = ThreadPoolExecutor(most, "pgrecall-embed")
+    running: deque[tuple[P, Any]] = deque()
+    try:
+        for part, texts in parts:
+            running.append((part, pool.submit(contextvars.copy_context().run, call, texts)))
+            if len(running) >= most:
+                done, future = running.popleft()
+                yield done, future.result()
+        while running:
+            done, future = running.popleft()
+            yield done, future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _tasks(
+    gate: Gate, call: Callable[[list[str]], Any], parts: Iterable[tuple[P, list[str]]], most: int
+) -> Iterator[tuple[P, Any]]:
+    running: deque[tuple[P, asyncio.Task[Any]]] = deque()
+    try:
+        for part, texts in parts:
+            running.append((part, asyncio.ensure_future(greenlet_spawn(call, texts))))
+            if len(running) >= most:
+                done, task = running.popleft()
+                yield done, gate.wait(task)
+        while running:
+            done, task = running.popleft()
+            yield done, gate.wait(task)
+    finally:
+        for _, task in running:
+            task.add_done_callback(_heard)
+            task.cancel()
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """What nobody waits for any more: the event loop would report its error as lost."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,237 @@
+"""Runs: compare-and-set on their state, events in one order, pruning; one body for sync and async."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pgrecall.errors import Conflict, InvalidInput, NotFound, RunConflict
+from pgrecall.operations.chunks.packing import json_object
+from pgrecall.operations.registry import ensure_tenant, refuse_erased_subject
+from pgrecall.postgres import wire
+from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
+from pgrecall.runs import RunEvent, RunState
+from pgrecall.statements import runs as sql
+from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, check_text
+
+#: Runs that are deleted in one transaction.
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One tenant's runs, and the rules under which they are written. `max_bytes` caps a state, and an event's data."""
+
+    scope: Scope
+    create_tenants: bool
+    ttl: timedelta | None
+    max_bytes: int
+
+    def at(self, run_id: str, **values: Any) -> dict[str, Any]:
+        """Parameters of a statement about a run."""
+        return {"tenant": self.scope.tenant, "run": run_id, **values}
+
+
+def sized_json(value: object, what: str, max_bytes: int) -> str:
+    """A mapping as JSON text. Raises InvalidInput, also where it is larger than `max_bytes`."""
+    text = json_object(value, what, "error")
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > max_bytes:
+        raise InvalidInput(
+            f"{what} has {size:,} bytes as JSON; at most {max_bytes:,} are stored. Keep large values elsewhere, and "
+            "here what names them; or raise the cap: runs(max_state_bytes=…)"
+        )
+    return text
+
+
+def check_state(run: object) -> RunState:
+    """Refuse what is no run's state. Raises InvalidInput."""
+    if not isinstance(run, RunState):
+        raise InvalidInput(f"a run's state is {type(run).__name__}; expected pgrecall.RunState")
+    check_text(run.run_id, "run_id", MAX_ID_BYTES)
+    check_text(run.status, "status", MAX_NAME_BYTES)
+    if run.subject is not None:
+        check_text(run.subject, "subject", MAX_ID_BYTES)
+    version = run.state_version
+    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or not 0 <= version < 2**62):
+        raise InvalidInput(
+            f"state_version is {version!r:.40}; expected the version that was read, 0 for a new run, or None"
+        )
+    return run
+
+
+def put(gate: Gate, place: Place, run: RunState) -> RunState:
+    """Keep a run's state where it is at the version that was read; returns it as stored.
+
+    Raises: RunConflict, InvalidInput, SubjectErased, TenantErased, UnknownTenant.
+    """
+    name = f"run {run.run_id!r:.80}"
+    statement = sql.PUT_NEXT if run.state_version else sql.PUT_NEW
+    values = place.at(
+        run.run_id,
+        subject=run.subject,
+        status=run.status,
+        state=sized_json(run.state, f"the state of {name}", place.max_bytes),
+        metadata=sized_json(run.metadata, f"the metadata of {name}", place.max_bytes),
+        expected=run.state_version,
+        ttl=place.ttl,
+        expires_at=run.expires_at,
+    )
+
+    def body() -> RunState:
+        with gate.transaction(place.scope, "run put") as tx:
+            rows = tx.many([(sql.HOLD_TENANT, values), (statement, values)], commit=True)[-1]
+        if not rows:
+            with gate.transaction(place.scope, "run put") as tx:
+                _make_way(tx, place, run)
+                rows = tx.last(statement, values)
+        if not rows:
+            raise Conflict(f"{name} was written or deleted meanwhile; nothing of this call was kept: call again")
+        return RunState(*rows[0])
+
+    return gate.retrying(body)
+
+
+def _make_way(tx: Transaction, place: Place, run: RunState) -> None:
+    """See why a put found no row to write: the tenant is new, the run expired; or it is refused."""
+    assert place.scope.tenant is not None
+    ensure_tenant(tx, place.scope.tenant, create=place.create_tenants)
+    refuse_erased_subject(tx, place.scope.tenant, run.subject)
+    found = _lock(tx, place, run.run_id)
+    expected = run.state_version
+    if found is None:
+        if expected:
+            raise RunConflict(
+                f"run {run.run_id!r:.80} does not exist (any more), and this put goes on from version {expected}; to "
+                "begin it anew put state_version=0",
+                expected=expected,
+            )
+        return
+    version, subject = found
+    if run.subject is not None and subject not in (None, run.subject):
+        raise InvalidInput(
+            f"run {run.run_id!r:.80} belongs to another subject than {run.subject!r:.80}; nothing was written"
+        )
+    if expected is not None and version != expected:
+        raise RunConflict(
+            f"run {run.run_id!r:.80} is at version {version}, and this put goes on from version {expected}; nothing "
+            "was written. Read it again with get, and decide anew",
+            expected=expected,
+            found=version,
+        )
+
+
+def _lock(tx: Transaction, place: Place, run_id: str) -> tuple[int, str | None] | None:
+    """Hold a run's row: its version and subject; None where there is none, or it expired, which is deleted."""
+    rows = tx.rows(sql.LOCK, place.at(run_id))
+    if not rows:
+        return None
+    version, subject, expired = rows[0]
+    if expired:
+        _delete(tx, place, [run_id])
+        return None
+    return version, subject
+
+
+def get(gate: Gate, place: Place, run_id: str) -> RunState | None:
+    """The state of a run, or None."""
+    rows = gate.read(place.scope, "run get", lambda tx: tx.last(sql.GET, place.at(run_id)))
+    return RunState(*rows[0]) if rows else None
+
+
+def listing(gate: Gate, place: Place, where: sql.Where, values: dict[str, Any]) -> list[RunState]:
+    """Runs that match, the last touched first."""
+    bound = {"tenant": place.scope.tenant, **values, **where.values()}
+    rows = gate.read(place.scope, "run list", lambda tx: tx.last(sql.listing(where), bound))
+    return [RunState(*row) for row in rows]
+
+
+def count(gate: Gate, place: Place, where: sql.Where, values: dict[str, Any]) -> int:
+    """How many runs match."""
+    bound = {"tenant": place.scope.tenant, **values, **where.values()}
+    [(count,)] = gate.read(place.scope, "run count", lambda tx: tx.last(sql.count(where), bound))
+    return int(count)
+
+
+def take_number(tx: Transaction, place: Place, run_id: str) -> tuple[int, datetime]:
+    """The next number in a run's order, and the time; holds the run until the transaction ends, and makes it if new.
+
+    Raises: TenantErased, UnknownTenant.
+    """
+    touch = (sql.TOUCH, place.at(run_id, ttl=place.ttl))
+    taken = tx.many([(sql.HOLD_TENANT, place.at(run_id)), touch])[-1]
+    if not taken:
+        assert place.scope.tenant is not None
+        ensure_tenant(tx, place.scope.tenant, create=place.create_tenants)
+        if _lock(tx, place, run_id) is None:
+            tx.count(sql.ADD, place.at(run_id))
+        taken = tx.rows(*touch)
+    if not taken:
+        raise Conflict(f"run {run_id!r:.80} was deleted meanwhile; nothing of this call was kept: call again")
+    return taken[0][0], taken[0][1]
+
+
+def append_event(gate: Gate, place: Place, run_id: str, kind: str, data: Any) -> RunEvent:
+    """Add an event at the end of a run's order."""
+    text = sized_json(data, f"the data of an event of run {run_id!r:.80}", place.max_bytes)
+
+    def body() -> RunEvent:
+        with gate.transaction(place.scope, "run event") as tx:
+            seq, now = take_number(tx, place, run_id)
+            tx.last(sql.ADD_EVENT, place.at(run_id, seq=seq, kind=kind, data=text, now=now))
+            return RunEvent(run_id, seq, kind, data, now)
+
+    return gate.retrying(body)
+
+
+def events(gate: Gate, place: Place, run_id: str, *, after: int, limit: int | None) -> list[RunEvent]:
+    """A run's events behind a number, in order."""
+    values = place.at(run_id, after=after, limit=limit)
+    rows = gate.read(place.scope, "run events", lambda tx: tx.last(sql.EVENTS, values))
+    return [RunEvent(run_id, *row) for row in rows]
+
+
+def follow(gate: Gate, place: Place, run_id: str, after: int) -> tuple[str | None, list[RunEvent]]:
+    """A run's status, None where there is no such run, and the events that are there by then."""
+    # In this order: what was added before the run became final is among the events.
+    work = [(sql.GET, place.at(run_id)), (sql.EVENTS, place.at(run_id, after=after, limit=None))]
+    found, rows = gate.read(place.scope, "run follow", lambda tx: tx.many(work, commit=True))
+    return (found[0][2] if found else None), [RunEvent(run_id, *row) for row in rows]
+
+
+def prune(gate: Gate, place: Place, values: dict[str, Any]) -> int:
+    """Delete the runs that nobody touched for long, in batches; returns how many."""
+    gone = 0
+
+    def body() -> int:
+        with gate.transaction(place.scope, "run prune") as tx:
+            rows = tx.rows(sql.PRUNABLE, {"tenant": place.scope.tenant, "batch": BATCH, **values})
+            if rows:
+                _delete(tx, place, [row[0] for row in rows])
+            return len(rows)
+
+    while batch := gate.retrying(body):
+        gone += batch
+    return gone
+
+
+def delete(gate: Gate, place: Place, run_id: str) -> None:
+    """Delete a run with its events and evidence. Raises NotFound."""
+
+    def body() -> Rows:
+        with gate.transaction(place.scope, "run delete") as tx:
+            held = tx.rows(sql.LOCK, place.at(run_id))
+            if held:
+                _delete(tx, place, [run_id])
+            return [row for row in held if not row[2]]
+
+    if not gate.retrying(body):
+        raise NotFound(f"run {run_id!r:.80} does not exist")
+
+
+def _delete(tx: Transaction, place: Place, run_ids: Sequence[str]) -> None:
+    """Delete runs whose rows are held, leaf tables first."""
+    values = {"tenant": place.scope.tenant, "runs": wire.text_array(run_ids)}
+    tx.many([(statement, values) for statement in sql.DELETE])

@@ -1,0 +1,1 @@
+"""How the library talks to Postgres: pools, transactions, roles, the driver, and replicas."""

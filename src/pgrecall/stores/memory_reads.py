@@ -1,0 +1,236 @@
+"""The reading half of the memory store: what it knows, and the trail of what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, get_args
+
+from pgrecall.errors import FilterError, InvalidInput
+from pgrecall.facts import Action, Event, FactKey, Mode, Order, StoredFact
+from pgrecall.filters import Filter
+from pgrecall.operations.chunks.reads import whole_number
+from pgrecall.operations.memory import read as recall
+from pgrecall.operations.memory.forget import Named
+from pgrecall.operations.memory.packing import labels, moment, whole_key
+from pgrecall.operations.memory.put import Memory
+from pgrecall.operations.memory.read import Search
+from pgrecall.postgres import wire
+from pgrecall.postgres.transactions import Gate
+from pgrecall.statements.recall import Facts, filter_values
+from pgrecall.stores.twins import Work, twins
+from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, Vector, check_text
+
+
+class Recalling:
+    """The reads of a `PostgresMemoryStore`."""
+
+    if TYPE_CHECKING:  # what the store gives
+
+        def _run(self, work: Work[Any]) -> Any: ...
+        async def _arun(self, work: Work[Any]) -> Any: ...
+        def _memory(self, gate: Gate) -> Memory: ...
+
+    def _get(self, fact_id: str, *, refresh: bool | None = None) -> Work[StoredFact | None]:
+        """A fact by id, also one that was superseded (`valid_to`); None where it expired or was forgotten.
+
+        `refresh` says whether its ttl starts anew; None leaves it to the fact's `refresh_on_read`.
+        """
+        check_text(fact_id, "fact_id", MAX_ID_BYTES)
+        return lambda gate: recall.get(gate, self._memory(gate), fact_id, refresh=refresh)
+
+    get, aget = twins(_get)
+
+    def _get_facts(
+        self, keys: Sequence[FactKey], *, refresh: bool | Sequence[bool] | None = None
+    ) -> Work[list[StoredFact | None]]:
+        """The live facts of (subject, kind, key, namespace) identities, in their order; None where there is none.
+
+        `refresh` as for `get`, for all or one for each.
+        """
+        whole = [whole_key(*key) for key in keys]
+        if isinstance(refresh, Sequence) and len(refresh) != len(whole):
+            raise InvalidInput(f"refresh has {len(refresh)} entries for {len(whole)} keys; give one for each, or one")
+        return lambda gate: recall.get_many(gate, self._memory(gate), whole, refresh=refresh)
+
+    get_facts, aget_facts = twins(_get_facts)
+
+    def _search_facts(
+        self,
+        *,
+        subject: str | None = None,
+        kind: str | Sequence[str] | None = None,
+        key: str | None = None,
+        filters: Filter | None = None,
+        query_vector: Vector | None = None,
+        as_of: datetime | None = None,
+        limit: int = 10,
+        text: str | None = None,
+        mode: Mode | None = None,
+        namespace: Sequence[str] = (),
+        order_by: Order | None = None,
+        offset: int = 0,
+        refresh: bool | None = None,
+    ) -> Work[list[StoredFact]]:
+        """Facts that match every condition: of one subject, kind (or several), key, below a namespace, by value.
+
+        `text` finds words in the facts' texts, `query_vector` those whose best field is nearest, both together by
+        reciprocal rank; where the store has an embedding function, `text` alone means both. `mode` ("text", "vector",
+        "hybrid") says it outright. `filters` look at the value. `as_of`, a time with its zone, answers as of then, of
+        what has not been forgotten or expired since, and not by vector: superseded versions have none. `order_by`
+        ("relevance", "recency", "confidence") is by relevance where there is something to be relevant to. `limit` and
+        `offset` choose by relevance first. Raises: InvalidInput, FilterError, EmbedSpaceMismatch, InvalidEmbedding.
+        """
+        if as_of is not None and (query_vector is not None or mode in ("vector", "hybrid")):
+            raise InvalidInput(
+                "as_of goes with words, not with vectors: superseded versions have none; use mode='text'"
+            )
+        _one_of(mode, Mode, "mode")
+        _one_of(order_by, Order, "order_by")
+        if text is not None and not isinstance(text, str):
+            raise InvalidInput(f"text is {type(text).__name__}; expected a string")
+        if mode is not None and (text is None if mode != "vector" else text is None and query_vector is None):
+            raise InvalidInput(f"mode is {mode!r}, and there is nothing to search by; give text= (or query_vector=)")
+        if filters is not None and not isinstance(filters, Filter):
+            raise FilterError(f"filters is {type(filters).__name__}; expected a filter such as F.lang == 'de'")
+        kinds = [kind] if isinstance(kind, str) else kind
+        path = labels(namespace, "namespace")
+        which = Facts.of(
+            filters,
+            by_subject=subject is not None,
+            by_kinds=kinds is not None,
+            by_key=key is not None,
+            by_namespace=bool(path),
+            as_of=as_of is not None,
+        )
+        values: dict[str, Any] = filter_values(which)
+        if subject is not None:
+            values["subject"] = check_text(subject, "subject", MAX_NAME_BYTES * 10)
+        if kinds is not None:
+            values["kinds"] = wire.text_array([check_text(k, "kind", MAX_NAME_BYTES * 10) for k in kinds])
+        if key is not None:
+            values["key"] = check_text(key, "key", MAX_NAME_BYTES * 10)
+        if as_of is not None:
+            values["as_of"] = moment(as_of, "as_of")
+        if path:
+            values |= {"prefix": list(path), "beyond": [*path[:-1], path[-1] + "\x01"]}
+        asked = Search(
+            which,
+            values,
+            text,
+            None if mode == "text" else query_vector,
+            mode,
+            order_by or "relevance",
+            whole_number(limit, "limit", 0),
+            whole_number(offset, "offset", 0),
+            refresh,
+        )
+        return lambda gate: recall.search(gate, self._memory(gate), asked)
+
+    search_facts, asearch_facts = twins(_search_facts)
+
+    def _history(
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Work[list[StoredFact]]:
+        """Every version of one fact, newest first, by the id of any of them or by its key; [] where there is none.
+
+        Raises InvalidInput where a bare key names several facts, and lists them.
+        """
+        meant = named(fact_id, key, kind, subject, namespace)
+        page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}
+        return lambda gate: recall.history(gate, self._memory(gate), meant, **page)
+
+    history, ahistory = twins(_history)
+
+    def _list_namespaces(
+        self,
+        *,
+        prefixes: Sequence[Sequence[str]] = (),
+        suffixes: Sequence[Sequence[str]] = (),
+        max_depth: int | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Work[list[tuple[str, ...]]]:
+        """The namespaces of live facts that begin with each of `prefixes` and end with each of `suffixes`, sorted.
+
+        A label ``*`` in either stands for any one label. Cut to their first `max_depth` labels.
+        """
+        begin = [labels(path, "one of prefixes") for path in prefixes]
+        end = [labels(path, "one of suffixes") for path in suffixes]
+        depth = None if max_depth is None else min(whole_number(max_depth, "max_depth", 1), 1_000)
+        page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}
+        return lambda gate: recall.namespaces(gate, self._memory(gate), begin, end, depth=depth, **page)
+
+    list_namespaces, alist_namespaces = twins(_list_namespaces)
+
+    # The trail
+
+    def _events(
+        self,
+        *,
+        subject: str | None = None,
+        target_id: str | None = None,
+        action: Action | Sequence[Action] | None = None,
+        actor: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: str = "",
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Work[list[Event]]:
+        """Entries of the trail that match every condition, oldest first: from `since` on, before `until`.
+
+        `after`, the id of the last entry that was read, continues there.
+        """
+        actions = [action] if isinstance(action, str) else action
+        if unknown := set(actions or ()) - set(get_args(Action)):
+            raise InvalidInput(f"action is {min(unknown)!r}; expected one of {', '.join(get_args(Action))}")
+        for name, bound in (("since", since), ("until", until)):
+            if bound is not None:
+                moment(bound, name)
+        values = {
+            "subject": subject,
+            "target_id": target_id,
+            "actions": None if actions is None else list(actions),
+            "by": actor,
+            "since": since,
+            "until": until,
+            "after": after,
+            "limit": whole_number(limit, "limit", 0),
+            "offset": whole_number(offset, "offset", 0),
+        }
+        return lambda gate: recall.events(gate, self._memory(gate), values)
+
+    events, aevents = twins(_events)
+
+
+def _one_of(value: object, kind: Any, what: str) -> None:
+    if value is not None and value not in get_args(kind):
+        raise InvalidInput(f"{what} is {value!r:.60}; expected one of {', '.join(get_args(kind))}")
+
+
+def named(
+    fact_id: str | None,
+    key: str | None,
+    kind: str | None,
+    subject: str | None,
+    namespace: Sequence[str] | None,
+) -> Named:
+    """Which fact a call means. Raises InvalidInput where it says too little, or too much."""
+    if (fact_id is None) == (key is None):
+        raise InvalidInput(
+            "say which fact: by id, or by key= (with subject=, kind= and namespace= where it is not alone)"
+        )
+    if fact_id is not None and not (kind is subject is namespace is None):
+        raise InvalidInput("an id names one fact by itself; subject=, kind= and namespace= go with key=")
+    parts = {"fact_id": fact_id, "key": key, "kind": kind, "subject": subject}
+    checked = {name: None if value is None else check_text(value, name, 2_000) for name, value in parts.items()}
+    return Named(**checked, namespace=None if namespace is None else labels(namespace, "namespace"))
