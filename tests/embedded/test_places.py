@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
+from contextlib import ExitStack
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from pgrecall import embedded
 from pgrecall.embedded import host
 from pgrecall.errors import EmbeddedServerError, InvalidInput
-from support.embedded_server import FAST, USER, modes, query
+from support.embedded_server import FAST, IMPORT, USER, modes, query
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded server needs POSIX file locks")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only as root does the server run as another user")
@@ -143,6 +144,37 @@ def test_default_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert embedded.default_home() == Path("/some/where")
     monkeypatch.delenv("PGRECALL_HOME")
     assert (embedded.default_home() == Path("/var/lib/pgrecall")) is (os.geteuid() == 0)
+
+
+@root_only
+def test_processes_that_meet_on_a_fresh_machine_make_one_user(base: Path) -> None:
+    """Four processes that find no system user at once create it once, and all of them run as that user."""
+    for name in ("passwd", "shadow", "group", "gshadow", "login.defs", "nsswitch.conf", "ld.so.cache", "pam.d"):
+        if (found := Path("/etc") / name).exists():
+            subprocess.run(["cp", "-aL", found, base], check=True)
+    for name in ("passwd", "shadow", "group", "gshadow"):
+        lines = (base / name).read_text().splitlines(keepends=True)
+        (base / name).write_text("".join(line for line in lines if not line.startswith(f"{host.USER}:")))
+    useradd = base / "useradd"  # the real one, slowed down and counted
+    useradd.write_text(f'#!/bin/sh\necho once >> {base}/calls\nsleep 0.5\nexec {shutil.which("useradd")} "$@"\n')
+    useradd.chmod(0o755)
+    # Only these processes see this folder as /etc.
+    private = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc && exec "$@"', str(base)]
+    if subprocess.run([*private, "true"], capture_output=True).returncode != 0:
+        pytest.skip("needs the right to mount, which a container may lack")
+    code = f"{IMPORT}\nfrom pgrecall.embedded import host\nprint(flush=True)\nsys.stdin.readline()\nprint(host.owner())"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = {"PATH": f"{base}:{os.environ['PATH']}"}
+    with ExitStack() as stack:
+        command = [*private, sys.executable, "-c", code]
+        racers = [stack.enter_context(subprocess.Popen(command, env=environment, **pipes)) for _ in range(4)]  # type: ignore[call-overload]
+        for racer in racers:
+            assert racer.stdout.readline() == "\n"
+        for racer in racers:
+            racer.stdin.write("\n")
+            racer.stdin.flush()
+        assert len({racer.communicate()[0] for racer in racers}) == 1
+    assert (base / "calls").read_text() == "once\n"
 
 
 @root_only

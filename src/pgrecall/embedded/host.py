@@ -26,6 +26,7 @@ if sys.platform != "win32":
 INSTALLS = {18: "pginstall18", 16: "pginstall"}
 ROOT_HOME = Path("/var/lib/pgrecall")
 USER = "pgrecall"  # as whom root's server runs: Postgres refuses to be root
+USER_LOCK = Path("/run/pgrecall-user.lock")  # a folder of root's own: nobody else can put or hold a file there
 MIB = 1 << 20
 
 
@@ -100,24 +101,38 @@ def run(
 
 
 def owner() -> tuple[int, int]:
-    """The user and group that the server runs as."""
+    """Return the ids of the user and group that the server runs as; root makes the user first if it is missing."""
     if os.geteuid() != 0:
         return os.geteuid(), os.getegid()
-    useradd = ["useradd", "--system", "--user-group", "--no-create-home", "--shell=/usr/sbin/nologin", USER]
-    problem = ""
-    for _ in range(25):  # useradd fails at once while another one runs
-        with suppress(KeyError):
-            found = pwd.getpwnam(USER)
-            return found.pw_uid, found.pw_gid
-        try:
-            problem = subprocess.run(useradd, capture_output=True, text=True).stderr.strip()
-        except FileNotFoundError as exc:
-            problem = str(exc)
-            break
-        time.sleep(0.2 if problem else 0)
+    if found := _ids():
+        return found
+    try:
+        # A useradd that waits for another one rewrites that one's user, with other ids, and what the first ids
+        # own is lost to the server. The lock stays with a useradd that outlives this process.
+        with open_lock(USER_LOCK, fcntl.LOCK_EX) as lock:
+            problem = ""
+            for _ in range(25):  # useradd fails at once while the administrator runs another one
+                if found := _ids():
+                    return found
+                problem = _useradd(lock)
+                time.sleep(0.2 if problem else 0)
+    except OSError as exc:  # no useradd, or no place for the lock
+        problem = str(exc)
     raise EmbeddedServerError(
-        f"Postgres does not run as root, and the system user {USER!r} could not be made ({problem}): make it"
+        f"Postgres does not run as root, and the system user {USER!r} could not be created ({problem}): create it"
     )
+
+
+def _ids() -> tuple[int, int] | None:
+    with suppress(KeyError):
+        found = pwd.getpwnam(USER)
+        return found.pw_uid, found.pw_gid
+    return None
+
+
+def _useradd(lock: io.FileIO) -> str:
+    command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell=/usr/sbin/nologin", USER]
+    return subprocess.run(command, capture_output=True, text=True, pass_fds=[lock.fileno()]).stderr.strip()
 
 
 def make_folder(path: Path, uid: int, gid: int, mode: int) -> None:
