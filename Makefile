@@ -1,20 +1,24 @@
 # Each target is one line of a reader's time. PYTHON chooses the interpreter, VENV and PEERS the environments' places,
-# JOBS how many processes run the suite, each with servers of its own.
+# JOBS how many processes run the suite, each with servers of its own; MAJORS the versions of Postgres that it runs on.
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
 JOBS ?= 2
+MAJORS ?= 18
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench notebooks clean
+.PHONY: demo test test-all lint bench notebooks clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo ## set everything up and run the main job on the embedded Postgres
 	$(BIN)/python examples/quickstart/main.py
 
-test: $(VENV)/.dev ## set everything up and run the whole suite
-	$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
+test: $(VENV)/.dev ## set everything up and run the whole suite on Postgres 18
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --majors $(MAJORS) $(ARGS)
+
+test-all: MAJORS := 18,16
+test-all: test ## the same on Postgres 18 and 16
 
 lint: $(VENV)/.dev ## style, import direction, types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

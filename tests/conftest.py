@@ -1,4 +1,4 @@
-"""Real servers for the whole suite: Postgres 18 and 16, embedded; nothing is ever a mock of one.
+"""Real servers for the whole suite: the majors that `--majors` names, embedded; nothing is ever a mock of one.
 
 The application's fixtures connect as a plain login that owns nothing and may only act as `pgrecall_app`, as in
 production; `admin_*` are the superuser.
@@ -21,7 +21,6 @@ import pgrecall
 from pgrecall import embedded
 from pgrecall.admin import migrate
 
-MAJORS = (18, 16)
 _numbers = itertools.count()
 
 LOGINS = """
@@ -35,6 +34,24 @@ GRANT pgrecall_maintenance TO test_maintenance WITH INHERIT FALSE, SET TRUE;
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--majors`."""
+    parser.addoption(
+        "--majors",
+        type=lambda text: [int(major) for major in text.split(",")],
+        default=[18],
+        help="Postgres majors to run the suite on, separated by commas: 18 (default), 16 or 18,16",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that needs the server once on each major."""
+    if "server" in metafunc.fixturenames:
+        majors = metafunc.config.getoption("majors")
+        ids = [f"pg{major}" for major in majors]
+        metafunc.parametrize("server", majors, ids=ids, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
 def reachable() -> Iterator[Path]:
     """A folder that the server's own user reaches too; as root, pytest's tmp_path is closed to it."""
@@ -44,9 +61,9 @@ def reachable() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session", params=MAJORS, ids=lambda major: f"pg{major}")
+@pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, reachable: Path) -> Iterator[embedded.EmbeddedServer]:
-    """A server of each major; fsync off, because tests may lose their data in a power cut."""
+    """A server of the major that the test runs on; fsync off, because tests may lose their data in a power cut."""
     settings = {"fsync": "off", "shared_buffers": "256MB", "max_connections": "200"}
     with embedded.start(reachable / "home", version=request.param, settings=settings) as running:
         yield running
