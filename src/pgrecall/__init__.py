@@ -31,15 +31,15 @@ if TYPE_CHECKING:
         Unavailable,
         UnknownTenant,
     )
-    from pgrecall.facts import Erased, ErasureReport, Event, Fact, FactKey, StoredFact, SweepReport
+    from pgrecall.facts import Erasure, ErasureReport, Fact, FactKey, MemoryEvent, StoredFact, SweepReport
     from pgrecall.filters import And, Compare, F, Filter, Not, Or
-    from pgrecall.hits import Explanation, Hit, Hits, ReciprocalRank, Step, Weighted
+    from pgrecall.hits import Explanation, Hit, Hits, ReciprocalRank, Weighted
     from pgrecall.messages import ChatHit, ChatInfo, Message, ToolCall
     from pgrecall.operations.models.embedding import Embedder
     from pgrecall.protocols import MemoryStore, RunStore, VectorStore
     from pgrecall.runs import Evidence, EvidenceChunk, RunEvent, RunState
     from pgrecall.stores.chat import PostgresChat
-    from pgrecall.stores.connect import Connection, as_database, connect
+    from pgrecall.stores.connect import DatabaseLike, as_database, connect
     from pgrecall.stores.database import Database
     from pgrecall.stores.docstore import PostgresDocstore
     from pgrecall.stores.memory import PostgresMemoryStore
@@ -48,24 +48,24 @@ if TYPE_CHECKING:
     from pgrecall.stores.tenant import Tenant
     from pgrecall.stores.vectors import PostgresVectorStore
     from pgrecall.types import (
+        BulkLoadResult,
         Chunk,
         CollectionInfo,
         DeleteReport,
         DocstoreEntry,
         Document,
+        DocumentReference,
         EmbedModel,
         EmbedSpace,
         GraphBuild,
         IndexedKey,
-        Loaded,
-        Maintained,
-        Optimized,
-        Reembedded,
-        Reference,
+        MaintenanceResult,
+        OptimizeResult,
+        ReembedResult,
         SpaceInfo,
         TenantInfo,
-        Tuned,
-        TunedPoint,
+        TunePoint,
+        TuneResult,
         UpsertResult,
     )
 
@@ -73,6 +73,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "And",
+    "BulkLoadResult",
     "ChatHit",
     "ChatInfo",
     "Chunk",
@@ -80,20 +81,20 @@ __all__ = [
     "Compare",
     "ConfigurationError",
     "Conflict",
-    "Connection",
     "Database",
     "DatabaseError",
+    "DatabaseLike",
     "DeleteReport",
     "DocstoreEntry",
     "Document",
+    "DocumentReference",
     "EmbedModel",
     "EmbedSpace",
     "EmbedSpaceMismatch",
     "EmbeddedServerError",
     "Embedder",
-    "Erased",
+    "Erasure",
     "ErasureReport",
-    "Event",
     "Evidence",
     "EvidenceChunk",
     "Explanation",
@@ -110,14 +111,14 @@ __all__ = [
     "IndexedKey",
     "InvalidEmbedding",
     "InvalidInput",
-    "Loaded",
-    "Maintained",
+    "MaintenanceResult",
+    "MemoryEvent",
     "MemoryStore",
     "Message",
     "MigrationRequired",
     "Not",
     "NotFound",
-    "Optimized",
+    "OptimizeResult",
     "Or",
     "PgRecallError",
     "PostgresChat",
@@ -126,15 +127,13 @@ __all__ = [
     "PostgresRuns",
     "PostgresVectorStore",
     "ReciprocalRank",
-    "Reembedded",
-    "Reference",
+    "ReembedResult",
     "RolledBack",
     "RunConflict",
     "RunEvent",
     "RunState",
     "RunStore",
     "SpaceInfo",
-    "Step",
     "StoredFact",
     "SubjectErased",
     "SweepReport",
@@ -142,8 +141,8 @@ __all__ = [
     "TenantErased",
     "TenantInfo",
     "ToolCall",
-    "Tuned",
-    "TunedPoint",
+    "TunePoint",
+    "TuneResult",
     "Unavailable",
     "UnknownTenant",
     "UpsertResult",
@@ -175,10 +174,32 @@ if not TYPE_CHECKING:
         "stores.connect",
     )
 
+    #: Deprecated names and their replacements; they go with the minor version after the one that renamed them.
+    _RENAMED = {
+        "Connection": "DatabaseLike",
+        "Erased": "Erasure",
+        "Event": "MemoryEvent",
+        "Loaded": "BulkLoadResult",
+        "Maintained": "MaintenanceResult",
+        "Optimized": "OptimizeResult",
+        "Reembedded": "ReembedResult",
+        "Reference": "DocumentReference",
+        "Step": "hits.SearchStep",
+        "Tuned": "TuneResult",
+        "TunedPoint": "TunePoint",
+    }
+
     def __getattr__(name: str) -> object:
-        """Import a public name on its first use: all take 0.4 s, which `pgrecall --help` does without."""
+        """Import public names on first use: importing them all takes 0.4 s, which `pgrecall --help` must not pay."""
         from importlib import import_module
 
+        if name in _RENAMED:
+            import warnings
+            from functools import reduce
+
+            message = f"pgrecall.{name} is deprecated; use pgrecall.{_RENAMED[name]} instead"
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            return reduce(getattr, _RENAMED[name].split("."), import_module(__name__))
         if name in __all__:
             for module in _HOMES:
                 home = import_module(f".{module}", __name__)

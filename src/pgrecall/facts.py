@@ -87,7 +87,7 @@ class StoredFact(Fact):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class MemoryEvent:
     """One entry of the trail: what was done to which fact, by whom and why; never the value.
 
     After an erasure `target_id` stays, `subject` is a salted hash, `actor` and `reason` are None.
@@ -104,7 +104,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class Erasure:
     """What a hook of `Database.on_erase` is told: a subject of a tenant, or (subject None) a whole tenant."""
 
     tenant_id: str

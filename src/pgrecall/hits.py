@@ -82,7 +82,7 @@ Fusion: TypeAlias = Weighted | ReciprocalRank
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SearchStep:
     """One transaction of a search: milliseconds until it had a connection, and in all; round trips to the server."""
 
     name: str
@@ -114,7 +114,7 @@ class Explanation:
     depth: dict[str, int]
     candidates: dict[str, int]
     settings: dict[str, str]
-    steps: tuple[Step, ...]
+    steps: tuple[SearchStep, ...]
     fusion: Fusion | None = None
     text_config: str | None = None
     exact: bool = False

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar, runtime_checkable
 
-from pgrecall.facts import Event, Fact, FactKey, Order, StoredFact
+from pgrecall.facts import Fact, FactKey, MemoryEvent, Order, StoredFact
 from pgrecall.filters import Filter
 from pgrecall.hits import Fusion, Hit, Mode
 from pgrecall.types import Chunk, DeleteReport, Document, Metadata, UpsertResult, Vector
@@ -249,7 +249,9 @@ class MemoryStore(Protocol):
         """Delete a fact for good, every version of it; returns how many versions."""
         ...
 
-    def events(self, *, subject: str | None = None, target_id: str | None = None, limit: int = 100) -> list[Event]:
+    def events(
+        self, *, subject: str | None = None, target_id: str | None = None, limit: int = 100
+    ) -> list[MemoryEvent]:
         """The trail, oldest first."""
         ...
 
@@ -313,7 +315,7 @@ class MemoryStore(Protocol):
 
     async def aevents(
         self, *, subject: str | None = None, target_id: str | None = None, limit: int = 100
-    ) -> list[Event]:
+    ) -> list[MemoryEvent]:
         """As `events`."""
         ...
 

@@ -131,7 +131,7 @@ class DocstoreEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class DocumentReference:
     """What came from a document: ids of entries and chunks, and the entries' metadata, merged, else the document's."""
 
     ids: list[str]
@@ -150,7 +150,7 @@ class UpsertResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class BulkLoadResult:
     """What a bulk load did: `chunks` that were read, and of these those `written`, `unchanged`, and `embedded`.
 
     An id that comes again counts again.
@@ -228,7 +228,7 @@ class CollectionInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class TunedPoint:
+class TunePoint:
     """One `ef_search` that was tried: the mean recall of the sample, from 0 to 1, and the median of its searches."""
 
     ef_search: int
@@ -237,7 +237,7 @@ class TunedPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class TuneResult:
     """What tuning a collection chose: `ef_search`, which its searches use from now on, and the recall it had.
 
     Both are None where the collection is searched exactly, so that there is nothing to choose. `tried`, from fast to
@@ -247,7 +247,7 @@ class Tuned:
     ef_search: int | None
     recall: float | None
     target: float
-    tried: tuple[TunedPoint, ...]
+    tried: tuple[TunePoint, ...]
 
     @property
     def met(self) -> bool:
@@ -256,7 +256,7 @@ class Tuned:
 
 
 @dataclass(frozen=True, slots=True)
-class Maintained:
+class MaintenanceResult:
     """What maintenance did for one space: `action` is what, `rows` how many it concerned.
 
     `built`: a new graph, of so many rows. `entered`: so many rows entered the graph. `none`: nothing was to do for the
@@ -304,8 +304,8 @@ class GraphBuild:
 
 
 @dataclass(frozen=True, slots=True)
-class Optimized:
-    """What `optimize` did, as in `Maintained`, and the collection's rows since: in the graph, and waiting."""
+class OptimizeResult:
+    """What `optimize` did, as in `MaintenanceResult`, and the collection's rows since: in the graph, and waiting."""
 
     action: Action
     in_graph: int
@@ -313,7 +313,7 @@ class Optimized:
 
 
 @dataclass(frozen=True, slots=True)
-class Reembedded:
+class ReembedResult:
     """What embedding anew did: the space, whether it answers now, and how many chunks the collection has.
 
     `embedded` vectors were made by this call, `dropped` old ones deleted. Before the switch `sampled` of the new ones

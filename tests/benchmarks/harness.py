@@ -31,7 +31,7 @@ from tests.benchmarks import corpora, peers
 from tests.benchmarks.figures import Figure, Section
 
 import pgrecall
-from pgrecall import Maintained, embedded
+from pgrecall import MaintenanceResult, embedded
 from pgrecall.admin import migrate
 
 #: Autovacuum off, so that every ingest runs on a database that was never analyzed; all else as embedded sizes it.
@@ -55,7 +55,7 @@ class Bench:
         return corpora.corpus(*((10_000, 100, 40) if self.quick else (50_000, 200, 200)))
 
     @cached_property
-    def promoted(self) -> tuple[sa.URL, Maintained]:
+    def promoted(self) -> tuple[sa.URL, MaintenanceResult]:
         """A database of pgrecall's that holds the corpus, its large collections in a graph; it stays until the end."""
         say("  pgrecall takes the rows in")
         url = self._stack.enter_context(self.database())

@@ -112,7 +112,7 @@ def _fill(db: pgrecall.Database, url: sa.URL, corpus: Corpus, name: str) -> list
             corpora.store(db, tenant, corpus.space).upsert(chunks, commit_every=5_000)
 
     [seconds] = by_turns({name: lambda _: fill()}, 1)[name]
-    built: list[pgrecall.Maintained] = []
+    built: list[pgrecall.MaintenanceResult] = []
     [building] = by_turns({name: lambda _: built.extend(db.maintain())}, 1)[name]
     analyze(url)
     return [

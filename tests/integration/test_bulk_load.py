@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pgrecall import Chunk, Document, EmbedSpaceMismatch, InvalidEmbedding, InvalidInput, Loaded
+from pgrecall import BulkLoadResult, Chunk, Document, EmbedSpaceMismatch, InvalidEmbedding, InvalidInput
 from support.data import chunks
 
 
@@ -47,7 +47,7 @@ def source(count: int, drawn: list[int] | None = None) -> Iterator[Chunk]:
 def test_what_died_goes_on_where_it_stopped(db, tenant_id, space, mode):
     """The committed part stays and is not embedded again; calls run at once, and not further ahead than that."""
 
-    def load(model: Model, drawn: list[int] | None = None) -> Loaded:
+    def load(model: Model, drawn: list[int] | None = None) -> BulkLoadResult:
         store = db.tenant(tenant_id).vectors("corpus", space)
         options = {"embed": model, "embed_concurrency": 3, "commit_every": 500}
         if mode == "sync":
@@ -69,9 +69,9 @@ def test_what_died_goes_on_where_it_stopped(db, tenant_id, space, mode):
     assert len(drawn) <= 2_200  # not the whole corpus: back-pressure
     assert 1 < first.most <= 3
     second = Model()
-    assert load(second) == Loaded(3_000, 1_500, 1_500, 1_500)
+    assert load(second) == BulkLoadResult(3_000, 1_500, 1_500, 1_500)
     assert second.texts == 1_500
-    assert load(again := Model()) == Loaded(3_000, 0, 3_000, 0)
+    assert load(again := Model()) == BulkLoadResult(3_000, 0, 3_000, 0)
     assert again.texts == 0
     assert store.count() == 3_000
 

@@ -12,7 +12,7 @@ import pytest
 
 import pgrecall
 from pgrecall import Chunk, ConfigurationError, EmbedSpace, Fact, Message, RunState, SubjectErased, schema
-from pgrecall.facts import Erased
+from pgrecall.facts import Erasure
 
 SPACE = EmbedSpace("test", "eight", 8)
 ONES = [1.0] * 8
@@ -165,7 +165,7 @@ def test_hooks_erase_elsewhere_and_a_failing_one_is_told(db, tenant_id):
     assert told["broken"] == "OSError: no route to archive" and told["slowly"].startswith(
         "InvalidInput: the hook is async"
     )
-    assert [(c.tenant_id, c.subject) for c in calls] == [(tenant_id, "ann")] and isinstance(calls[0], Erased)
+    assert [(c.tenant_id, c.subject) for c in calls] == [(tenant_id, "ann")] and isinstance(calls[0], Erasure)
     again = asyncio.run(db.tenant(tenant_id).aerase_subject("ann", actor="desk"))
     assert [name.rpartition(".")[2] for name in again.failed_hooks] == ["broken"] and calls[-1] == "awaited"
     assert asyncio.run(db.adelete_tenant(tenant_id))["memory_settings"] == 1

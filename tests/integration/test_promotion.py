@@ -9,7 +9,7 @@ import pytest
 
 import pgrecall
 from conftest import LOGINS
-from pgrecall import Chunk, ConfigurationError, DatabaseError, NotFound, Optimized
+from pgrecall import Chunk, ConfigurationError, DatabaseError, NotFound, OptimizeResult
 from pgrecall.admin import migrate
 from pgrecall.operations.chunks import promotion
 from pgrecall.statements import graphs as sql
@@ -122,8 +122,8 @@ def test_rows_that_writers_hold_are_passed_by(url, app, store):
     )
     with gate.transaction(scope) as tx:
         assert len(tx.rows(held, {"tenant": "acme"})) == 50
-        assert store.optimize() == Optimized("entered", LARGE + 250, 50)
-    assert store.optimize() == Optimized("entered", LARGE + 300, 0)
+        assert store.optimize() == OptimizeResult("entered", LARGE + 250, 50)
+    assert store.optimize() == OptimizeResult("entered", LARGE + 300, 0)
 
 
 def test_a_promotion_takes_the_scan_index_and_looks_rows_up(url, app, store):
@@ -139,20 +139,20 @@ def test_a_promotion_takes_the_scan_index_and_looks_rows_up(url, app, store):
 def test_optimize_does_what_the_login_may(url, app, owner, store, monkeypatch):
     """The application enters rows, a bounded number; with the owner's login it is maintenance of the space."""
     monkeypatch.setattr(promotion, "OPTIMIZE_MOST", 200)
-    assert store.optimize() == Optimized("entered", LARGE + 200, 100)
-    assert asyncio.run(store.aoptimize()) == Optimized("entered", LARGE + 300, 0)
-    assert store.optimize() == Optimized("none", LARGE + 300, 0)
+    assert store.optimize() == OptimizeResult("entered", LARGE + 200, 100)
+    assert asyncio.run(store.aoptimize()) == OptimizeResult("entered", LARGE + 300, 0)
+    assert store.optimize() == OptimizeResult("none", LARGE + 300, 0)
     theirs = owner.tenant("acme").vectors("large", SPACE)
     theirs.upsert(made(LARGE, 14, "more"))
-    assert asyncio.run(theirs.aoptimize()) == Optimized("built", 2 * LARGE + 300, 0)
-    assert theirs.optimize() == Optimized("none", 2 * LARGE + 300, 0)
+    assert asyncio.run(theirs.aoptimize()) == OptimizeResult("built", 2 * LARGE + 300, 0)
+    assert theirs.optimize() == OptimizeResult("none", 2 * LARGE + 300, 0)
 
 
 def test_optimize_of_small_unknown_and_graphless_collections(app, owner):
     """A small one needs nothing; an unknown one is NotFound; a large one without a graph says who can make it."""
     small, large = (app.tenant("acme").vectors(name, SPACE) for name in ("small", "large"))
     small.upsert(made(10))
-    assert small.optimize() == Optimized("exact", 0, 10)
+    assert small.optimize() == OptimizeResult("exact", 0, 10)
     with pytest.raises(NotFound, match="does not exist"):
         app.tenant("acme").vectors("nothing", SPACE).optimize()
     large.upsert(made(LARGE))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pgrecall import EmbedSpace, EmbedSpaceMismatch, Event, FactKey, InvalidInput, NotFound, StoredFact, guards
+from pgrecall import EmbedSpace, EmbedSpaceMismatch, FactKey, InvalidInput, MemoryEvent, NotFound, StoredFact, guards
 from pgrecall.operations.memory.packing import (
     PackedFact,
     actor_name,
@@ -50,7 +50,7 @@ class Shelf:
     """What one tenant holds."""
 
     rows: list[Row] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    events: list[MemoryEvent] = field(default_factory=list)
     space: EmbedSpace | None = None
     last: datetime = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -63,7 +63,7 @@ class Shelf:
         self, action: str, target: str | None, key: FactKey, actor: str, reason: str | None, **detail: Any
     ) -> None:
         event = (action, target, key.subject or None, actor, reason, detail or None)
-        self.events.append(Event(f"{len(self.events):09}", self.last, *event))
+        self.events.append(MemoryEvent(f"{len(self.events):09}", self.last, *event))
 
 
 class MemoryFacts:

@@ -11,6 +11,7 @@ import numpy as np
 import pgrecall
 from pgrecall import (
     And,
+    BulkLoadResult,
     ChatHit,
     ChatInfo,
     Chunk,
@@ -31,24 +32,23 @@ from pgrecall import (
     Hit,
     Hits,
     IndexedKey,
-    Loaded,
-    Maintained,
+    MaintenanceResult,
     Message,
     Not,
-    Optimized,
+    OptimizeResult,
     Or,
     PostgresChat,
     PostgresRuns,
     PostgresVectorStore,
     ReciprocalRank,
-    Reembedded,
+    ReembedResult,
     RunEvent,
     RunState,
     SpaceInfo,
     Tenant,
     TenantInfo,
     ToolCall,
-    Tuned,
+    TuneResult,
     UpsertResult,
     VectorStore,
 )
@@ -68,7 +68,7 @@ def handles() -> VectorStore:
         assert_type(db.delete_tenant("acme"), ErasureReport)
         assert_type(db.spaces(), list[SpaceInfo])
         assert_type(db.add_space(SPACE), int)
-        assert_type(db.maintain(1, rebuild=True, wait=5.0, build=GraphBuild("2GB", m=32)), list[Maintained])
+        assert_type(db.maintain(1, rebuild=True, wait=5.0, build=GraphBuild("2GB", m=32)), list[MaintenanceResult])
         db.maintain(progress=lambda what, done, total: None)
         tenant = db.tenant("acme")
         assert_type(tenant.collections(), list[CollectionInfo])
@@ -76,12 +76,14 @@ def handles() -> VectorStore:
             pass
         assert_type(tenant.collection("handbook"), CollectionInfo | None)
         assert_type(tenant.set_text_config("handbook", "english", batch=500), int)
-        assert_type(tenant.reembed("handbook", SPACE, lambda texts: [[0.0] for _ in texts], switch=False), Reembedded)
+        assert_type(
+            tenant.reembed("handbook", SPACE, lambda texts: [[0.0] for _ in texts], switch=False), ReembedResult
+        )
         assert_type(tenant.cancel_reembed("handbook"), int)
         tenant.vectors("handbook", indexed_keys={"lang": "text"})
         assert_type(tenant.index_key("handbook", ["author", "age"], "number"), IndexedKey)
         assert_type(tenant.unindex_key("handbook", "lang"), int)
-        assert_type(tenant.tune("handbook", 0.95, k=5, queries=20, vectors=[[0.1] * 1536]), Tuned)
+        assert_type(tenant.tune("handbook", 0.95, k=5, queries=20, vectors=[[0.1] * 1536]), TuneResult)
         assert_type(tenant.set_ef_search("handbook", None), None)
         tenant.index_key("handbook", "lang", "date")  # type: ignore[arg-type]
         store = tenant.vectors("handbook", SPACE, embed=lambda texts: [[0.0] for _ in texts])
@@ -97,7 +99,9 @@ def verbs(store: PostgresVectorStore) -> None:
     """What each verb takes and gives."""
     chunks = [Chunk("1", "one", [0.1, 0.2]), Chunk("2", "two", np.ones(2, dtype=np.float32), doc_id="d")]
     assert_type(store.upsert(chunks, documents=[Document("d")], commit_every=100), UpsertResult)
-    assert_type(store.bulk_load(iter(chunks), embed_concurrency=8, retry_on=(OSError,), commit_every=10), Loaded)
+    assert_type(
+        store.bulk_load(iter(chunks), embed_concurrency=8, retry_on=(OSError,), commit_every=10), BulkLoadResult
+    )
     store.upsert((chunk for chunk in chunks), progress=lambda done, total: None, on_nul="strip")
     store.upsert(["text"])  # type: ignore[list-item]
     store.upsert(chunks, on_nul="drop")  # type: ignore[arg-type]
@@ -121,7 +125,7 @@ def verbs(store: PostgresVectorStore) -> None:
     assert_type(store.delete(filters=F.old.exists()), DeleteReport)
     assert_type(store.delete(["1"])["chunks"], int)
     assert_type(store.delete_by_doc_id("d").documents, int)
-    assert_type(store.optimize(wait=5.0), Optimized)
+    assert_type(store.optimize(wait=5.0), OptimizeResult)
     assert_type(store.drop(), DeleteReport)
 
 
@@ -180,8 +184,8 @@ async def twins(db: Database, store: PostgresVectorStore) -> None:
         yield Chunk("1", "one", [0.1])
 
     assert_type(await db.atenants(), list[TenantInfo])
-    assert_type(await db.amaintain(), list[Maintained])
-    assert_type(await store.aoptimize(), Optimized)
+    assert_type(await db.amaintain(), list[MaintenanceResult])
+    assert_type(await store.aoptimize(), OptimizeResult)
     assert_type(await db.adelete_tenant("acme"), ErasureReport)
     assert_type(await db.tenant("acme").acollections(), list[CollectionInfo])
     assert_type(await store.aupsert(arriving(), on_nul="error"), UpsertResult)

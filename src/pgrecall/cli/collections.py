@@ -18,7 +18,7 @@ from pgrecall.cli.tenants import collection_table
 from pgrecall.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from pgrecall.types import KeyType, Reembedded
+    from pgrecall.types import KeyType, ReembedResult
 
 app = typer.Typer(
     name="collections",
@@ -255,7 +255,7 @@ def _going_on(session: Session) -> Iterator[None]:
         raise
 
 
-def _reembedded(name: str, done: Reembedded) -> str:
+def _reembedded(name: str, done: ReembedResult) -> str:
     state = "answers in" if done.switched else "is ready to answer in"
     told = f"{name}: {done.chunks:,} chunks, {done.embedded:,} embedded now; {state} {done.space}"
     if done.found is not None:

@@ -24,7 +24,7 @@ from pgrecall.operations.search.routes import MAX_DIM, exact_max
 from pgrecall.postgres.transactions import Gate, Ground, Scope
 from pgrecall.schema import WAITING
 from pgrecall.statements import graphs as statements
-from pgrecall.types import Action, EmbedSpace, GraphBuild, Maintained
+from pgrecall.types import Action, EmbedSpace, GraphBuild, MaintenanceResult
 
 logger = logging.getLogger("pgrecall")
 
@@ -66,7 +66,7 @@ class Maintainer:
         wait: float = 0.0,
         build: GraphBuild | None = None,
         progress: MaintenanceProgress | None = None,
-    ) -> list[Maintained]:
+    ) -> list[MaintenanceResult]:
         """Bring the graphs of all spaces, or of one, up to what is stored; `rebuild` makes them anew.
 
         Raises: Conflict where another maintainer is still at work after `wait` seconds; NotFound; InvalidInput;
@@ -124,7 +124,7 @@ class _Space:
         self._scope = Scope.of_maintenance(ground)
         self._number, self._space, self._progress = number, space, progress
 
-    def maintain(self, generation: int, built: int, *, rebuild: bool, build: GraphBuild) -> Maintained:
+    def maintain(self, generation: int, built: int, *, rebuild: bool, build: GraphBuild) -> MaintenanceResult:
         if self._space.dim > MAX_DIM:
             return self._did("exact")
         valid = self._indexes.graphs(self._number)
@@ -152,7 +152,7 @@ class _Space:
         self._record(generation, built + entered)
         return self._did("entered" if entered else "none", entered or inside, generation)
 
-    def _rebuild(self, generation: int, large: list[_Held], build: GraphBuild) -> Maintained:
+    def _rebuild(self, generation: int, large: list[_Held], build: GraphBuild) -> MaintenanceResult:
         """A new graph beside the old one, which serves until the new one is whole."""
         if generation + 1 >= WAITING:  # numbers ran out: begin again, exactly for as long as the build takes
             self._retire(generation)
@@ -229,8 +229,8 @@ class _Space:
             rows = tx.last(statements.COLLECTIONS, {"space": self._number, "generation": generation})
         return [_Held(*row) for row in rows]
 
-    def _did(self, action: Action, rows: int = 0, generation: int = 0) -> Maintained:
-        return Maintained(self._number, self._space, action, rows, generation)
+    def _did(self, action: Action, rows: int = 0, generation: int = 0) -> MaintenanceResult:
+        return MaintenanceResult(self._number, self._space, action, rows, generation)
 
 
 def aside(gate: Gate, work: Callable[[threading.Event], R]) -> R:

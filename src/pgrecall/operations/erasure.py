@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from pgrecall.errors import ConfigurationError, InvalidInput
-from pgrecall.facts import Erased, ErasureReport, SweepReport
+from pgrecall.facts import Erasure, ErasureReport, SweepReport
 from pgrecall.operations.memory.trail import Trail, now
 from pgrecall.postgres.transactions import Gate, Scope, Transaction
 from pgrecall.schema import ACTORS, DUE, SUBJECTS, TRAIL
@@ -22,7 +22,7 @@ from pgrecall.statements import facts as fact_sql
 from pgrecall.statements import registry as registry_sql
 
 #: Called after an erasure with what was erased, in the caller's mode: for what lives elsewhere.
-Hook: TypeAlias = Callable[[Erased], Any]
+Hook: TypeAlias = Callable[[Erasure], Any]
 
 #: Lines of an export that are read at once.
 PAGE = 500
@@ -143,7 +143,7 @@ def _stripped(
     )
 
 
-def call_hooks(gate: Gate, hooks: Sequence[Hook], erased: Erased, report: ErasureReport) -> ErasureReport:
+def call_hooks(gate: Gate, hooks: Sequence[Hook], erased: Erasure, report: ErasureReport) -> ErasureReport:
     """The report, after every hook was called; one that fails is told, and keeps no other from being called."""
     failed = {}
     for hook in hooks:

@@ -28,8 +28,8 @@ from pgrecall.types import (
     EmbedSpace,
     IndexedKey,
     KeyType,
-    Reembedded,
-    Tuned,
+    ReembedResult,
+    TuneResult,
     Vector,
     check_text,
 )
@@ -113,7 +113,7 @@ class Collections:
         k: int = 10,
         queries: int = 50,
         vectors: Sequence[Vector] | None = None,
-    ) -> Work[Tuned]:
+    ) -> Work[TuneResult]:
         """Choose by measuring how far a search of the collection goes into its graph: the smallest `ef_search` that
         finds `target` of the `k` nearest, from 0 to 1, as an exact search finds them. Its searches use it from now on.
 
@@ -130,7 +130,7 @@ class Collections:
         if k >= MOST_EF_SEARCH // 2:
             raise InvalidInput(f"k is {k}; expected at most {MOST_EF_SEARCH // 2 - 1}, as many as a graph is asked for")
 
-        def work(gate: Gate) -> Tuned:
+        def work(gate: Gate) -> TuneResult:
             place = self._place(gate, collection)
             info = next(iter(registry.collections(gate, place.scope, collection)), None)
             if info is None:
@@ -220,7 +220,7 @@ class Collections:
         embed_concurrency: int = 1,
         retry_on: tuple[type[BaseException], ...] = (),
         progress: Progress | None = None,
-    ) -> Work[Reembedded]:
+    ) -> Work[ReembedResult]:
         """Embed a collection anew, by another model, while it is read and written; then it answers in `to`.
 
         The new space is filled beside the old one, which answers until the end. What is written meanwhile is embedded
@@ -246,7 +246,7 @@ class Collections:
         batch, calls = whole_number(batch, "batch", 1), Calls(embed_concurrency, tuple(retry_on))
         embedder = embed if isinstance(embed, Embedder) else Embedder(embed)
 
-        def work(gate: Gate) -> Reembedded:
+        def work(gate: Gate) -> ReembedResult:
             if gate.outside is not gate:
                 raise ConfigurationError(
                     "a collection is not embedded anew inside an atomic block, which would hold it for as long; call "

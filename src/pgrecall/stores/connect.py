@@ -99,13 +99,13 @@ def connect(
     return database
 
 
-#: What may stand for a database where one is asked for.
-Connection: TypeAlias = (
+#: What adapters accept as their database: a `Database`, a URL, SQLAlchemy engines, or None for the embedded server.
+DatabaseLike: TypeAlias = (
     Database | str | sa.URL | sa.Engine | AsyncEngine | tuple[sa.Engine | AsyncEngine, sa.Engine | AsyncEngine] | None
 )
 
 
-def as_database(connection: Connection = None) -> Database:
+def as_database(connection: DatabaseLike = None) -> Database:
     """The database itself where one is given; else one opened by URL, through one or two engines, or the embedded one.
 
     One that is opened here is the caller's to close. Raises as `connect` does.

@@ -14,7 +14,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from pgrecall import embedded
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
-from pgrecall.facts import Erased, ErasureReport, SweepReport
+from pgrecall.facts import Erasure, ErasureReport, SweepReport
 from pgrecall.maintenance import Maintainer, MaintenanceProgress, aside
 from pgrecall.operations import erasure, registry
 from pgrecall.operations.chunks import promotion
@@ -33,8 +33,8 @@ from pgrecall.types import (
     MAX_NAME_BYTES,
     EmbedSpace,
     GraphBuild,
-    Maintained,
-    Optimized,
+    MaintenanceResult,
+    OptimizeResult,
     SpaceInfo,
     TenantInfo,
     check_text,
@@ -139,17 +139,17 @@ class Database:
     delete_tenant, adelete_tenant = twins(_delete_tenant)
 
     def on_erase(self, hook: Hook) -> None:
-        """Register what erases elsewhere: called with an `Erased` after each erasure of a subject or tenant here.
+        """Register what erases elsewhere: called with an `Erasure` after each erasure of a subject or tenant here.
 
         A hook that fails is named in the report; the erasure stands, and calling it again calls the hooks again.
         An asynchronous one goes with the a… methods.
         """
         if not callable(hook):
-            raise InvalidInput(f"the hook is {type(hook).__name__}; expected a function of an Erased")
+            raise InvalidInput(f"the hook is {type(hook).__name__}; expected a function of an Erasure")
         self._hooks.append(hook)
 
     def _call_hooks(self, gate: Gate, tenant: str, subject: str | None, report: ErasureReport) -> ErasureReport:
-        return erasure.call_hooks(gate, self._hooks, Erased(tenant, subject, datetime.now(UTC)), report)
+        return erasure.call_hooks(gate, self._hooks, Erasure(tenant, subject, datetime.now(UTC)), report)
 
     def _trails(self, gate: Gate, tenant: str) -> Callable[[], Trails]:
         """How the trail of a tenant is altered, in the mode of `gate`."""
@@ -237,7 +237,7 @@ class Database:
         wait: float = 0.0,
         build: GraphBuild | None = None,
         progress: MaintenanceProgress | None = None,
-    ) -> Work[list[Maintained]]:
+    ) -> Work[list[MaintenanceResult]]:
         """Take waiting rows of large collections into their space's graph, or build a new one where that is cheaper.
 
         Searches are right, and rows can be written, before, meanwhile and after; a graph makes searches of
@@ -253,7 +253,7 @@ class Database:
 
     maintain, amaintain = twins(_maintain)
 
-    def _maintaining(self, gate: Gate, space_id: int | None, **options: Any) -> list[Maintained]:
+    def _maintaining(self, gate: Gate, space_id: int | None, **options: Any) -> list[MaintenanceResult]:
         if gate.outside is not gate:
             raise ConfigurationError(
                 "a graph is not maintained inside an atomic block: the build would wait for the block's transaction, "
@@ -266,7 +266,7 @@ class Database:
                 "PGRECALL_ADMIN_URL. Without a graph every search is exact"
             )
 
-        def run(stopped: threading.Event) -> list[Maintained]:
+        def run(stopped: threading.Event) -> list[MaintenanceResult]:
             synchronous = self._maintenance_gate()
             ground = self._maintenance_ground(synchronous)
             return Maintainer(synchronous, ground, admin, stopped).run(space_id, **options)
@@ -276,7 +276,7 @@ class Database:
         finally:
             self._routes.forget()
 
-    def _optimize(self, gate: Gate, place: Place, wait: float) -> Optimized:
+    def _optimize(self, gate: Gate, place: Place, wait: float) -> OptimizeResult:
         held = registry.find_collection(gate, place)
         if held is None:
             raise NotFound(f"collection {place.collection!r} does not exist: there is nothing to optimize")

@@ -10,7 +10,7 @@ from pgrecall.operations.ingestion import docstore as docstore_ops
 from pgrecall.operations.registry import Place
 from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.types import DocstoreEntry, Reference
+from pgrecall.types import DocstoreEntry, DocumentReference
 
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
@@ -78,7 +78,7 @@ class PostgresDocstore:
 
     hashes, ahashes = twins(_hashes)
 
-    def _references(self, doc_ids: Sequence[str] | None = None) -> Work[dict[str, Reference]]:
+    def _references(self, doc_ids: Sequence[str] | None = None) -> Work[dict[str, DocumentReference]]:
         """What came from each document: entries that name it (`ref_doc_id`), and the collection's chunks of it."""
         return lambda gate: docstore_ops.references(gate, self._place(gate), doc_ids)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
 from pgrecall.errors import FilterError, InvalidInput
-from pgrecall.facts import Action, Event, FactKey, Mode, Order, StoredFact
+from pgrecall.facts import Action, FactKey, MemoryEvent, Mode, Order, StoredFact
 from pgrecall.filters import Filter
 from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.operations.memory import read as recall
@@ -185,7 +185,7 @@ class Recalling:
         after: str = "",
         limit: int = 100,
         offset: int = 0,
-    ) -> Work[list[Event]]:
+    ) -> Work[list[MemoryEvent]]:
         """Entries of the trail that match every condition, oldest first: from `since` on, before `until`.
 
         `after`, the id of the last entry that was read, continues there.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pgrecall.errors import EmbedSpaceMismatch, InvalidEmbedding, InvalidInput
 from pgrecall.filters import Filter
-from pgrecall.hits import Fusion, Hits, Mode, ReciprocalRank, Step, Weighted
+from pgrecall.hits import Fusion, Hits, Mode, ReciprocalRank, SearchStep, Weighted
 from pgrecall.operations import registry
 from pgrecall.operations.chunks import reads as chunk_ops
 from pgrecall.operations.chunks.keys import narrowed
@@ -139,7 +139,7 @@ class Searching:
         explain: Explain,
         pick: tuple[int, float] | None = None,
     ) -> Work[Hits]:
-        steps: list[Step] = []
+        steps: list[SearchStep] = []
 
         def work(gate: Gate) -> Hits:
             if explain:

@@ -24,15 +24,15 @@ from pgrecall.statements.reads import Where
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vector_search import Searching
 from pgrecall.types import (
+    BulkLoadResult,
     Chunk,
     DeleteReport,
     Document,
     EmbedModel,
     EmbedSpace,
     IndexedKey,
-    Loaded,
     Metadata,
-    Optimized,
+    OptimizeResult,
     UpsertResult,
 )
 
@@ -162,7 +162,7 @@ class PostgresVectorStore(Searching):
         commit_every: int | None = None,
         progress: Progress | None = None,
         on_nul: OnNul = "error",
-    ) -> Work[Loaded]:
+    ) -> Work[BulkLoadResult]:
         """Take in an initial corpus, of any size: iterables and generators are read once, and little of them is held.
 
         As `upsert`, but `commit_every` chunks at a time (10,000 where left out, 1,000 where they are embedded), so a
@@ -287,7 +287,7 @@ class PostgresVectorStore(Searching):
 
     delete_by_doc_id, adelete_by_doc_id = twins(_delete_by_doc_id)
 
-    def _optimize(self, *, wait: float = 0.0) -> Work[Optimized]:
+    def _optimize(self, *, wait: float = 0.0) -> Work[OptimizeResult]:
         """Make searches of a large collection fast: its waiting rows enter the graph, which is built where that is due.
 
         An index needs the owner's login (`admin_url`) and maintenance's, and serves all large collections of the space;

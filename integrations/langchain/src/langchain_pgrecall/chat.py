@@ -9,7 +9,7 @@ from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage, RemoveMessage
 
 from langchain_pgrecall.messages import from_message, to_message
-from pgrecall import Connection, Message, PostgresChat, as_database
+from pgrecall import DatabaseLike, Message, PostgresChat, as_database
 from pgrecall.steps import Steps, call, faces
 
 #: The id by which LangGraph's RemoveMessage means all of them.
@@ -32,7 +32,7 @@ class PGRecallChatMessageHistory(BaseChatMessageHistory):
         self,
         session_id: str,
         *,
-        connection: Connection = None,
+        connection: DatabaseLike = None,
         tenant: str,
         subject: str | None = None,
         limit: int | None = None,

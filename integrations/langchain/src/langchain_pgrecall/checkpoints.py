@@ -7,7 +7,7 @@ from typing import Final
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from pgrecall import Erased
+from pgrecall import Erasure
 
 #: Keys of a run's metadata, by which its thread is found again.
 TENANT: Final = "pgrecall_tenant"
@@ -19,14 +19,14 @@ def of_person(tenant: str, subject: str) -> dict[str, str]:
     return {TENANT: tenant, SUBJECT: subject}
 
 
-def erase_threads(saver: BaseCheckpointSaver[str]) -> Callable[[Erased], None]:
+def erase_threads(saver: BaseCheckpointSaver[str]) -> Callable[[Erasure], None]:
     """A hook for `Database.on_erase`: deletes the threads of an erased subject, or of all of a tenant.
 
     Threads are found by the metadata of `of_person`, which their runs carried. The saver must be synchronous, such as
     LangGraph's PostgresSaver; give each database one hook.
     """
 
-    def hook(erased: Erased) -> None:
+    def hook(erased: Erasure) -> None:
         wanted = {TENANT: erased.tenant_id}
         if erased.subject is not None:
             wanted[SUBJECT] = erased.subject

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from langchain_core.indexing import RecordManager
 
-from pgrecall import Connection, as_database
+from pgrecall import DatabaseLike, as_database
 from pgrecall.steps import Steps, call, faces
 
 
@@ -19,7 +19,7 @@ class PGRecallRecordManager(RecordManager):
     """
 
     def __init__(
-        self, namespace: str = "", *, connection: Connection = None, tenant: str, collection: str = "default"
+        self, namespace: str = "", *, connection: DatabaseLike = None, tenant: str, collection: str = "default"
     ) -> None:
         super().__init__(namespace)
         database = as_database(connection)

@@ -26,7 +26,7 @@ from langchain_pgrecall.items import check_namespace, to_filter
 from langchain_pgrecall.spaces import embedder
 from pgrecall import (
     ConfigurationError,
-    Connection,
+    DatabaseLike,
     EmbedModel,
     EmbedSpace,
     Fact,
@@ -62,7 +62,7 @@ class PGRecallStore(BaseStore):
     def __init__(
         self,
         *,
-        connection: Connection = None,
+        connection: DatabaseLike = None,
         tenant: str,
         index: IndexConfig | None = None,
         space: EmbedSpace | EmbedModel | None = None,

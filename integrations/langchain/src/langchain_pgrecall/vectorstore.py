@@ -17,8 +17,8 @@ from langchain_pgrecall.spaces import embedder
 from pgrecall import (
     Chunk,
     ConfigurationError,
-    Connection,
     Database,
+    DatabaseLike,
     EmbedModel,
     EmbedSpace,
     NotFound,
@@ -53,7 +53,7 @@ class PGRecallVectorStore(Searches):
         self,
         embedding: Embeddings,
         *,
-        connection: Connection = None,
+        connection: DatabaseLike = None,
         tenant: str,
         collection: str = "default",
         space: EmbedSpace | EmbedModel | None = None,

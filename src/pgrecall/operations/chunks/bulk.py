@@ -12,13 +12,13 @@ from pgrecall.operations.chunks.packing import last_wins
 from pgrecall.operations.chunks.upsert import BATCH, Chunks, Plan, Target, batches, embedded, unseen, upsert
 from pgrecall.operations.models.calls import EMBED_BATCH
 from pgrecall.postgres.transactions import Gate
-from pgrecall.types import Chunk, Document, Loaded
+from pgrecall.types import BulkLoadResult, Chunk, Document
 
 #: Chunks that are committed together; fewer where they are embedded, which a kill should not make anyone pay twice.
 COMMIT, COMMIT_EMBEDDED = 10_000, 1_000
 
 
-def load(gate: Gate, target: Target, chunks: Chunks, documents: Iterable[Document], plan: Plan) -> Loaded:
+def load(gate: Gate, target: Target, chunks: Chunks, documents: Iterable[Document], plan: Plan) -> BulkLoadResult:
     """Write documents, then chunks, `plan.commit_every` at a time. None of them enters a graph here.
 
     Raises as `upsert` does; what was committed before stays, and a note of the error says how much that is.
@@ -48,7 +48,7 @@ def load(gate: Gate, target: Target, chunks: Chunks, documents: Iterable[Documen
     except Exception as exc:
         exc.add_note(f"{done:,} chunks were stored before; the same call goes on from there, and embeds none of them")
         raise
-    return Loaded(done, written, unchanged, made)
+    return BulkLoadResult(done, written, unchanged, made)
 
 
 def _groups(

@@ -11,7 +11,7 @@ from pgrecall.operations.registry import Place
 from pgrecall.operations.search.routes import MAX_DIM, Route, Routes, exact_max
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import graphs as sql
-from pgrecall.types import Action, EmbedSpace, Optimized
+from pgrecall.types import Action, EmbedSpace, OptimizeResult
 
 logger = logging.getLogger("pgrecall")
 
@@ -53,7 +53,7 @@ def promote(
     return total
 
 
-def optimize(gate: Gate, place: Place, space: EmbedSpace, space_id: int, route: Route) -> Optimized:
+def optimize(gate: Gate, place: Place, space: EmbedSpace, space_id: int, route: Route) -> OptimizeResult:
     """What the application itself can do for a collection. Raises ConfigurationError where only an index would help."""
     if route.rows <= exact_max(space.dim) or space.dim > MAX_DIM:
         return optimized(gate, place, space_id, route.generation, "exact")
@@ -67,11 +67,11 @@ def optimize(gate: Gate, place: Place, space: EmbedSpace, space_id: int, route: 
     return optimized(gate, place, space_id, route.generation, "entered" if entered else "none")
 
 
-def optimized(gate: Gate, place: Place, space_id: int, generation: int, action: Action) -> Optimized:
+def optimized(gate: Gate, place: Place, space_id: int, generation: int, action: Action) -> OptimizeResult:
     """The report: what was done, and what the collection holds now."""
     with gate.transaction(place.scope, "optimized") as tx:
         [(in_graph, waiting)] = tx.last(sql.HELD, place.at(space=space_id, generation=generation))
-    return Optimized(action, in_graph, waiting)
+    return OptimizeResult(action, in_graph, waiting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Rows
 from pgrecall.statements import reembedding as sql
 from pgrecall.statements.reads import Where
-from pgrecall.types import Chunk, EmbedModel, EmbedSpace, Reembedded, Vector
+from pgrecall.types import Chunk, EmbedModel, EmbedSpace, ReembedResult, Vector
 
 #: Chunks of a page, and of a transaction that writes their vectors: what a killed process embeds again at most.
 BATCH = 500
@@ -109,7 +109,7 @@ def space_of(gate: Gate, to: EmbedSpace | EmbedModel, embedder: Embedder, calls:
     return to if isinstance(to, EmbedSpace) else to.space(len(canary))
 
 
-def reembed(gate: Gate, job: Job, *, switch: bool) -> Reembedded:
+def reembed(gate: Gate, job: Job, *, switch: bool) -> ReembedResult:
     """Fill the space, check it, switch to it, drop what the old one leaves; whatever of it is still to be done.
 
     Raises: NotFound, EmbedSpaceMismatch, FingerprintMismatch, InvalidEmbedding, ConfigurationError, Conflict.
@@ -124,7 +124,7 @@ def reembed(gate: Gate, job: Job, *, switch: bool) -> Reembedded:
         except _Done:
             switched = True
     dropped = drop_rest(gate, job.place) if switched else 0
-    return Reembedded(job.to, switched, _counts(gate, job)[0], job.embedded, dropped, *checked)
+    return ReembedResult(job.to, switched, _counts(gate, job)[0], job.embedded, dropped, *checked)
 
 
 def _counts(gate: Gate, job: Job) -> tuple[int, int]:

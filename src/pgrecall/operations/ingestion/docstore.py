@@ -12,7 +12,7 @@ from pgrecall.operations.registry import Place, ensure_tenant
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Rows, Transaction
 from pgrecall.statements import docstore as sql
-from pgrecall.types import MAX_ID_BYTES, DocstoreEntry, Reference, check_text
+from pgrecall.types import MAX_ID_BYTES, DocstoreEntry, DocumentReference, check_text
 
 #: Entries per statement.
 BATCH = 1_000
@@ -112,7 +112,7 @@ def hashes(gate: Gate, place: Place, ids: Collection[str] | None) -> dict[str, s
         return dict(tx.last(sql.HASHES, place.at(ids=asked)))
 
 
-def references(gate: Gate, place: Place, doc_ids: Sequence[str] | None) -> dict[str, Reference]:
+def references(gate: Gate, place: Place, doc_ids: Sequence[str] | None) -> dict[str, DocumentReference]:
     """What came from each document: entries, then the collection's chunks; all, or those of `doc_ids`."""
     asked = place.at(ids=None if doc_ids is None else id_array(doc_ids, "doc_ids"))
     with gate.transaction(place.scope, "docstore references") as tx:
@@ -125,7 +125,7 @@ def references(gate: Gate, place: Place, doc_ids: Sequence[str] | None) -> dict[
     for doc_id, own_id, own in chunks:
         ids.setdefault(doc_id, {})[own_id] = None
         metadata[doc_id] = metadata.get(doc_id) or own
-    return {doc_id: Reference(list(own), metadata[doc_id]) for doc_id, own in ids.items()}
+    return {doc_id: DocumentReference(list(own), metadata[doc_id]) for doc_id, own in ids.items()}
 
 
 def delete(gate: Gate, place: Place, ids: Sequence[str]) -> int:

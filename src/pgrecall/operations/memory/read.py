@@ -9,7 +9,7 @@ from typing import Any
 
 from pgrecall import guards
 from pgrecall.errors import InvalidInput
-from pgrecall.facts import Event, FactKey, Mode, Order, StoredFact
+from pgrecall.facts import FactKey, MemoryEvent, Mode, Order, StoredFact
 from pgrecall.jsonable import dumps
 from pgrecall.operations import registry
 from pgrecall.operations.memory.forget import Named
@@ -195,7 +195,7 @@ def namespaces(
     return [tuple(path) for (path,) in rows]
 
 
-def events(gate: Gate, memory: Memory, values: Mapping[str, Any]) -> list[Event]:
+def events(gate: Gate, memory: Memory, values: Mapping[str, Any]) -> list[MemoryEvent]:
     """Entries of the trail that match, oldest first."""
     rows = gate.read(memory.scope, "events", lambda tx: tx.last(reads.EVENTS, memory.at(**values)))
-    return [Event(*row) for row in rows]
+    return [MemoryEvent(*row) for row in rows]

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pgrecall.hits import Step
+from pgrecall.hits import SearchStep
 from pgrecall.postgres.transactions import Gate, R, Scope, Transaction
 
 
 class Watched(Gate):
     """Another gate, watched: `watch` is called after each of its transactions."""
 
-    def __init__(self, gate: Gate, watch: Callable[[Step], None]) -> None:
+    def __init__(self, gate: Gate, watch: Callable[[SearchStep], None]) -> None:
         super().__init__(gate._engine, is_async=gate.is_async)
         self._gate, self._watch = gate, watch
 
@@ -30,7 +30,7 @@ class Watched(Gate):
             begun = time.perf_counter()
             yield tx
         took = time.perf_counter() - started
-        self._watch(Step(what, (begun - started) * 1e3, took * 1e3, tx.round_trips))
+        self._watch(SearchStep(what, (begun - started) * 1e3, took * 1e3, tx.round_trips))
 
     def read(self, scope: Scope, what: str, body: Callable[[Transaction], R]) -> R:
         """The other gate's."""
@@ -43,7 +43,7 @@ class Watched(Gate):
         started = time.perf_counter()
         found = self._gate.read(scope, what, timed)
         took, (opened, tx) = time.perf_counter() - started, begun[-1]
-        self._watch(Step(what, (opened - started) * 1e3, took * 1e3, tx.round_trips))
+        self._watch(SearchStep(what, (opened - started) * 1e3, took * 1e3, tx.round_trips))
         return found
 
     @contextmanager

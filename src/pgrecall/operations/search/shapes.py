@@ -11,7 +11,7 @@ import numpy as np
 
 from pgrecall import guards
 from pgrecall.errors import ConfigurationError
-from pgrecall.hits import Explanation, Fusion, Hit, Hits, Mode, ReciprocalRank, Step, Weighted
+from pgrecall.hits import Explanation, Fusion, Hit, Hits, Mode, ReciprocalRank, SearchStep, Weighted
 from pgrecall.operations.registry import Place, StaleSpace, find_collection, refuse_space, space_params
 from pgrecall.operations.search import mmr
 from pgrecall.operations.search.routes import CANDIDATES, SMALL, UNKNOWN, Large, Route, exact_max
@@ -190,7 +190,7 @@ def _picked(rows: list[Found], query: Query, k: int, lambda_mult: float) -> list
 
 
 def explained(
-    gate: Gate, query: Query, steps: list[Step], *, plan: bool, pick: tuple[int, float] | None = None
+    gate: Gate, query: Query, steps: list[SearchStep], *, plan: bool, pick: tuple[int, float] | None = None
 ) -> Hits:
     """As `search`, or as `diverse` where `pick` is its k and lambda, with how it was answered.
 

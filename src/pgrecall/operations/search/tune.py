@@ -17,7 +17,7 @@ from pgrecall.operations.search.shapes import Query, exact, graph
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import graphs as sql
 from pgrecall.statements.reads import Where
-from pgrecall.types import EmbedSpace, Tuned, TunedPoint, Vector
+from pgrecall.types import EmbedSpace, TunePoint, TuneResult, Vector
 
 #: What is tried, from fast to thorough.
 TRIED = (20, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, MOST_EF_SEARCH)
@@ -33,11 +33,11 @@ def tune(
     k: int,
     queries: int,
     vectors: Sequence[Vector] | None,
-) -> Tuned:
+) -> TuneResult:
     """The smallest `ef_search` that finds `target` of the `k` nearest; kept, where one is found or none is enough."""
     route = look(gate, place, space, space_id)
     if route.rows <= exact_max(space.dim) or space.dim > MAX_DIM:
-        return Tuned(None, None, target, ())  # exact, and nothing to choose
+        return TuneResult(None, None, target, ())  # exact, and nothing to choose
     if not route.built:
         raise ConfigurationError(
             f"collection {place.collection!r} is large and its space {space_id} has no graph that can be searched; "
@@ -56,7 +56,7 @@ def tune(
     asked, right = [q for q, r in zip(asked, right, strict=True) if r], [r for r in right if r]
     if not asked:
         raise InvalidInput("there was nothing to ask with; give one vector or more, or leave `vectors` out")
-    points: list[TunedPoint] = []
+    points: list[TunePoint] = []
     for ef_search in (e for e in TRIED if e >= 2 * (k + 1) or e == MOST_EF_SEARCH):
         took, shares = [], []
         for question, wanted in zip(asked, right, strict=True):
@@ -64,12 +64,12 @@ def tune(
             sent = graph(gate, query(question, ef_search))
             took.append(time.perf_counter() - started)
             shares.append(sampling.share(wanted, sampling.distances(sent, question, k)))
-        points.append(TunedPoint(ef_search, statistics.mean(shares), statistics.median(took) * 1e3))
+        points.append(TunePoint(ef_search, statistics.mean(shares), statistics.median(took) * 1e3))
         if points[-1].recall >= target:
             break
     best = max(points, key=lambda point: point.recall)  # the first of equals
     keep(gate, place, best.ef_search)
-    return Tuned(best.ef_search, best.recall, target, tuple(points))
+    return TuneResult(best.ef_search, best.recall, target, tuple(points))
 
 
 def checked(ef_search: object) -> int:

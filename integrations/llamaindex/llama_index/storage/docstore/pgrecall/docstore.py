@@ -10,7 +10,7 @@ from llama_index.core.storage.docstore.types import BaseDocumentStore, RefDocInf
 from llama_index.core.storage.kvstore.types import DEFAULT_BATCH_SIZE
 from llama_index.vector_stores.pgrecall.nodes import FORM, from_parts, to_parts
 
-from pgrecall import Database, DocstoreEntry, PostgresDocstore, Reference, as_database
+from pgrecall import Database, DocstoreEntry, DocumentReference, PostgresDocstore, as_database
 
 
 class PGRecallDocumentStore(BaseDocumentStore):
@@ -227,5 +227,5 @@ def _deleted(count: int, what: str, name: str, *, raise_error: bool) -> None:
         raise ValueError(f"{what} {name} not found.")
 
 
-def _infos(references: Mapping[str, Reference]) -> dict[str, RefDocInfo]:
+def _infos(references: Mapping[str, DocumentReference]) -> dict[str, RefDocInfo]:
     return {doc_id: RefDocInfo(node_ids=list(of.ids), metadata=dict(of.metadata)) for doc_id, of in references.items()}
