@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from pgrecall.facts import Erasure, ErasureReport, Fact, FactKey, MemoryEvent, StoredFact, SweepReport
     from pgrecall.filters import And, Compare, F, Filter, Not, Or
-    from pgrecall.hits import Explanation, Hit, Hits, ReciprocalRank, Weighted
+    from pgrecall.hits import Explanation, Fusion, Hit, Hits, ReciprocalRank, SearchMode, Weighted
     from pgrecall.messages import ChatHit, ChatInfo, Message, ToolCall
     from pgrecall.operations.models.embedding import Embedder
     from pgrecall.protocols import MemoryStore, RunStore, VectorStore
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         Chunk,
         CollectionInfo,
         DeleteReport,
+        Distance,
         DocstoreEntry,
         Document,
         DocumentReference,
@@ -85,6 +86,7 @@ __all__ = [
     "DatabaseError",
     "DatabaseLike",
     "DeleteReport",
+    "Distance",
     "DocstoreEntry",
     "Document",
     "DocumentReference",
@@ -104,6 +106,7 @@ __all__ = [
     "Filter",
     "FilterError",
     "FingerprintMismatch",
+    "Fusion",
     "GraphBuild",
     "Hit",
     "Hits",
@@ -133,6 +136,7 @@ __all__ = [
     "RunEvent",
     "RunState",
     "RunStore",
+    "SearchMode",
     "SpaceInfo",
     "StoredFact",
     "SubjectErased",

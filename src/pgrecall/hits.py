@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeAlias
 from pgrecall.errors import InvalidInput
 
 #: What a search goes by: a vector, words, or both, fused.
-Mode: TypeAlias = Literal["dense", "sparse", "hybrid"]
+SearchMode: TypeAlias = Literal["dense", "sparse", "hybrid"]
+Mode: TypeAlias = SearchMode
 
 
 @dataclass(frozen=True, slots=True)

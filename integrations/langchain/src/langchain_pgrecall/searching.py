@@ -12,10 +12,8 @@ from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from langchain_pgrecall import peers
 from langchain_pgrecall.documents import from_hit
 from langchain_pgrecall.filters import FilterLike, to_filter
-from pgrecall import EmbedModel, EmbedSpace, Hit, InvalidInput, PostgresVectorStore
-from pgrecall.hits import Fusion, Mode
+from pgrecall import Distance, EmbedModel, EmbedSpace, Fusion, Hit, InvalidInput, PostgresVectorStore, SearchMode
 from pgrecall.steps import Steps, call, faces
-from pgrecall.types import Distance
 
 
 class Searches(VectorStore):
@@ -24,7 +22,7 @@ class Searches(VectorStore):
     _embedding: Embeddings
     _space: EmbedSpace | EmbedModel
     _store: PostgresVectorStore
-    _mode: Mode
+    _mode: SearchMode
     _fusion: Fusion | None
 
     @property
@@ -39,11 +37,11 @@ class Searches(VectorStore):
         k: int | None,
         filter: FilterLike,
         options: dict[str, Any],
-    ) -> Steps[list[tuple[Document, Hit, Mode]]]:
+    ) -> Steps[list[tuple[Document, Hit, SearchMode]]]:
         """What a search by text, by vector or by both gives, and how; takes what it knows out of `options`."""
         text = query if query is not None else options.pop("text", None)
         # By a vector alone there are no words to look for, whatever the store's own mode is.
-        mode: Mode = options.pop("mode", None) or (self._mode if text is not None else "dense")
+        mode: SearchMode = options.pop("mode", None) or (self._mode if text is not None else "dense")
         fusion = options.pop("fusion", None) or self._fusion
         peers.refuse(options, self.tenant)
         if embedding is None and mode != "sparse":
@@ -107,7 +105,7 @@ class Searches(VectorStore):
 
     _similarity_search_with_relevance_scores, _asimilarity_search_with_relevance_scores = faces(_relevant)
 
-    def _relevance(self, hit: Hit, mode: Mode) -> float:
+    def _relevance(self, hit: Hit, mode: SearchMode) -> float:
         if mode == "dense":
             assert hit.distance is not None
             return self._select_relevance_score_fn()(hit.distance)
@@ -131,7 +129,7 @@ class Searches(VectorStore):
         text, said = kwargs.pop("text", None), kwargs.pop("mode", None)
         if said not in (None, "dense", "hybrid"):
             raise InvalidInput(f"mode is {said!r:.40}; unlike documents are sought near a vector: 'dense' or 'hybrid'")
-        mode: Mode = said or ("hybrid" if text is not None and self._mode != "dense" else "dense")
+        mode: SearchMode = said or ("hybrid" if text is not None and self._mode != "dense" else "dense")
         options: dict[str, Any] = {"fetch_k": fetch_k, "lambda_mult": 0.5 if lambda_mult is None else lambda_mult}
         if mode != "dense":
             options |= {"text": text, "fusion": kwargs.pop("fusion", None) or self._fusion}
@@ -205,7 +203,7 @@ _RELEVANCE: dict[Distance, Callable[[float], float]] = {
 }
 
 
-def _score(hit: Hit, mode: Mode) -> float:
+def _score(hit: Hit, mode: SearchMode) -> float:
     """A distance, lower is better, as the peers give it; for words and both, what the hit was ranked by."""
     if mode != "dense":
         return hit.score

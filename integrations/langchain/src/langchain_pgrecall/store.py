@@ -35,9 +35,11 @@ from pgrecall import (
     StoredFact,
     as_database,
 )
-from pgrecall.imports.store import KIND
 from pgrecall.providers import space_of
 from pgrecall.steps import Steps, call, faces
+
+#: The kind of fact that an item is; `pgrecall import langgraph-store` writes the same.
+KIND = "item"
 
 SubjectOf = Callable[[tuple[str, ...]], str | None]
 

@@ -19,17 +19,18 @@ from pgrecall import (
     ConfigurationError,
     Database,
     DatabaseLike,
+    Distance,
     EmbedModel,
     EmbedSpace,
+    Fusion,
     NotFound,
     PostgresVectorStore,
+    SearchMode,
     UpsertResult,
     as_database,
 )
-from pgrecall.hits import Fusion, Mode
 from pgrecall.providers import space_of
 from pgrecall.steps import Steps, arun, call, faces, run
-from pgrecall.types import Distance
 
 
 class PGRecallVectorStore(Searches):
@@ -59,7 +60,7 @@ class PGRecallVectorStore(Searches):
         space: EmbedSpace | EmbedModel | None = None,
         distance: Distance | None = None,
         text_config: str | None = None,
-        mode: Mode = "dense",
+        mode: SearchMode = "dense",
         fusion: Fusion | None = None,
     ) -> None:
         self._embedding = embedding
