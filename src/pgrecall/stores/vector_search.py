@@ -61,28 +61,46 @@ class Searching:
         ef_search: int | None = None,
         explain: Explain = False,
     ) -> Work[Hits]:
-        """The `top_k` best chunks, best first, of those that match `filters`, `ids` and `doc_ids`; ties by id.
+        """Search the collection; returns the `top_k` best chunks, best first. Ties are ordered by id.
 
-        `mode` says what is looked for: "dense", the nearest to `vector` (of the space's length), which is the default
-        for a vector alone; "sparse", the words of `text`, the default for a text alone; "hybrid", both, fused by
-        `fusion` (`Weighted()`, or `ReciprocalRank()`), the default where both are given. What a mode does not need
-        is not looked at. Each leg of a hybrid search gives `fetch_k` chunks to be fused (the larger of 50 and twice
-        `top_k` where left out), the words' leg `sparse_k` where that is given.
+        A collection that does not exist yet has no chunks. A large collection is searched by its graph, which may miss
+        a few of the nearest chunks; a small one is always scanned.
 
-        In a text, words are alternatives, and "a phrase" is one; -word and -"a phrase" exclude; all else is
-        punctuation. Its first 4,000 characters and 64 words count. Stop words alone, or exclusions alone, find nothing.
-        Words need full text: see `Tenant.set_text_config`.
+        Args:
+            vector: The query's vector, of the space's length. Mode "sparse" ignores it.
+            top_k: The number of chunks to return.
+            filters: Search only chunks whose metadata matches.
+            text: The words to search for. Words and "quoted phrases" are OR-ed; `-word` and -"a phrase" exclude. Any
+                input is accepted; the first 4,000 characters and 64 words count. A text of stop words or exclusions
+                only finds nothing. Words need full text, see `Tenant.set_text_config`. Mode "dense" ignores it.
+            mode: "dense" ranks by the distance to `vector`, "sparse" by the words of `text`, "hybrid" by both. The
+                default follows from what is given: a vector alone, a text alone, or both.
+            fusion: How a hybrid search combines the two rankings: `Weighted()`, the default, or `ReciprocalRank()`.
+            fetch_k: The number of chunks that each leg of a hybrid search contributes; by default `2 * top_k`, at
+                least 50.
+            sparse_k: The same for the words' leg alone; by default `fetch_k`.
+            ids: Search only these chunks.
+            doc_ids: Search only chunks of these documents.
+            exact: Scan the collection instead of using its graph, at about 1 µs per chunk. Recall is measured against
+                this.
+            ef_search: The number of candidates that a search of the graph keeps, from 1 to 1,000. More candidates
+                find more and take longer. The default is the value that `Tenant.tune` or `Tenant.set_ef_search`
+                stored for the collection, otherwise 1% of its rows as maintenance last counted them, at least 100 and
+                at most 600. A filter doubles the default, up to 1,000. It is never below twice the number of
+                chunks that are fetched (`top_k`; in a hybrid or MMR search `fetch_k`).
+            explain: Attach an `explanation` of how the search was answered; "plan" also runs the statement again under
+                EXPLAIN ANALYZE.
 
-        A large collection is searched by its graph, which may miss a few of the nearest. `exact` scans it instead,
-        about 1 µs a chunk: what recall is measured against. `ef_search`, from 1 to 1,000, is how many candidates a
-        search of the graph keeps (100 where left out, twice `top_k` if that is more): more find more, and take longer.
-        Small collections are always scanned.
+        Returns:
+            A list of `Hit`, with the attribute `explanation`.
 
-        A collection that does not exist yet has no chunks. With `explain` the result's `explanation` tells how it was
-        answered; "plan" runs the statement again under EXPLAIN ANALYZE.
-
-        Raises: InvalidInput, InvalidEmbedding, FilterError, EmbedSpaceMismatch, Unavailable; ConfigurationError where
-        words are looked for and the collection keeps no full text, or not yet of all chunks.
+        Raises:
+            InvalidInput: An argument is missing or malformed.
+            InvalidEmbedding: The vector has the wrong length, or is not finite.
+            FilterError: `filters` is malformed.
+            EmbedSpaceMismatch: The collection belongs to another model.
+            ConfigurationError: The mode needs full text, which the collection does not keep for all of its chunks.
+            Unavailable: The database cannot be reached.
         """
         where, values = chunk_ops.condition(filters, ids, doc_ids)
         top_k = chunk_ops.whole_number(top_k, "top_k", 1)
@@ -112,11 +130,32 @@ class Searching:
         ef_search: int | None = None,
         explain: Explain = False,
     ) -> Work[Hits]:
-        """`top_k` chunks near the vector and unlike each other, in the order of maximal marginal relevance.
+        """Search for chunks that are near the vector and unlike each other, by maximal marginal relevance.
 
-        They are chosen from the `fetch_k` nearest (the larger of 20 and four times `top_k` where left out); with a
-        `text` from the `fetch_k` best of a hybrid search, as `query` makes it. `lambda_mult` is from 0, as unlike as
-        can be, to 1, the nearest to the vector. `exact` and `ef_search` are `query`'s. Raises as `query` does.
+        Args:
+            vector: The query's vector, of the space's length.
+            top_k: The number of chunks to return.
+            filters: Search only chunks whose metadata matches.
+            fetch_k: The number of candidates to choose from; by default `4 * top_k`, at least 20.
+            lambda_mult: From 0, as diverse as possible, to 1, the nearest to the vector.
+            text: With a text, the candidates are those of a hybrid search, see `query`.
+            fusion: How the hybrid search combines its two rankings; by default `Weighted()`.
+            ids: Search only these chunks.
+            doc_ids: Search only chunks of these documents.
+            exact: As for `query`.
+            ef_search: As for `query`.
+            explain: As for `query`.
+
+        Returns:
+            A list of `Hit` in the order in which they were chosen, with the attribute `explanation`.
+
+        Raises:
+            InvalidInput: An argument is missing or malformed.
+            InvalidEmbedding: The vector has the wrong length, or is not finite.
+            FilterError: `filters` is malformed.
+            EmbedSpaceMismatch: The collection belongs to another model.
+            ConfigurationError: `text` needs full text, which the collection does not keep for all of its chunks.
+            Unavailable: The database cannot be reached.
         """
         where, values = chunk_ops.condition(filters, ids, doc_ids)
         top_k = chunk_ops.whole_number(top_k, "top_k", 1)
