@@ -1,16 +1,16 @@
-"""Every error pgrecall raises: one root, leaves by what the caller can do about it.
+"""Every error that pgrecall raises: one base class, with subclasses by what the caller can do about it.
 
-A message says what was found, what was expected, and the next step. Driver errors are wrapped in one
-place (`driver.wrapped`), so that a caller never has to import psycopg to handle a failure.
+A message says what was found, what was expected, and what to do. Driver errors are wrapped in one place
+(`driver.wrapped`), so that callers never need to import psycopg to handle a failure.
 """
 
 
 class PgRecallError(Exception):
-    """Something went wrong in pgrecall."""
+    """Base class of all errors that pgrecall raises."""
 
 
 class InvalidInput(PgRecallError, ValueError):
-    """A value can't be stored or asked for as it is: change the value."""
+    """A value cannot be stored or queried as given: change the value."""
 
 
 class FilterError(InvalidInput):
@@ -18,29 +18,30 @@ class FilterError(InvalidInput):
 
 
 class InvalidEmbedding(InvalidInput):
-    """A vector has the wrong length, or a value that a space can't hold."""
+    """A vector has the wrong length, or a value that its space cannot store."""
 
 
 class EmbedSpaceMismatch(PgRecallError):
-    """The collection's vectors were made by another embedding model than the one in hand."""
+    """The stored vectors were made by a different embedding model than the one in use."""
 
 
 class FingerprintMismatch(EmbedSpaceMismatch):
-    """The embedding model has the right name, but no longer produces the vectors it used to."""
+    """The embedding model has the expected name, but no longer produces the same vectors."""
 
 
 class NotFound(PgRecallError, LookupError):
-    """What the call names does not exist for this tenant."""
+    """The requested object does not exist for this tenant."""
 
 
 class UnknownTenant(NotFound):
-    """The tenant was never created, and this database requires known tenants."""
+    """The tenant was never created, and this database does not create tenants on first write."""
 
 
 class RunConflict(PgRecallError):
-    """A run's state is not at the version that a change of it goes on from: read it, and decide again.
+    """A run's state has changed since it was read: read it again and reapply the change.
 
-    `expected` is the version that the change was made from, `found` the one that is stored (None: no such run).
+    `expected` is the version that the change was based on, `found` the stored version (None if the run does not
+    exist).
     """
 
     def __init__(self, message: str, *, expected: int | None = None, found: int | None = None) -> None:
@@ -50,19 +51,19 @@ class RunConflict(PgRecallError):
 
 
 class TenantErased(PgRecallError):
-    """The tenant was deleted; a tombstone refuses late writers."""
+    """The tenant was deleted. Its tombstone rejects later writes."""
 
 
 class SubjectErased(PgRecallError):
-    """What was held about the subject was erased; a tombstone refuses late writers."""
+    """The subject's data was erased. Its tombstone rejects later writes."""
 
 
 class ConfigurationError(PgRecallError):
-    """The connection, its role or its settings do not allow this: change how pgrecall is set up."""
+    """The connection, its role or its settings do not allow the operation: change the configuration."""
 
 
 class MigrationRequired(ConfigurationError):
-    """The database's schema is missing, older or newer than this version of pgrecall."""
+    """The database schema is missing, or is older or newer than this version of pgrecall expects."""
 
 
 class EmbeddedServerError(PgRecallError):
@@ -70,21 +71,21 @@ class EmbeddedServerError(PgRecallError):
 
 
 class DatabaseError(PgRecallError):
-    """Postgres refused a statement for a reason that pgrecall does not know better."""
+    """Postgres rejected a statement, and no more specific error applies."""
 
 
 class Unavailable(DatabaseError):
-    """The connection was lost or never made: call again.
+    """The connection was lost or could not be made: repeat the call.
 
-    Nothing of the call was kept, unless the connection was lost while COMMIT was under way; then nobody can tell, and
-    calling again is right as well: every write here comes to the same result when it is repeated. But for what is added
-    each time (a message without an id, a run's event), and for a run's put, then a RunConflict: look first.
+    Nothing was stored, unless the connection was lost during COMMIT. In that case the outcome is unknown. Repeating the
+    call is still safe, because writes are idempotent. There are two exceptions, for which you should read first: writes
+    that append (a message without an id, a run's event) may append twice, and a run's put may raise RunConflict.
     """
 
 
 class RolledBack(PgRecallError):
-    """An operation of an atomic block failed, so that nothing of the block is kept: run the whole block again."""
+    """An operation of an atomic block failed, so the whole block was rolled back: run the whole block again."""
 
 
 class Conflict(DatabaseError):
-    """Concurrent transactions collided and retries ran out; nothing of the call was kept: call again."""
+    """Concurrent transactions conflicted and all retries failed. Nothing was stored: repeat the call."""

@@ -1,4 +1,4 @@
-"""The values of memory: facts that go in and come out, the events of their trail, what erasures and sweeps report."""
+"""The values of memory: facts, the events of the audit trail, and the reports of erasures and sweeps."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pgrecall.types import Vector
 
-#: Seconds, or a timedelta.
+#: A lifetime: seconds or a timedelta.
 Ttl: TypeAlias = timedelta | float
 Order: TypeAlias = Literal["relevance", "recency", "confidence"]
 Mode: TypeAlias = Literal["text", "vector", "hybrid"]
-#: put: a fact that had no live version. supersede: a new version of one that had. prune: a version beyond
-#: `keep_versions` went. forget, restore, erase: by those verbs. expire, purge: by a sweep, past the ttl or the grace.
+#: put: a fact without a live version was stored. supersede: a new version replaced the live one. prune: a version
+#: beyond `keep_versions` was deleted. forget, restore, erase: by the verbs of these names. expire, purge: a sweep
+#: deleted a fact after its ttl, or after the grace period for restoring it.
 Action: TypeAlias = Literal[
     "put", "supersede", "prune", "forget", "restore", "erase", "expire", "purge",
     "erase_subject", "reopen_subject",
 ]  # fmt: skip
 
-#: Bytes of (namespace, subject, kind, key) together, and 8 for each label: a btree entry ends at 2,704.
+#: Bytes of (namespace, subject, kind, key) together, plus 8 for each label. A B-tree entry has at most 2,704.
 MAX_IDENTITY_BYTES = 2_000
-#: Bytes of a fact's value as JSON, and of its text: the most that goes in one message.
+#: Bytes of a fact's value as JSON, and of its text: the most that fits one protocol message.
 MAX_VALUE_BYTES = 64_000_000
 
 
 class FactKey(NamedTuple):
-    """What a fact is known by: one live version at most. `subject` is None for facts of nobody, in a namespace."""
+    """A fact's identity, which has at most one live version. `subject` is None for facts that are about no subject."""
 
     subject: str | None
     kind: str
@@ -39,13 +40,21 @@ class FactKey(NamedTuple):
 class Fact:
     """One thing worth remembering about a subject.
 
-    `subject` (a user's id) has no default; None, for what is about nobody, is allowed only in a `namespace`. `value`
-    is any JSON. `text` is what is searched and embedded; left out, it is the value where that is a string.
-    `confidence` is 0 to 1. It expires after `ttl` (seconds or a timedelta) or at `expires_at` (with a time zone);
-    with `refresh_on_read` each read that returns it starts its ttl anew. `namespace` is a path of labels.
-
-    `embedding` is the text's vector, or a mapping of field names to vectors. `embed_texts` are the texts to embed by
-    field name, where these are several or not the text; an empty mapping embeds nothing.
+    Attributes:
+        subject: The user that the fact is about. It has no default. None, for a fact about nobody, requires a
+            `namespace`.
+        kind: The kind of fact, such as "preference".
+        key: The fact's key, unique within namespace, subject and kind.
+        value: Any JSON value.
+        text: The text that is searched and embedded. Default: the value if it is a string, else nothing.
+        source: Where the fact comes from.
+        confidence: 0 to 1.
+        ttl: The lifetime in seconds, or as a timedelta. Default: the memory's default for this kind, else no limit.
+        expires_at: When the fact expires, with a time zone. It takes precedence over `ttl`.
+        refresh_on_read: Whether each read that returns the fact restarts its ttl.
+        namespace: A path of labels.
+        embedding: The text's vector, or a mapping from field names to vectors.
+        embed_texts: The texts to embed, by field name, if they differ from `text`. An empty mapping embeds nothing.
     """
 
     subject: str | None
@@ -65,11 +74,12 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFact(Fact):
-    """A version of a fact as the tables hold it; its vectors stay there.
+    """A stored version of a fact, without its vectors.
 
-    `created_at` is the first version's time, `valid_from` this one's, `valid_to` that of the version which superseded
-    it (None: none did). `ttl` is in seconds. `score` is set by a search by relevance, higher is better: a similarity
-    by vector, a rank by text, a sum of reciprocal ranks by both.
+    `created_at` is when the first version was stored, `valid_from` when this one was, and `valid_to` when a newer
+    version superseded it (None if it is live). `ttl` is in seconds. `score` is set by searches by relevance; higher is
+    better. It is a similarity in a search by vector, ts_rank_cd in a search by text, and a sum of reciprocal ranks in a
+    hybrid search.
     """
 
     id: str
@@ -82,15 +92,15 @@ class StoredFact(Fact):
 
     @property
     def fact_key(self) -> FactKey:
-        """What the fact is known by."""
+        """The fact's identity."""
         return FactKey(self.subject, self.kind, self.key, self.namespace)
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEvent:
-    """One entry of the trail: what was done to which fact, by whom and why; never the value.
+    """One entry of the audit trail: what was done to which fact, by whom and why. It never has the fact's value.
 
-    After an erasure `target_id` stays, `subject` is a salted hash, `actor` and `reason` are None.
+    An erasure keeps `target_id`, replaces `subject` by a salted hash, and sets `actor` and `reason` to None.
     """
 
     id: str
@@ -105,7 +115,7 @@ class MemoryEvent:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What a hook of `Database.on_erase` is told: a subject of a tenant, or (subject None) a whole tenant."""
+    """The argument of `Database.on_erase` hooks. `subject` is None if the whole tenant was erased."""
 
     tenant_id: str
     subject: str | None
@@ -114,11 +124,12 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport(Mapping[str, int]):
-    """What an erasure did, per table; reads as a mapping from table to rows deleted.
+    """Result of an erasure. It is also a mapping from table to rows deleted.
 
-    `remaining` was counted after the deletes and is all zero. `without_subject` counts rows of the tenant that name no
-    subject, and so were not considered. `events` is how many entries of the trail were stripped to ids and salted
-    hashes. `failed_hooks` maps the name of each hook that failed to its error; erase again to call them again.
+    `remaining` was counted after the deletes and is zero for every table. `without_subject` counts the tenant's rows
+    that have no subject, which the erasure did not consider. `events` is the number of audit entries that were reduced
+    to ids and salted hashes. `failed_hooks` maps the name of each failed hook to its error; repeat the erasure to call
+    the hooks again.
     """
 
     deleted: Mapping[str, int]
@@ -139,7 +150,10 @@ class ErasureReport(Mapping[str, int]):
 
 @dataclass(frozen=True, slots=True)
 class SweepReport(Mapping[str, int]):
-    """Rows that a sweep purged, per table (with `dry_run`: that it would); `tenants` is how many tenants had any."""
+    """Rows that a sweep purged, per table, or would purge if `dry_run`; `tenants` is how many tenants had any.
+
+    It is also a mapping from table to rows.
+    """
 
     purged: Mapping[str, int]
     tenants: int = 0

@@ -1,4 +1,4 @@
-"""What a search gives: hits, how two ways of searching are fused into one, and how the search was answered."""
+"""Search results: hits, the fusion of dense and sparse results, and the explanation of how a search ran."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 from pgrecall.errors import InvalidInput
 
-#: What a search goes by: a vector, words, or both, fused.
+#: The constant k of reciprocal rank fusion, as published; see `ReciprocalRank`.
+RANK_CONSTANT = 60.0
+#: Dense searches by vector, sparse by words (full text), hybrid by both with their results fused.
 SearchMode: TypeAlias = Literal["dense", "sparse", "hybrid"]
 Mode: TypeAlias = SearchMode
 
@@ -18,14 +20,14 @@ Mode: TypeAlias = SearchMode
 class Hit:
     """One search result.
 
-    `score` is what it was ranked by, higher is better. For a vector, a similarity: cosine ``1 - distance``, inner
-    product the product itself, Euclidean ``1 / (1 + distance)``. For words, `text_score`. For both, what
-    `Weighted` or `ReciprocalRank` makes of the two.
+    Hits are ranked by `score`; higher is better. In dense mode it is a similarity: ``1 - distance`` for cosine, the
+    product itself for inner product, ``1 / (1 + distance)`` for Euclidean. In sparse mode it is `text_score`. In hybrid
+    mode it is computed by `Weighted` or `ReciprocalRank`.
 
-    `distance` is pgvector's (inner product: negated), lower is better, and `dense_rank` the place among the nearest,
-    from 1; both are None where the vector's leg did not find the chunk. `text_score` is how much of the words is in the
-    text, the rare ones most (0 and up, comparable within one search only), and `sparse_rank` the place by it; both are
-    None where the words' leg did not find it.
+    `distance` is pgvector's distance (the negated inner product for ``ip``); lower is better. `dense_rank` is the rank
+    by it, from 1. Both are None if the dense search did not find the chunk. `text_score` measures how well the text
+    matches the words, with rare words weighing most. It is 0 or more, and comparable only within one search.
+    `sparse_rank` is the rank by it, from 1. Both are None if the sparse search did not find the chunk.
     """
 
     chunk_id: str
@@ -45,15 +47,15 @@ class Hit:
 
 def _share(alpha: object) -> None:
     if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 <= float(alpha) <= 1:
-        raise InvalidInput(f"alpha is {alpha!r:.40}; expected a number from 0, only words, to 1, only the vector")
+        raise InvalidInput(f"alpha is {alpha!r:.40}; expected a number from 0 (words only) to 1 (vector only)")
 
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """Fusion by scores: ``alpha · dense + (1 - alpha) · sparse``, each leg's scores stretched from 0 to 1.
+    """Fusion by score: ``alpha · dense + (1 - alpha) · sparse``, after min-max normalization of both sides.
 
-    The best that a leg found has 1 and its last 0, as has what it did not find; `alpha` is from 0, only words, to 1,
-    only the vector.
+    Normalization gives a side's best result the score 1 and its last result 0. A chunk that a side did not find has 0
+    there, too. `alpha` is from 0 (words only) to 1 (vector only).
     """
 
     alpha: float = 0.5
@@ -64,13 +66,13 @@ class Weighted:
 
 @dataclass(frozen=True, slots=True)
 class ReciprocalRank:
-    """Fusion by ranks: ``2 · alpha / (k + dense_rank) + 2 · (1 - alpha) / (k + sparse_rank)``.
+    """Fusion by rank (RRF): ``2 · alpha / (k + dense_rank) + 2 · (1 - alpha) / (k + sparse_rank)``.
 
-    With an `alpha` of 0.5 that is reciprocal rank fusion as published (Cormack, Clarke and Büttcher, SIGIR 2009). The
-    larger `k`, from 0 to below 1e9, the less the first places count.
+    With `alpha` 0.5 this is reciprocal rank fusion as published by Cormack, Clarke and Büttcher (SIGIR 2009). `alpha`
+    is from 0 (words only) to 1 (vector only). A larger `k`, from 0 to below 1e9, makes the top ranks count less.
     """
 
-    k: float = 60.0
+    k: float = RANK_CONSTANT
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
@@ -84,7 +86,10 @@ Fusion: TypeAlias = Weighted | ReciprocalRank
 
 @dataclass(frozen=True, slots=True)
 class SearchStep:
-    """One transaction of a search: milliseconds until it had a connection, and in all; round trips to the server."""
+    """One transaction of a search.
+
+    `wait_ms` is the time until it had a connection, `total_ms` the total time, `round_trips` those to the server.
+    """
 
     name: str
     wait_ms: float
@@ -96,14 +101,24 @@ class SearchStep:
 class Explanation:
     """How a search was answered.
 
-    `shape` is how the vector was looked for: "exact", by a scan, "graph", by the space's graph of generation
-    `generation` beside a scan of what waits to enter it, or "none". `fell_back` says that the graph gave too few, and
-    the answer came from the scan after all. `rows` are those of the collection as far as they were counted (once in
-    some seconds, up to what makes a collection large). `candidates` counts what each leg had to choose from:
-    "dense" nearest, "sparse" with the words, "filter" matching a filter (up to the most that are searched one by one).
-    `settings` are the server's for this search, `depth` how many each leg gave; `exact` and `ef_search` are what the
-    caller asked for: `shape` and `settings` show what came of it. `steps` are what was sent, in order; `plan` is
-    EXPLAIN ANALYZE's text, where that was asked for.
+    Attributes:
+        mode: The search mode.
+        shape: How the nearest vectors were found: "exact" by a scan, "graph" by the space's HNSW graph combined with a
+            scan of the rows that are not in it yet, or "none" if the mode is sparse.
+        fell_back: Whether the graph returned too few rows, so that the search was repeated as a scan.
+        rows: The collection's row count, capped at 10,000 and cached for 10 seconds.
+        generation: The graph's generation, None if no graph was used.
+        top_k: The number of hits that were requested.
+        depth: How many results each side could return, by "dense" and "sparse".
+        candidates: How many results each side chose from: "dense" nearest rows, "sparse" rows with the words, and
+            "filter" rows that match the filter. The last is capped at 1,000, or at the depth if that is larger.
+        settings: Server settings that were set for this search.
+        steps: The transactions of the search, in order.
+        fusion: How the two sides of a hybrid search were fused.
+        text_config: The text search configuration, None in dense mode.
+        exact: Whether the caller requested an exact search.
+        ef_search: The `ef_search` that the caller requested; `settings` has the one that was used.
+        plan: The output of EXPLAIN ANALYZE if the caller requested it.
     """
 
     mode: Mode
@@ -124,17 +139,17 @@ class Explanation:
 
     @property
     def round_trips(self) -> int:
-        """Round trips to the server, the plan's own left out."""
+        """Round trips to the server, without the one that made the plan."""
         return sum(step.round_trips for step in self.steps)
 
     @property
     def total_ms(self) -> float:
-        """Milliseconds of all steps."""
+        """Total time of all steps, in milliseconds."""
         return sum(step.total_ms for step in self.steps)
 
 
 class Hits(list[Hit]):
-    """Search results, best first: a list, with the `explanation` where one was asked for."""
+    """Search results, best first: a list with an `explanation`, which is None unless it was requested."""
 
     def __init__(self, hits: Iterable[Hit] = (), explanation: Explanation | None = None) -> None:
         super().__init__(hits)

@@ -1,7 +1,8 @@
-"""A chat's messages in a form that belongs to no framework: roles, content blocks, tool calls.
+"""Chat messages in a framework-neutral form: roles, content blocks, tool calls.
 
-A framework's own message travels in `payload`, named by `framework`, so that it comes back exactly in its own
-framework; any other reads the neutral form. What the neutral form has no word for is a block of type "raw".
+A framework's own serialization is stored in `payload`, and its name in `framework`, so that the same framework reads
+back exactly what it wrote. Other frameworks read the neutral form. Content that the neutral form cannot express is a
+block of type "raw".
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from pgrecall.types import Metadata
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool", "function", "other"]
 Status: TypeAlias = Literal["active", "archived"]
-#: A JSON object with a `type` of `BLOCKS`.
+#: A JSON object whose `type` is a key of `BLOCKS`.
 Block: TypeAlias = Mapping[str, Any]
 
 ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool", "function", "other")
 STATUSES: tuple[Status, ...] = ("active", "archived")
-#: Type of a block -> the keys of which it must have one at least; it may have more.
+#: Type of a block -> keys, at least one of which it must have. It may have others.
 BLOCKS: dict[str, tuple[str, ...]] = {
     "text": ("text",),
     "image": ("url", "base64", "file_id"),
@@ -38,9 +39,9 @@ BLOCKS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool that the assistant wants called.
+    """A tool call that the assistant requests.
 
-    `args` is an object; text where a framework kept what could not be parsed, which `error` then explains.
+    `args` is a JSON object, or a string if the framework could not parse it; `error` then says why.
     """
 
     name: str
@@ -53,11 +54,12 @@ class ToolCall:
 class Message:
     """One message of a chat.
 
-    `role` is one of "system", "developer", "user", "assistant", "tool", "function", "other". `content` is a text or
-    blocks: objects with a `type`, see docs/chat.md. `tool_call_id` says which call a tool's message answers.
-    `payload` is the framework's own form as JSON, kept as it is, and `framework` says whose. `id` is unique in its
-    chat; the store makes one where there is none. The store sets `position` (unique in the chat, growing), `status`,
-    `created_at` and `expires_at`, whatever is given.
+    `role` is one of "system", "developer", "user", "assistant", "tool", "function", "other". `content` is a string or
+    a list of blocks: objects with a `type`, see docs/chat.md. `tool_call_id` is the id of the tool call that a tool's
+    message answers. `payload` is a framework's own form of the message as JSON, stored unchanged, and `framework` is
+    that framework's name. `id` is unique within the chat; the store generates it if it is None. The store sets
+    `position` (unique and increasing within the chat), `status`, `created_at` and `expires_at`; values given for them
+    are ignored.
     """
 
     role: Role
@@ -75,9 +77,9 @@ class Message:
     expires_at: datetime | None = None
 
     def __post_init__(self) -> None:
-        # Tuples, so that what was put and what is read compare equal.
+        # Tuples, so that a message compares equal to the same message read back.
         if not isinstance(self.content, str):
-            object.__setattr__(self, "content", _tuple(self.content, "content", "a text or a list of blocks"))
+            object.__setattr__(self, "content", _tuple(self.content, "content", "a string or a list of blocks"))
         object.__setattr__(self, "tool_calls", _tuple(self.tool_calls, "tool_calls", "a list of pgrecall.ToolCall"))
 
     def __hash__(self) -> int:
@@ -85,21 +87,21 @@ class Message:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """The content as blocks: a text is one of type "text"; an empty one is none."""
+        """The content as blocks. A string is one block of type "text"; an empty string is no block."""
         if isinstance(self.content, str):
             return ({"type": "text", "text": self.content},) if self.content else ()
         return tuple(self.content)
 
     @property
     def text(self) -> str:
-        """The texts of the content, one below the other: what is searched."""
+        """The text of all blocks, joined by newlines. This is what full-text search looks at."""
         if isinstance(self.content, str):
             return self.content
         return "\n".join(t for block in _all_blocks(self.content) if (t := _text_of(block)))
 
     @property
     def unmapped(self) -> tuple[Block, ...]:
-        """The blocks that the neutral form has no word for, each with its `framework` and `body`."""
+        """The blocks of type "raw", which the neutral form cannot express; each has a `framework` and a `body`."""
         return tuple(block for block in _all_blocks(self.blocks) if block.get("type") == "raw")
 
 
@@ -110,7 +112,7 @@ def _tuple(values: object, what: str, expected: str) -> tuple[Any, ...]:
 
 
 def _all_blocks(blocks: Sequence[Block]) -> Iterator[Block]:
-    """Blocks, and those that a tool's result holds."""
+    """All blocks, including those nested in tool results."""
     for block in blocks:
         if isinstance(block, Mapping):
             yield block
@@ -127,7 +129,10 @@ def _text_of(block: Block) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ChatInfo:
-    """A chat and what it holds. `ttl` and `message_ttl` are the lifetimes that a write gives to it and to a message."""
+    """A chat's properties and message counts.
+
+    Each write extends the chat's lifetime to `ttl`, and gives the messages that it writes a lifetime of `message_ttl`.
+    """
 
     session_id: str
     subject: str | None
@@ -144,7 +149,7 @@ class ChatInfo:
 
 @dataclass(frozen=True, slots=True)
 class ChatHit:
-    """A message that a search found, and where. `score` is Postgres' ts_rank_cd, higher is better."""
+    """A message found by a search, and its chat. `score` is Postgres' ts_rank_cd; higher is better."""
 
     session_id: str
     message: Message

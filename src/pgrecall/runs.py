@@ -1,4 +1,4 @@
-"""Runs of agents: their state, their events, and the evidence that their answers rested on."""
+"""Agent runs: their state, their events, and the evidence that their answers were based on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pgrecall.types import EmbedSpace, Metadata
 
-#: States of a run after which nothing more comes: `tail` ends there.
+#: Statuses after which a run has no more events: `tail` stops there.
 FINAL = ("completed", "failed", "cancelled")
 
 
@@ -17,9 +17,10 @@ FINAL = ("completed", "failed", "cancelled")
 class RunState:
     """A run's state, at one version.
 
-    `state` is JSON. `state_version` is the version that was read and that a `put` goes on from: 0 (nothing was put yet)
-    for a new run, None to put whatever is there. `status` is free; "completed", "failed" and "cancelled" are final.
-    `subject` is whose run it is. The store sets `created_at` and `updated_at`, whatever is given.
+    `state` is JSON. `state_version` is the version that was read: a `put` succeeds only if it is still the stored one.
+    Use 0 for a new run, and None to overwrite any version. `status` is any string; "completed", "failed" and
+    "cancelled" are final. `subject` is the user whom the run is about. The store sets `created_at` and `updated_at`;
+    values given for them are ignored.
     """
 
     run_id: str
@@ -38,7 +39,7 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:
-    """Something that happened in a run. `seq` rises within the run, and may have gaps."""
+    """An event of a run. `seq` increases within the run and may have gaps."""
 
     run_id: str
     seq: int
@@ -50,15 +51,15 @@ class RunEvent:
         return hash((self.run_id, self.seq))
 
 
-#: What became of something that evidence names: it is as it was, another, or no more.
+#: How something that evidence refers to compares with its current state: unchanged, changed, or deleted.
 Fate = Literal["same", "changed", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceChunk:
-    """A chunk that a retrieval gave, in the version that it gave.
+    """A chunk that a retrieval returned, as it was then.
 
-    `content_hash` is the SHA-256 of its text, in hex. `now` compares it with the chunk that the collection holds today.
+    `content_hash` is the SHA-256 of its text, in hex. `now` says whether the chunk has changed or gone since.
     """
 
     rank: int
@@ -72,11 +73,11 @@ class EvidenceChunk:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One retrieval of a run: where it looked, in which space, what for, and what it got, best first.
+    """One retrieval of a run: the collection and its space, the query's hash, and the chunks returned, best first.
 
-    `query_hash` is a SHA-256 in hex: of a text's UTF-8 bytes, or of a vector's values as little-endian float32, as
-    `query_kind` ("text" or "vector") says. `seq` is in one order with the run's events. `space_now`
-    compares `space` with the one that the collection answers in today.
+    `query_hash` is a SHA-256 in hex. If `query_kind` is "text", it is the hash of the text's UTF-8 bytes; if it is
+    "vector", of the vector's values as little-endian float32. `seq` shares one sequence with the run's events.
+    `space_now` says whether the collection's space has changed since.
     """
 
     run_id: str

@@ -1,4 +1,4 @@
-"""The values that go in and come out: frozen, free of any framework, safe to share between threads."""
+"""The values that calls take and return: immutable, independent of any framework, and safe to share among threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Vector: TypeAlias = Sequence[float] | npt.NDArray[np.floating[Any]]
 Metadata: TypeAlias = Mapping[str, Any]
 Action: TypeAlias = Literal["none", "entered", "built", "dropped", "exact"]
 
-#: Byte caps. A btree entry ends at 2,704 bytes, so longer ids could not be indexed; the schema checks the same.
+#: Maximum sizes in bytes. A B-tree entry has at most 2,704 bytes, so longer ids could not be indexed. The schema has
+#: the same limits.
 MAX_NAME_BYTES = 200
 MAX_ID_BYTES = 1_000
 MAX_DIM = 16_000
@@ -26,10 +27,10 @@ MAX_DIM = 16_000
 
 @dataclass(frozen=True, slots=True)
 class EmbedSpace:
-    """What produced a vector. Vectors of two spaces never mix.
+    """The embedding model that produced a vector. Vectors of different spaces are never compared.
 
-    `distance` is how two vectors of the space are compared: ``cosine``, ``l2`` (Euclidean) or ``ip`` (inner
-    product). `dim` is the vectors' length, 1 to 16,000 (pgvector's limit for half precision).
+    `dim` is the number of dimensions, 1 to 16,000 (pgvector's limit for half precision). `distance` is how vectors of
+    the space are compared: ``cosine``, ``l2`` (Euclidean) or ``ip`` (inner product).
     """
 
     provider: str
@@ -51,7 +52,7 @@ class EmbedSpace:
 
 @dataclass(frozen=True, slots=True)
 class EmbedModel:
-    """A model whose vectors' length is not known before its first vector: a space but for `dim`."""
+    """An `EmbedSpace` without `dim`, for a model whose number of dimensions is unknown until its first vector."""
 
     provider: str
     model: str
@@ -64,13 +65,13 @@ class EmbedModel:
         return f"{self.provider}/{self.model} ({self.distance})"
 
     def space(self, dim: int) -> EmbedSpace:
-        """The space of its vectors of this length."""
+        """The model's space, given the number of dimensions."""
         return EmbedSpace(self.provider, self.model, dim, self.distance)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A source and its provenance. `content_hash` is the caller's, for example of the file's bytes."""
+    """A source document and its provenance. The caller computes `content_hash`, for example from the file's bytes."""
 
     id: str
     source: str | None = None
@@ -83,8 +84,8 @@ class Document:
 class Chunk:
     """A piece of text and its vector.
 
-    `embedding` may be left out where the store was given an embedding function, or where the stored text is
-    the same and its vector is to be kept. `payload` is a framework's own form of the chunk, kept as it is.
+    `embedding` may be None if the store has an embedding function, or if the chunk is already stored with the same
+    text, in which case the stored vector is kept. `payload` is a framework's own form of the chunk, stored unchanged.
     """
 
     id: str
@@ -111,16 +112,17 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredChunk(Chunk):
-    """A chunk as the tables hold it: `embedding` is what is stored, `norm` the length that the vector had as given."""
+    """A chunk as stored: `embedding` is the stored vector, `norm` the L2 norm of the vector before it was stored."""
 
     norm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DocstoreEntry:
-    """What an ingestion remembers of a document or a part of it; None is what an entry does not say.
+    """What an ingestion pipeline remembers about a document or a part of it. Fields that are None are not set.
 
-    `hash` is the caller's, of the content; `ref_doc_id` the document that it came from; `payload` a framework's form.
+    The caller computes `hash` from the content. `ref_doc_id` is the document that the entry came from. `payload` is a
+    framework's own form, stored unchanged.
     """
 
     id: str
@@ -132,7 +134,11 @@ class DocstoreEntry:
 
 @dataclass(frozen=True, slots=True)
 class DocumentReference:
-    """What came from a document: ids of entries and chunks, and the entries' metadata, merged, else the document's."""
+    """What was derived from a document.
+
+    `ids` are the ids of its entries and chunks. `metadata` is the merged metadata of its entries, or the document's own
+    metadata if it has no entries.
+    """
 
     ids: list[str]
     metadata: dict[str, Any]
@@ -140,7 +146,7 @@ class DocumentReference:
 
 @dataclass(frozen=True, slots=True)
 class UpsertResult:
-    """What an upsert did: `ids` one per input, in order; counts of distinct chunks."""
+    """Result of an upsert: `ids` has one id per input, in order; the counts are of distinct chunks."""
 
     ids: list[str]
     written: int
@@ -151,9 +157,9 @@ class UpsertResult:
 
 @dataclass(frozen=True, slots=True)
 class BulkLoadResult:
-    """What a bulk load did: `chunks` that were read, and of these those `written`, `unchanged`, and `embedded`.
+    """Result of a bulk load: how many `chunks` were read, and how many were `written`, `unchanged` and `embedded`.
 
-    An id that comes again counts again.
+    A chunk id that occurs twice in the input is counted twice.
     """
 
     chunks: int
@@ -164,7 +170,7 @@ class BulkLoadResult:
 
 @dataclass(frozen=True, slots=True)
 class DeleteReport(Mapping[str, int]):
-    """Rows deleted per table; reads as a mapping too."""
+    """Rows deleted per table. It is also a mapping from table to rows deleted."""
 
     vectors: int = 0
     chunks: int = 0
@@ -187,20 +193,20 @@ class DeleteReport(Mapping[str, int]):
 
 @dataclass(frozen=True, slots=True)
 class SpaceInfo:
-    """A space in the registry, and its number there."""
+    """An embedding space as registered in the database, and its id."""
 
     id: int
     space: EmbedSpace
     created_at: datetime
 
 
-#: What values a declared key indexes; those of other types are found without it.
+#: The type of the values that an indexed key holds. Values of other types are found without the index.
 KeyType: TypeAlias = Literal["text", "number", "bool"]
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedKey:
-    """A metadata key that filters look up; `path` leads to it. Not `ready` while it is being filled."""
+    """An indexed metadata key. `path` is the path to it in the metadata; `ready` is False while it is being filled."""
 
     path: tuple[str, ...]
     type: KeyType
@@ -209,10 +215,12 @@ class IndexedKey:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """A collection and what it holds. `text_config` is the language of its full text, None where it keeps none;
-    until `text_complete`, searches by words are refused (see `Tenant.set_text_config`). `next_space` is the one that is
-    being filled, where it is embedded anew (see `Tenant.reembed`). `ef_search` is how many candidates a search of its
-    graph keeps, where that was chosen (see `Tenant.tune`).
+    """A collection's properties and row counts.
+
+    `text_config` is its text search configuration, None if it has no full-text search. Searches by words are refused
+    until `text_complete` is True (see `Tenant.set_text_config`). `next_space` is the space that the collection is
+    being re-embedded to, None if it is not (see `Tenant.reembed`). `ef_search` is the one chosen for the collection,
+    None if none was (see `Tenant.tune`).
     """
 
     name: str
@@ -229,7 +237,7 @@ class CollectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class TunePoint:
-    """One `ef_search` that was tried: the mean recall of the sample, from 0 to 1, and the median of its searches."""
+    """One `ef_search` that was tried: the sample's mean recall, from 0 to 1, and its median latency."""
 
     ef_search: int
     recall: float
@@ -238,10 +246,11 @@ class TunePoint:
 
 @dataclass(frozen=True, slots=True)
 class TuneResult:
-    """What tuning a collection chose: `ef_search`, which its searches use from now on, and the recall it had.
+    """Result of tuning a collection: the `ef_search` that its searches now use, and the recall measured with it.
 
-    Both are None where the collection is searched exactly, so that there is nothing to choose. `tried`, from fast to
-    thorough, ends with the first that reached `target`; where none did, the one that found most was chosen.
+    Both are None if the collection is searched exactly, because there is nothing to tune. `tried` lists the attempts by
+    increasing `ef_search`, up to the first that reached `target`. If none reached it, the one with the highest recall
+    was chosen.
     """
 
     ef_search: int | None
@@ -251,17 +260,18 @@ class TuneResult:
 
     @property
     def met(self) -> bool:
-        """Whether the target is reached; exact searches reach any."""
+        """Whether the target was reached. Exact searches reach every target."""
         return self.recall is None or self.recall >= self.target
 
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceResult:
-    """What maintenance did for one space: `action` is what, `rows` how many it concerned.
+    """Result of maintenance for one space.
 
-    `built`: a new graph, of so many rows. `entered`: so many rows entered the graph. `none`: nothing was to do for the
-    graph of so many rows. `dropped`: no large collection was left. `exact`: there is none, or vectors are too long.
-    `generation` counts the space's graphs; 0 where it has none.
+    `action` is what was done: "built" if a new graph of `rows` rows was built, "entered" if `rows` rows were added to
+    the graph, "none" if the graph of `rows` rows needed nothing, "dropped" if the graph was dropped because the space
+    has no large collection left, and "exact" if the space has no large collection, or its vectors are too long to be
+    indexed. `generation` is the number of the space's graph, 0 if it has none.
     """
 
     space_id: int
@@ -271,18 +281,25 @@ class MaintenanceResult:
     generation: int = 0
 
 
-#: pgvector's own m, and twice its ef_construction: of 21,000 clustered rows a tenth's recall@10 rose from .96 to 1.0 by
-#: it, for a quarter more of the time to build.
+#: pgvector's default m, and twice its default ef_construction. On 21,000 clustered rows the latter raised the recall@10
+#: of a tenth of them from .96 to 1.0, and took a quarter more time to build.
 M, EF_CONSTRUCTION = 16, 128
 
 
 @dataclass(frozen=True, slots=True)
 class GraphBuild:
-    """How graphs are built; what is left out is sized by the server's own settings, or as the graph that serves.
+    """Options for building HNSW graphs.
 
-    `memory` is maintenance_work_mem as Postgres writes it ("2GB"), `workers` how many processes help the first one.
-    `m` (16 where nothing was said) and `ef_construction` (128) are pgvector's: more of them finds more, and takes
-    longer to build, to write and to search. Raises InvalidInput.
+    Attributes:
+        memory: maintenance_work_mem in Postgres' notation, such as "2GB". Default: derived from the server's settings.
+        workers: The number of parallel workers, 0 to 1,024. Default: derived from the server's settings.
+        m: pgvector's m, 2 to 100. Default: that of the space's current graph, or 16.
+        ef_construction: pgvector's ef_construction, from twice `m` to 1,000. Default: that of the space's current
+            graph, or 128, but at least twice `m`.
+
+    Higher values of `m` and `ef_construction` raise recall, and make building, writing and searching slower.
+
+    Raises: InvalidInput.
     """
 
     memory: str | None = None
@@ -292,20 +309,23 @@ class GraphBuild:
 
     def __post_init__(self) -> None:
         if self.memory is not None and not re.fullmatch(r"[1-9]\d{0,6}(kB|MB|GB|TB)", str(self.memory)):
-            raise InvalidInput(f"memory is {self.memory!r:.40}; expected a size as Postgres writes it, such as '2GB'")
+            raise InvalidInput(f"memory is {self.memory!r:.40}; expected a size in Postgres' notation, such as '2GB'")
         for name, least, most in (("workers", 0, 1_024), ("m", 2, 100), ("ef_construction", 4, 1_000)):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or not least <= value <= most):
                 raise InvalidInput(f"{name} is {value!r:.40}; expected a whole number from {least} to {most:,}")
         if self.ef_construction is not None and self.ef_construction < 2 * (self.m or M):
             raise InvalidInput(
-                f"ef_construction is {self.ef_construction}; expected {2 * (self.m or M)} (twice m) or more"
+                f"ef_construction is {self.ef_construction}; expected at least {2 * (self.m or M)} (twice m)"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizeResult:
-    """What `optimize` did, as in `MaintenanceResult`, and the collection's rows since: in the graph, and waiting."""
+    """Result of `optimize`: the action as in `MaintenanceResult`, and the collection's row counts afterwards.
+
+    `in_graph` rows are in the graph; `waiting` rows are not yet.
+    """
 
     action: Action
     in_graph: int
@@ -314,12 +334,18 @@ class OptimizeResult:
 
 @dataclass(frozen=True, slots=True)
 class ReembedResult:
-    """What embedding anew did: the space, whether it answers now, and how many chunks the collection has.
+    """Result of re-embedding a collection.
 
-    `embedded` vectors were made by this call, `dropped` old ones deleted. Before the switch `sampled` of the new ones
-    were made again and compared; `found` is the share that finds its own chunk among the ten nearest, `overlap` what
-    the ten nearest have in common with the old space's, on average (two models differ: it is told, not judged). Both
-    are None where nothing was sampled.
+    Attributes:
+        space: The new space.
+        switched: Whether searches use the new space now.
+        chunks: The number of chunks in the collection.
+        embedded: The number of vectors that this call made.
+        dropped: The number of vectors of the old space that this call deleted.
+        sampled: The number of new vectors that were computed again and compared before the switch.
+        found: The share of sampled vectors whose own chunk is among their ten nearest. None if nothing was sampled.
+        overlap: The mean share of the ten nearest that are the same in the old and the new space. None if nothing was
+            sampled. It is informational, since two models are expected to differ.
     """
 
     space: EmbedSpace
@@ -334,7 +360,7 @@ class ReembedResult:
 
 @dataclass(frozen=True, slots=True)
 class TenantInfo:
-    """A tenant in the registry; `erased_at` is set where only the tombstone is left."""
+    """A tenant as registered in the database. `erased_at` is set if only its tombstone is left."""
 
     tenant_id: str
     created_at: datetime

@@ -24,6 +24,11 @@ def bound(name: str) -> sa.BindParameter[Any]:
     return sa.bindparam(name, type_=_Untyped())
 
 
+def divided(one: Any, by: Any) -> Any:
+    """``one / by`` without the cast to numeric that SQLAlchemy's own division adds."""
+    return one.op("/", precedence=8)(by)
+
+
 def compiled(statement: sa.sql.ClauseElement) -> str:
     """The statement as the driver takes it."""
     return str(statement.compile(dialect=_DIALECT))

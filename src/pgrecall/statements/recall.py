@@ -19,12 +19,10 @@ from pgrecall.filters import Filter, bind_values, compile_filter, shape
 from pgrecall.schema import fact_vectors, memory_facts
 from pgrecall.statements.compose import bound, compiled
 from pgrecall.statements.facts import made
+from pgrecall.statements.fusion import reciprocal_rank
 from pgrecall.statements.search import OPERATORS
 from pgrecall.statements.words import asked_words
 from pgrecall.types import Distance
-
-#: What a rank counts in a fusion: 1 / (60 + rank) (Cormack, Clarke and Büttcher, SIGIR 2009).
-_RANK_CONSTANT = sa.literal_column("60", sa.Integer)
 
 #: In the order in which `operations.recall` reads them.
 _COLUMNS = (
@@ -223,8 +221,7 @@ def relevant(which: Facts, order: Order, *, words: bool, distance: Distance | No
         for name, side in zip(("by_words", "by_vector"), sides, strict=True):
             side_best = _best(side, name, "fetch")
             rank = sa.func.row_number().over(order_by=[side_best.c.score.desc(), *_newest(side_best.c)])
-            share = sa.cast(sa.literal_column("1"), sa.Float) / (_RANK_CONSTANT + rank)
-            ranks.append(sa.select(side_best.c.id, side_best.c.valid_from, share.label("share")))
+            ranks.append(sa.select(side_best.c.id, side_best.c.valid_from, reciprocal_rank(rank).label("share")))
         both = sa.union_all(*ranks).subquery()
         fused = sa.select(both.c.id, both.c.valid_from, sa.func.sum(both.c.share).label("score"))
         inner = fused.group_by(both.c.id, both.c.valid_from).subquery()

@@ -17,7 +17,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from pgrecall.hits import Mode
 from pgrecall.schema import chunk_vectors, chunks, collections, documents, embed_spaces
 from pgrecall.statements import keys, words
-from pgrecall.statements.compose import bound, compiled
+from pgrecall.statements.compose import bound, compiled, divided
+from pgrecall.statements.fusion import min_max, reciprocal_rank
 from pgrecall.statements.reads import CHUNK, Where, code_points, here, in_space, lookup, matching, satisfying
 from pgrecall.types import Distance
 
@@ -220,11 +221,6 @@ def _candidates(where: Where) -> tuple[sa.CTE, sa.ScalarSelect[int]]:
     return candidates, sa.select(_materialized(collected, "collected").c.rows).scalar_subquery()
 
 
-def _divided(one: Any, by: Any) -> Any:
-    """SQLAlchemy's own division would cast to numeric."""
-    return one.op("/", precedence=8)(by)
-
-
 def _weight(text_search: Any, query: Any) -> Any:
     """How much of a query is in a text: each word counts more where it comes again, less in a text of many words.
 
@@ -265,7 +261,7 @@ def _sparse(where: Where, k: str) -> _Leg:
     weighed = sa.select(*shares.c, having).subquery("weighed")
     rows = sa.func.greatest(sa.cast(bound("rows"), sa.BigInteger), _count(pooled))
     half: Any = sa.literal_column("0.5::float8")
-    odds = _divided(rows - weighed.c.having + half, weighed.c.having + half)
+    odds = divided(rows - weighed.c.having + half, weighed.c.having + half)
     rarity = sa.func.ln(sa.literal_column("1") + odds)
     # In the order of the words, and as float4, so that equal texts tie.
     total = sa.func.sum(aggregate_order_by(weighed.c.share * rarity, weighed.c.number))
@@ -280,7 +276,7 @@ def _fused(form: Form, near: sa.CTE, said: sa.CTE) -> sa.CTE:
     alpha = sa.cast(bound("alpha"), sa.Double)
     one: Any = sa.literal_column("1::float8")
     # As likeness, higher is better.
-    likeness = _divided(one, one + near.c.distance) if form.distance == "l2" else -near.c.distance
+    likeness = divided(one, one + near.c.distance) if form.distance == "l2" else -near.c.distance
     dense = _ranked(near, likeness, near.c.distance.label("distance"), near.c.distance)
     text_score = sa.cast(said.c.text_score, sa.Double)
     sparse = _ranked(said, text_score, text_score.label("text_score"), text_score.desc())
@@ -289,13 +285,11 @@ def _fused(form: Form, near: sa.CTE, said: sa.CTE) -> sa.CTE:
     value: Any
     for leg, weight in ((dense, alpha), (sparse, one - alpha)):
         if form.fusion == "reciprocal":
-            value = _divided(sa.literal_column("2::float8"), sa.cast(bound("rank_k"), sa.Double) + leg.c.rank)
+            # Twice, so that equal weights give the published formula.
+            value = sa.literal_column("2") * reciprocal_rank(leg.c.rank, sa.cast(bound("rank_k"), sa.Double))
         else:
-            spread = sa.func.nullif(leg.c.high - leg.c.low, sa.literal_column("0"))
-            value = sa.case(
-                (leg.c.chunk_id.is_(None), sa.literal_column("0")),
-                else_=sa.func.coalesce(_divided(leg.c.likeness - leg.c.low, spread), sa.literal_column("1")),
-            )
+            found = min_max(leg.c.likeness, leg.c.low, leg.c.high)
+            value = sa.case((leg.c.chunk_id.is_(None), sa.literal_column("0")), else_=found)
         parts.append(weight * sa.func.coalesce(value, sa.literal_column("0")))
     score = (parts[0] + parts[1]).label("score")
     fused = (
