@@ -8,7 +8,7 @@ MAJORS ?= 18
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all lint bench notebooks clean
+.PHONY: demo test test-all lint docs bench notebooks clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo ## set everything up and run the main job on the embedded Postgres
@@ -22,6 +22,9 @@ test-all: test ## the same on Postgres 18 and 16
 
 lint: $(VENV)/.dev ## style, import direction, types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+docs: $(VENV)/.docs ## build the documentation site in docs/_build/html; a warning is an error, a dead internal link too
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet --builder html docs docs/_build/html
 
 bench: $(VENV)/.bench $(PEERS)/.ready ## measure, peers too, and write docs/benchmarks
 	$(BIN)/python -m tests.benchmarks --peers $(PEERS)/bin/python $(ARGS)
@@ -48,6 +51,10 @@ $(VENV)/.dev: $(VENV)/.demo integrations/langchain/pyproject.toml integrations/l
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(INSTALL) --group bench
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(INSTALL) --group docs
 	touch $@
 
 # They pin older libraries than ours, so they have an environment of their own.

@@ -18,7 +18,8 @@ from pgrecall.cli.session import MEANING, SHARED
 from pgrecall.maintenance.advisories import ADVISORIES, dotted
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+SITE = [page for page in (ROOT / "docs").rglob("*.md") if not re.search("/_(build|generated)/", str(page))]
+PAGES = sorted([*ROOT.glob("*.md"), *SITE])
 README = (ROOT / "README.md").read_text()
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")

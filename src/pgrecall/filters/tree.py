@@ -66,7 +66,7 @@ class Compare(_Node):
       the keys of an object.
     - text_match: a string that holds the operand; text_match_i: whatever the case, where letters beyond
       ASCII follow the database's `lower()`. part_of: a string that the operand holds. like, ilike: SQL
-      patterns (`%`, `_`, escape `\\`).
+      patterns (`%`, `_`, escape ``\\``).
     - exists: the key is there, with null too. is_empty: missing, null, "" or []. Both take True or False.
 
     Raises FilterError, naming the key, for an unknown operator, a value that the operator can't take or
@@ -298,7 +298,7 @@ class Field:
         return Compare(self.path, "text_match_i", text)
 
     def like(self, pattern: str) -> Compare:
-        r"""Match strings by a SQL pattern: `%` any text, `_` any character, `\` takes the next literally."""
+        r"""Match strings by a SQL pattern: `%` any text, `_` any character, ``\`` takes the next literally."""
         return Compare(self.path, "like", pattern)
 
     def ilike(self, pattern: str) -> Compare:
