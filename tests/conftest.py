@@ -63,8 +63,12 @@ def reachable() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, reachable: Path) -> Iterator[embedded.EmbeddedServer]:
-    """A server of the major that the test runs on; fsync off, because tests may lose their data in a power cut."""
-    settings = {"fsync": "off", "shared_buffers": "256MB", "max_connections": "200"}
+    """A server of the major that the test runs on.
+
+    fsync is off because tests may lose their data in a power cut; autovacuum is off because a plan that a test asserts
+    must rest on statistics that the test made, not on when a worker came by.
+    """
+    settings = {"fsync": "off", "autovacuum": "off", "shared_buffers": "256MB", "max_connections": "200"}
     with embedded.start(reachable / "home", version=request.param, settings=settings) as running:
         yield running
 
