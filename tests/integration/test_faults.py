@@ -202,7 +202,7 @@ def test_a_statement_that_times_out_is_typed_and_the_connection_lives(app_url, t
         store.upsert(chunks(5))
         with psycopg.connect(as_dsn(app_url.set(username="postgres"))) as blocker:
             blocker.execute("LOCK TABLE pgrecall.chunks IN ACCESS EXCLUSIVE MODE")
-            admin_connection.execute("ALTER ROLE test_app SET statement_timeout = '200ms'")
+            admin_connection.execute("ALTER ROLE test_app SET statement_timeout = '1s'")
             try:
                 with pgrecall.connect(app_url, pool_size=1, max_overflow=0) as limited:
                     with pytest.raises(PgRecallError, match="statement timeout"):

@@ -296,6 +296,7 @@ def test_several_calls_at_once_patient_with_a_busy_model(tenant, store, admin_co
     monkeypatch.setattr(calls, "_backoff", lambda _: 0.001)
     monkeypatch.setattr(reembedding, "EMBED_BATCH", 10)
     running = most = asked = 0
+    deadline = time.monotonic() + 30
 
     async def embed(texts):
         nonlocal running, most, asked
@@ -303,6 +304,8 @@ def test_several_calls_at_once_patient_with_a_busy_model(tenant, store, admin_co
         most = max(most, running)
         try:
             await asyncio.sleep(0.002)
+            while most < 4 and time.monotonic() < deadline:  # the first calls wait for each other
+                await asyncio.sleep(0.001)
             if asked % 5 == 0:
                 raise Busy(429) if asked % 2 else TimeoutError
             return models.new(texts)

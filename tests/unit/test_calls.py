@@ -29,17 +29,20 @@ class Busy(Exception):
 
 
 class Model:
-    """Takes a moment, and counts its calls, those at once, and how far ahead of what was taken they are."""
+    """Counts its calls, and how many run at once; the first ones end when `together` of them run."""
 
-    def __init__(self, fails=lambda call: None):
-        self.fails, self.calls, self.running, self.most = fails, 0, 0, 0
-        self.lock = threading.Lock()
+    def __init__(self, fails=lambda call: None, together=1):
+        self.fails, self.calls, self.running, self.most, self.together = fails, 0, 0, 0, together
+        self.lock, self.deadline = threading.Lock(), time.monotonic() + 30
 
     def _begin(self):
         with self.lock:
             self.calls, self.running = self.calls + 1, self.running + 1
             self.most = max(self.most, self.running)
             return self.fails(self.calls)
+
+    def _lonely(self):
+        return self.most < self.together and time.monotonic() < self.deadline
 
     def _end(self, error, texts):
         with self.lock:
@@ -51,11 +54,15 @@ class Model:
     def sync(self, texts):
         error = self._begin()
         time.sleep(0.005)
+        while self._lonely():
+            time.sleep(0.001)
         return self._end(error, texts)
 
     async def later(self, texts):
         error = self._begin()
         await asyncio.sleep(0.005)
+        while self._lonely():
+            await asyncio.sleep(0.001)
         return self._end(error, texts)
 
 
@@ -94,7 +101,7 @@ def impatient(monkeypatch):
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_parts_come_in_order_and_calls_are_held_back(answers, at_once):
     """So many calls run at once, no more, and none is made far ahead of what was taken."""
-    model = Model()
+    model = Model(together=at_once)
     found = answers(model, at_once)
     assert [taken[:2] for taken in found] == RIGHT
     assert model.calls == 11 and model.most == at_once

@@ -3,6 +3,7 @@
 import datetime
 import enum
 import json
+import time
 import timeit
 
 import pytest
@@ -126,7 +127,7 @@ def test_stripping_nul_refuses_everything_else_as_before():
 
 
 def test_an_ordinary_value_costs_little_more_than_its_encoding():
-    """The checks take less than twice the time of the bare encoder."""
+    """The checks and the encoding take less than three times the processor's time of the bare encoder."""
     value = {
         "lang": "de",
         "year": 2020,
@@ -137,7 +138,7 @@ def test_an_ordinary_value_costs_little_more_than_its_encoding():
     }
     encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
     ours, bare = (
-        min(timeit.repeat(lambda run=run: run(), number=2_000, repeat=7))
+        min(timeit.repeat(lambda run=run: run(), timer=time.thread_time, number=2_000, repeat=7))
         for run in (lambda: dumps(value, "metadata"), lambda: encode(value))
     )
     assert ours < 3 * bare  # 1.3 when measured

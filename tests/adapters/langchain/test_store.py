@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -197,18 +196,23 @@ def test_no_vector_stays_of_what_is_not_indexed_any_more(indexed, admin_connecti
     assert vectors(admin_connection, tenant_id) == []
 
 
-def test_expired_items_are_never_returned(db, tenant_id, store):
-    """Fractions of a minute count; reads start the time anew where they are asked to; sweeping takes the rest."""
-    timed = PGRecallStore(connection=db, tenant=tenant_id, ttl={"default_ttl": 0.02, "refresh_on_read": True})
+def test_expired_items_are_never_returned(db, tenant_id, store, admin_connection):
+    """Fractions of a minute count; reads restart the time if asked to; sweeping removes the rest."""
+
+    def pass_by(seconds):
+        earlier = "UPDATE pgrecall.memory_facts SET expires_at = expires_at - %s * interval '1 s' WHERE tenant_id = %s"
+        admin_connection.execute(earlier, [seconds, tenant_id])
+
+    timed = PGRecallStore(connection=db, tenant=tenant_id, ttl={"default_ttl": 1.5, "refresh_on_read": True})
     timed.put(USER, "read", {"n": 1})
     timed.put(USER, "unread", {"n": 1})
     timed.put(("other",), "long", {"n": 1}, ttl=None)
-    for _ in range(4):  # 1.2 s of life each
-        time.sleep(0.5)
+    for _ in range(4):  # 90 s of life each
+        pass_by(45)
         assert timed.get(USER, "read") is not None
     assert timed.get(USER, "unread") is None and timed.get(("other",), "long") is not None
     assert keys(timed.search(USER, refresh_ttl=False)) == ["read"]
-    time.sleep(1.3)
+    pass_by(91)
     assert timed.search(USER) == [] and timed.get(USER, "read") is None and timed.list_namespaces() == [("other",)]
     assert timed.sweep_ttl() >= 2
 
