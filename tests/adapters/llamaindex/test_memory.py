@@ -77,7 +77,7 @@ async def test_sessions_that_share_a_block_never_see_each_other(block):
     assert await block.aget([user("likes")], session_id="three") == ""
     with pytest.raises(InvalidInput, match="pass subject="):
         await block.aget()
-    with pytest.raises(InvalidInput, match="not known"):
+    with pytest.raises(InvalidInput, match="have no subject"):
         await block.aput([user("I like nothing")])
 
 

@@ -57,7 +57,7 @@ def test_hybrid_is_fused_by_alpha(worded, face):
     assert len(found.ids) == 2 and "n2" in found.ids and set(found.ids) & {"n0", "n3"}
     assert found.similarities == sorted(found.similarities, reverse=True)
     for missing in ("query_embedding", "query_str"):
-        with pytest.raises(InvalidInput, match="which mode 'hybrid' needs"):
+        with pytest.raises(InvalidInput, match="mode 'hybrid' needs one"):
             ask(worded, face, "hybrid", **{**both, missing: None})
 
 

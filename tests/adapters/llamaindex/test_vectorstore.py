@@ -98,7 +98,7 @@ def test_mmr_is_unlike_itself_and_takes_the_peers_arguments(store, face):
         assert "n0002" not in call(store, face, "query", query, **kwargs).ids
     query.mmr_threshold = None
     assert call(store, face, "query", query, mmr_threshold=1.0, mmr_prefetch_k=2).ids == nearest
-    with pytest.raises(InvalidInput, match="give one"):
+    with pytest.raises(InvalidInput, match="pass only one"):
         call(store, face, "query", query, mmr_prefetch_k=2, mmr_prefetch_factor=2.0)
 
 
@@ -108,7 +108,7 @@ def test_mmr_is_unlike_itself_and_takes_the_peers_arguments(store, face):
 )
 def test_a_mode_that_there_is_not_is_an_error(store, face, mode):
     """Never another mode's answer in its place."""
-    with pytest.raises(InvalidInput, match="not supported; expected default"):
+    with pytest.raises(InvalidInput, match="not supported; expected 'default'"):
         ask(store, face, mode=mode if " " in mode else VectorStoreQueryMode(mode))
 
 
@@ -322,7 +322,7 @@ def test_from_params_takes_what_the_peer_takes(app_url, tenant_id):
         ({"hnsw_kwargs": {}}, "pgrecall maintain"),
         ({"schema_name": "x"}, "schema pgrecall"),
         ({"embed_dim": 9}, "embed_dim is 9"),
-        ({"embed_model": None}, "which model"),
+        ({"embed_model": None}, "no embedding model"),
         ({"connection_string": None, "port": "x"}, "expected a number"),
     ):
         with pytest.raises(ConfigurationError, match=message):

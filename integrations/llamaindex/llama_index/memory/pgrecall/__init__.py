@@ -1,4 +1,4 @@
-"""LlamaIndex's long-term memory on pgrecall: facts of one tenant's people."""
+"""LlamaIndex's long-term memory on pgrecall: facts about one tenant's people."""
 
 from llama_index.memory.pgrecall.memory import PGRecallFactBlock
 

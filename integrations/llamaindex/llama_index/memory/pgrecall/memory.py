@@ -1,4 +1,4 @@
-"""`PGRecallFactBlock`: a block of LlamaIndex's `Memory` that keeps facts, of one person each, in one tenant."""
+"""`PGRecallFactBlock`: a block of LlamaIndex's `Memory` that keeps facts about people, in one tenant."""
 
 from __future__ import annotations
 
@@ -8,32 +8,58 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
 from llama_index.core.llms import LLM
 from llama_index.core.memory.memory import BaseMemoryBlock
 from llama_index.core.memory.memory_blocks.fact import DEFAULT_FACT_EXTRACT_PROMPT
+from llama_index.vector_stores.pgrecall.handles import OnDatabase
 from llama_index.vector_stores.pgrecall.spaces import Model, embedder_and_space
 
-from pgrecall import Database, EmbedModel, EmbedSpace, Fact, InvalidInput, PostgresMemoryStore, StoredFact, as_database
+from pgrecall import (
+    Database,
+    DatabaseLike,
+    EmbedModel,
+    EmbedSpace,
+    Fact,
+    InvalidInput,
+    PostgresMemoryStore,
+    StoredFact,
+)
 
-#: From messages to the facts in them: texts, or whole facts; synchronous or not.
+#: A function from messages to the facts in them, strings or `Fact`s; synchronous or asynchronous.
 Extract: TypeAlias = Callable[[Sequence[ChatMessage]], Any]
 _FACT = re.compile(r"<fact>(.*?)</fact>", re.DOTALL | re.IGNORECASE)
 
 
-class PGRecallFactBlock(BaseMemoryBlock[str]):
-    """Facts that `extract` finds in messages that leave the chat's window, kept in Postgres and recalled later.
+class PGRecallFactBlock(OnDatabase, BaseMemoryBlock[str]):
+    """A memory block that keeps facts about people and recalls them later.
 
-    `extract` is an LLM, which is asked as LlamaIndex's `FactExtractionMemoryBlock` asks, or a function from messages
-    to facts (texts, or `pgrecall.Fact`s), synchronous or not: messages themselves are no facts. `subject` is whom they
-    are about: a person's id, or a function from a session's id to it; left out, each session is its own. One block
-    serves any number of sessions, none of which sees another subject's facts. `recall="semantic"` finds the
-    `limit` facts that have most to do with the newest user's message, by words, and by meaning too where there is an
-    `embed_model`, and fills up with the newest; "recent" takes the newest. `actor` is who writes, as the trail names
-    it. `connection` as elsewhere.
+    Messages that leave the chat's window are passed to `extract`; the messages themselves are not facts. One block
+    serves any number of sessions, and none of them sees the facts of another subject.
+
+    Args:
+        extract: An LLM, which is prompted as LlamaIndex's `FactExtractionMemoryBlock` does, or a function from messages
+            to facts (strings or `pgrecall.Fact`s), synchronous or asynchronous.
+        connection: A `pgrecall.Database`, a URL, a SQLAlchemy engine, or a pair of a synchronous and an asynchronous
+            one. By default `PGRECALL_URL`, otherwise the embedded Postgres.
+        tenant: The tenant that owns the facts.
+        subject: The person that the facts are about, or a function from a session's id to the person. By default each
+            session is its own subject.
+        embed_model: The model that embeds the facts, for search by meaning. By default search is by words only.
+        space: The space of a model whose class `pgrecall.providers` does not know.
+        actor: The name of the writer in the memory's trail; by default "llama_index".
+        **fields: Fields of the block: `name` ("Facts"); `kind` of fact ("fact"); `recall`, "semantic" (the default)
+            for the facts that are relevant to the user's newest message, filled up with the newest facts, or "recent"
+            for the newest only; `limit`, the number of facts to recall (10); and those of LlamaIndex's
+            `BaseMemoryBlock`.
+
+    Raises:
+        InvalidInput: `extract` is neither an LLM nor callable. It is a ValueError.
+        ValueError: A field is unknown or invalid.
+        ConfigurationError: The model's space is unknown, or contradicts `space`.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -53,7 +79,7 @@ class PGRecallFactBlock(BaseMemoryBlock[str]):
         self,
         *,
         extract: LLM | Extract,
-        connection: Any = None,
+        connection: DatabaseLike = None,
         tenant: str,
         subject: str | Callable[[str | None], str | None] | None = None,
         embed_model: Model = None,
@@ -63,26 +89,19 @@ class PGRecallFactBlock(BaseMemoryBlock[str]):
     ) -> None:
         super().__init__(**{"tenant": tenant, **fields})
         if not isinstance(extract, LLM) and not callable(extract):
-            raise InvalidInput(f"extract is {type(extract).__name__}; expected an LLM or a function of messages")
+            raise InvalidInput(
+                f"extract is {type(extract).__name__}; expected an LLM, or a function from messages to facts"
+            )
         embedder, made = embedder_and_space(embed_model, space)
         self._subject = subject
         self._extract = extract
-        self._opened = not isinstance(connection, Database)
-        self._database = as_database(connection)
+        self._connect(connection)
         self._memory = self._database.tenant(tenant).memory(actor=actor, space=made, embed=embedder)
 
     @property
     def client(self) -> PostgresMemoryStore:
-        """The core's memory, which does the work: search, history, forgetting, erasure."""
+        """The core's memory of the same facts: search, history, deletion, erasure."""
         return self._memory
-
-    def close(self) -> None:
-        """Close the connections, where the block opened them itself."""
-        if self._opened:
-            self._database.close()
-
-    def __getstate__(self) -> NoReturn:
-        raise TypeError("a PGRecallFactBlock holds connections and can't be pickled; make one in each process")
 
     def __repr__(self) -> str:
         return f"<PGRecallFactBlock tenant={self.tenant!r} kind={self.kind!r}>"
@@ -90,12 +109,12 @@ class PGRecallFactBlock(BaseMemoryBlock[str]):
     __str__ = __repr__
 
     def subject_of(self, session_id: str | None) -> str:
-        """Whom a session's facts are about. Raises InvalidInput where nothing says."""
+        """Return the subject of a session's facts. Raises InvalidInput if it has none."""
         subject = self._subject(session_id) if callable(self._subject) else self._subject
         found = subject if self._subject is not None else session_id
         if not found:
             raise InvalidInput(
-                f"whom the facts of session {session_id!r} are about is not known; pass subject= to the block, or a "
+                f"the facts of session {session_id!r} have no subject; pass subject= to the block, or a "
                 "session_id with the call"
             )
         return found
@@ -103,16 +122,16 @@ class PGRecallFactBlock(BaseMemoryBlock[str]):
     async def aput(
         self, messages: list[ChatMessage], from_short_term_memory: bool = False, session_id: str | None = None
     ) -> None:
-        """Find facts in messages and keep them; nothing of a failed call is kept."""
+        """Extract facts from messages and store them, all or nothing."""
         if messages and (self.accept_short_term_memory or not from_short_term_memory):
             await self._keep(messages, self.subject_of(session_id))
 
     async def _aput(self, messages: list[ChatMessage]) -> None:
-        """As `aput`, for a block that is bound to its subject."""
+        """`aput` without a session, for a block with a fixed subject."""
         await self._keep(messages, self.subject_of(None))
 
     async def _aget(self, messages: list[ChatMessage] | None = None, **block_kwargs: Any) -> str:
-        """The facts that matter now, one `<fact>` a line; an empty text where there are none."""
+        """Return the relevant facts, one `<fact>` per line; an empty string if there are none."""
         subject = self.subject_of(block_kwargs.get("session_id"))
         asked = next((m.content for m in reversed(messages or ()) if m.role == MessageRole.USER and m.content), None)
         found: list[StoredFact] = []
@@ -143,15 +162,15 @@ class PGRecallFactBlock(BaseMemoryBlock[str]):
         if inspect.isawaitable(found):
             found = await found
         if isinstance(found, str | Fact) or not isinstance(found, Iterable):
-            raise InvalidInput(f"extract returned {type(found).__name__}; expected a list of texts or pgrecall.Fact")
+            raise InvalidInput(f"extract returned {type(found).__name__}; expected a list of strings or pgrecall.Fact")
         return found
 
     def _fact(self, found: str | Fact, subject: str) -> Fact:
-        if isinstance(found, Fact):  # whom it is about is not for the extraction to say
+        if isinstance(found, Fact):  # the block decides whom it is about
             return replace(found, subject=subject, kind=self.kind)
         if not isinstance(found, str):
-            raise InvalidInput(f"a fact is {type(found).__name__}; expected a text or pgrecall.Fact")
-        # The same words again are the same fact, of which there is one.
+            raise InvalidInput(f"extract returned a fact of type {type(found).__name__}; expected str or pgrecall.Fact")
+        # A fact is stored once, however often its words are extracted.
         key = hashlib.sha256(" ".join(found.casefold().split()).encode()).hexdigest()
         return Fact(subject, self.kind, key, found, source="chat")
 

@@ -1,4 +1,4 @@
-"""LlamaIndex's vector store on pgrecall: many tenants in one Postgres, each bound to its own rows."""
+"""LlamaIndex's vector store on pgrecall: many tenants in one Postgres, isolated by row-level security."""
 
 from llama_index.vector_stores.pgrecall.vectorstore import PGRecallVectorStore
 

@@ -1,7 +1,7 @@
-"""LlamaIndex's metadata filters to the core's tree, with the meaning of `build_metadata_filter_fn` in llama_index.core.
+"""LlamaIndex's metadata filters as the core's, with the meaning of `build_metadata_filter_fn` in llama_index.core.
 
-That function raises where a row's value can't be compared as asked (`"abc" > 5`); such a row does not match here,
-whatever stands beside the comparison, so each part is translated twice: the rows that it matches, and those it refuses.
+That function raises if a row's value can't be compared (`"abc" > 5`). Here such a row does not match, whatever else the
+filter contains. Each part is therefore translated twice: into the rows that it matches, and the rows that it refuses.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _ORDER: dict[FilterOperator, Operator] = {
     FilterOperator.LT: "lt",
     FilterOperator.LTE: "lte",
 }
-# What no stored text has: NUL, which Postgres can't keep, and lone surrogates, which are not Unicode.
+# Characters that no stored text has: NUL, which Postgres can't store, and lone surrogates, which are not Unicode.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def to_filter(filters: MetadataFilters | None) -> Filter | None:
-    """The core's filter for LlamaIndex's; None where it has none. Raises FilterError."""
+    """Translate filters; None if there are none. Raises FilterError."""
     if filters is None:
         return None
     if not isinstance(filters, MetadataFilters):
@@ -42,7 +42,7 @@ def to_filter(filters: MetadataFilters | None) -> Filter | None:
 
 
 def storable(text: str) -> bool:
-    """Whether a text can be in the database at all: nothing that is there equals or holds one that can't."""
+    """Whether the database can hold a text. No stored value equals or contains one that it can't hold."""
     return _UNSTORABLE.search(text) is None
 
 
@@ -57,7 +57,9 @@ def _translate(node: MetadataFilter | MetadataFilters) -> Parts:
     if node.condition in (None, FilterCondition.AND):
         return And(*matched), refused  # no part matches what it refuses
     if node.condition not in (FilterCondition.OR, FilterCondition.NOT):
-        raise FilterError(f"unknown filter condition {node.condition!r}; expected and, or, not, or None for and")
+        raise FilterError(
+            f"unknown filter condition {node.condition!r}; expected 'and', 'or', 'not', or None for 'and'"
+        )
     any_of = Or(*matched)
     combined = any_of if node.condition == FilterCondition.OR else Not(any_of)
     return (And(combined, Not(refused)) if refused.filters else combined), refused
@@ -67,7 +69,9 @@ def _leaf(leaf: MetadataFilter) -> Parts:
     operator, value = leaf.operator, leaf.value
     translate = _LEAVES.get(operator)
     if translate is None:
-        raise FilterError(f"filter on {leaf.key!r:.80}: unknown operator {operator!r}")
+        raise FilterError(
+            f"filter on {leaf.key!r:.80}: unknown operator {operator!r}; expected a FilterOperator of llama-index-core"
+        )
     if not storable(leaf.key):  # no row has the key
         missing = operator in (FilterOperator.NE, FilterOperator.NIN, FilterOperator.IS_EMPTY)
         return (_EVERY if missing else _NONE), _NONE
@@ -102,12 +106,12 @@ def _neither_none_nor(path: Path, *kinds: Callable[[Path], Filter]) -> Filter:
 
 
 def _holds_nothing(path: Path, *kinds: Callable[[Path], Filter]) -> Filter:
-    """What Python's `in` can't look into: numbers, and those other kinds that can't hold such a value."""
+    """Values that Python's `in` can't search: numbers, bools, and the given kinds."""
     return Or(_is_number(path), _is_bool(path), *(kind(path) for kind in kinds))
 
 
 def _can_equal(value: object) -> bool:
-    """Whether a stored value can equal this one: it is finite, and text in it is storable."""
+    """Whether a stored value can equal this one: numbers must be finite, text must be storable."""
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, list):
@@ -129,7 +133,7 @@ def _ordered(path: Path, operator: FilterOperator, value: Any) -> Parts:
         return _NONE, _neither_none_nor(path)
     if isinstance(value, str | list):
         bound, exact = _bound(value)
-        if not exact:  # nothing that is stored equals the value
+        if not exact:  # no stored value equals it
             op = "gte" if op in ("gt", "gte") else "lt"
         if isinstance(value, str):
             return Compare(path, op, bound), _neither_none_nor(path, _is_string)
@@ -143,12 +147,12 @@ def _ordered(path: Path, operator: FilterOperator, value: Any) -> Parts:
 
 
 def _bound(value: str | list[Any]) -> tuple[Any, bool]:
-    """What orders the stored values as `value` does: itself, or, where it can't be stored, the first one after it."""
+    """Return the storable value that sorts stored values as `value` does, and whether it is `value` itself."""
     if isinstance(value, str):
         found = _UNSTORABLE.search(value)
         if found is None:
             return value, True
-        # U+0001 comes after NUL, U+E000 after the surrogates; nothing that can be stored is between.
+        # U+0001 follows NUL, and U+E000 the surrogates; no storable character is between them.
         return value[: found.start()] + ("\x01" if found[0] == "\0" else "\ue000"), False
     for at, item in enumerate(value):
         if isinstance(item, str) and not storable(item):
@@ -161,7 +165,7 @@ def _one_of(path: Path, operator: FilterOperator, value: Any) -> Parts:
     if isinstance(value, list):
         within: Filter = Compare(path, "in", [item for item in value if _can_equal(item)])
         return (Not(within) if negated else within), _NONE
-    if isinstance(value, str):  # in Python a text is in another that it is a part of
+    if isinstance(value, str):  # in Python, `in` on a string looks for a substring
         within = Or(*(Compare(path, "part_of", piece) for piece in _UNSTORABLE.split(value)))
         refused = _neither_none_nor(path, _is_string)
         return (And(Not(within), Not(refused)) if negated else within), refused
@@ -170,7 +174,7 @@ def _one_of(path: Path, operator: FilterOperator, value: Any) -> Parts:
 
 def _contains(path: Path, _operator: FilterOperator, value: Any) -> Parts:
     held = Compare(path, "has_any", [value]) if _can_equal(value) else _NONE
-    if isinstance(value, list):  # which is no key of an object, nor part of a text
+    if isinstance(value, list):  # it can't be a key of an object or part of a text
         return held, _neither_none_nor(path, _is_array)
     return held, _holds_nothing(path, *([] if isinstance(value, str) else [_is_string]))
 
@@ -179,7 +183,7 @@ def _contains_several(path: Path, operator: FilterOperator, value: Any) -> Parts
     if not isinstance(value, list | str):
         return _NONE, _neither_none_nor(path)
     every = operator == FilterOperator.ALL
-    wanted: Sequence[Any] = list(value)  # a text is its characters
+    wanted: Sequence[Any] = list(value)  # a string counts as its characters
     if not wanted:
         return (Not(_is_none(path)) if every else _NONE), _NONE
     refused = _holds_nothing(path, *([] if isinstance(wanted[0], str) else [_is_string]))

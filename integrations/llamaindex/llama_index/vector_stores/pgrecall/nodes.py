@@ -1,7 +1,7 @@
-"""LlamaIndex's nodes to the core's chunks and back, exactly; and the documents that they name.
+"""LlamaIndex's nodes as the core's chunks and back, without loss, and the source documents that they name.
 
-A node's text, metadata and embedding stand in a chunk's own columns, and only there: what is changed there is changed
-in the node. The rest of it is the chunk's payload, under a key that tells it from other frameworks'.
+A node's text, metadata and embedding are stored only in the chunk's own columns, so that a change there changes the
+node. The rest of the node is the chunk's payload, under a key of LlamaIndex's own.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _CLASSES: dict[str, type[BaseNode]] = {
     kind.class_name(): kind for kind in (TextNode, ImageNode, IndexNode, Node, Document, ImageDocument)
 }
 _RESOURCES = ("text_resource", "image_resource", "audio_resource", "video_resource")
-#: What readers put into a source's metadata, best first.
+#: Keys that readers use in a source's metadata, best first.
 _SOURCE_KEYS = ("source", "file_name", "title", "filename")
 _URI_KEYS = ("uri", "url", "URL", "file_path", "path")
 
 
 def to_parts(node: BaseNode) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """A node's text, its metadata, and the rest of it, as JSON. Raises InvalidInput for what JSON can't hold."""
+    """Split a node into text, metadata, and the rest, as JSON. Raises InvalidInput for values that JSON can't hold."""
     try:
         rest = node.model_dump(mode="json", exclude={"id_", "text", "embedding"}, exclude_defaults=True)
     except (ValueError, TypeError) as exc:  # pydantic's, and IndexNode's for an object that it can't write
@@ -49,7 +49,9 @@ def to_parts(node: BaseNode) -> tuple[str, dict[str, Any], dict[str, Any]]:
     rest["class_name"] = _known_class(node)
     metadata = rest.pop("metadata", {})
     if not _finite(node.metadata):  # pydantic would write null
-        raise InvalidInput(f"node {node.node_id!r:.80} has NaN or infinity in its metadata, which JSON has not")
+        raise InvalidInput(
+            f"node {node.node_id!r:.80} has NaN or infinity in its metadata; JSON has neither, use None or a string"
+        )
     if order := _order(metadata):
         rest["metadata_order"] = order
     if not isinstance(node, Node):
@@ -67,7 +69,7 @@ def to_parts(node: BaseNode) -> tuple[str, dict[str, Any], dict[str, Any]]:
 
 
 def from_parts(node_id: str, text: str, metadata: Mapping[str, Any], rest: Mapping[str, Any]) -> BaseNode:
-    """The node that `to_parts` took apart."""
+    """Rebuild the node that `to_parts` split."""
     data = dict(rest)
     kind = _CLASSES.get(data.pop("class_name", ""), TextNode)
     data["metadata"] = _in_order(dict(metadata), data.pop("metadata_order", {}))
@@ -80,23 +82,23 @@ def from_parts(node_id: str, text: str, metadata: Mapping[str, Any], rest: Mappi
 
 
 def to_chunks(nodes: Sequence[BaseNode]) -> tuple[list[Chunk], list[pgrecall.Document]]:
-    """Chunks for these nodes, in order, and the documents that they tell something about.
+    """Return a chunk for each node, in order, and the source documents that the nodes describe.
 
-    Raises: InvalidEmbedding for a node without an embedding; InvalidInput.
+    Raises: InvalidEmbedding for a node without an embedding, InvalidInput.
     """
     chunks, documents = [], {}
     for node in nodes:
         if not isinstance(node, BaseNode):
-            raise InvalidInput(f"a node is {type(node).__name__}; expected a LlamaIndex node")
+            raise InvalidInput(f"found {type(node).__name__} among the nodes; expected a LlamaIndex BaseNode")
         if node.embedding is None:
             raise InvalidEmbedding(
-                f"node {node.node_id!r:.80} has no embedding; embed it first (an index, or a pipeline whose last "
-                "transformation is the embedding model, does)"
+                f"node {node.node_id!r:.80} has no embedding; add it through an index, or through a pipeline whose "
+                "last transformation is the embedding model"
             )
         text, metadata, rest = to_parts(node)
         source = node.source_node
         doc_id = None if source is None else source.node_id
-        # An array is what the core works on, and LlamaIndex keeps a list of Python's floats.
+        # The core works on arrays; LlamaIndex keeps a list of floats.
         embedding = np.asarray(node.embedding, dtype=np.float32)
         chunks.append(Chunk(node.node_id, text, embedding, doc_id, metadata=metadata, payload={FORM: rest}))
         if source is not None and (source.metadata or source.hash):
@@ -105,25 +107,25 @@ def to_chunks(nodes: Sequence[BaseNode]) -> tuple[list[Chunk], list[pgrecall.Doc
 
 
 def to_nodes(found: Iterable[Chunk | pgrecall.Hit]) -> list[BaseNode]:
-    """The nodes of stored chunks; those that another framework wrote are text nodes."""
+    """Return the nodes of stored chunks; a chunk that another framework wrote becomes a text node."""
     return [_node(row) for row in found]
 
 
 def from_peer(
     node_id: str, text: str | None, metadata: Mapping[str, Any], embedding: Any
 ) -> tuple[Chunk, pgrecall.Document | None]:
-    """A row of `PGVectorStore`'s table as a chunk, and what its node says of its source. Raises InvalidInput."""
+    """Convert a row of `PGVectorStore`'s table to a chunk and its source document, if any. Raises InvalidInput."""
     try:
         node = metadata_dict_to_node(dict(metadata), text)
     except (ValueError, TypeError, KeyError) as exc:
-        raise InvalidInput(f"the metadata of node {node_id!r:.80} holds no node of LlamaIndex: {exc}") from exc
+        raise InvalidInput(f"the metadata of node {node_id!r:.80} does not describe a LlamaIndex node: {exc}") from exc
     node.id_, node.embedding = node_id, [0.0]
     [chunk], documents = to_chunks([node])
     return replace(chunk, embedding=embedding), next(iter(documents), None)
 
 
 def is_text(chunk: Chunk) -> bool:
-    """Whether LlamaIndex keeps no copy of the node beside the vector store, as it does of index and image nodes."""
+    """Whether the node is neither an index nor an image node, of which LlamaIndex keeps a copy itself."""
     kind = _CLASSES.get(((chunk.payload or {}).get(FORM) or {}).get("class_name", ""), TextNode)
     return not issubclass(kind, IndexNode | ImageNode)
 
@@ -142,7 +144,7 @@ def _node(row: Chunk | pgrecall.Hit) -> BaseNode:
 
 
 def _as_given(chunk: Chunk) -> list[float]:
-    """The embedding as it was given, to half precision: a cosine space keeps direction and length apart."""
+    """Return the embedding as it was added, in half precision: a cosine space stores direction and length apart."""
     vector = np.asarray(chunk.embedding, dtype=np.float32)
     norm = getattr(chunk, "norm", None)
     if norm is not None and (length := float(np.linalg.norm(vector))):
@@ -157,7 +159,7 @@ def _source(row: Chunk | pgrecall.Hit) -> RelatedNodeInfo:
 
 
 def _document(source: RelatedNodeInfo, rest: Mapping[str, Any]) -> pgrecall.Document:
-    # As JSON, which the payload has already: a date in the metadata is text there.
+    # Taken from the payload, where it is JSON already: a date in the metadata is a string there.
     related = rest["relationships"][NodeRelationship.SOURCE.value]
     metadata = related.get("metadata", {})
 
@@ -172,7 +174,7 @@ def _known_class(node: BaseNode) -> str:
     name = next((name for name in kinds if name in _CLASSES), None)
     if name is None:
         raise InvalidInput(
-            f"node {node.node_id!r:.80} is a {type(node).__name__}; expected a subclass of TextNode or Node"
+            f"node {node.node_id!r:.80} is {type(node).__name__}; expected a subclass of TextNode or Node"
         )
     return name
 
@@ -186,7 +188,7 @@ def _finite(value: object) -> bool:
 
 
 def _order(value: object) -> dict[str, Any]:
-    """The keys of objects in their order, which jsonb does not keep and a node's hash and text depend on."""
+    """Return the order of objects' keys. A node's hash and text depend on it, and jsonb does not keep it."""
     if isinstance(value, dict):
         inner = {key: order for key, item in value.items() if (order := _order(item))}
         keys = {"keys": list(value)} if len(value) > 1 or inner else {}
@@ -199,7 +201,7 @@ def _order(value: object) -> dict[str, Any]:
 
 
 def _in_order(value: Any, order: Mapping[str, Any]) -> Any:
-    """The same with its keys in that order; those that were added since come last."""
+    """Return the value with its keys in that order; keys that were added since come last."""
     if not order:
         return value
     inner = order.get("in", {})

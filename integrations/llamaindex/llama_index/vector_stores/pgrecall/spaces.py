@@ -1,4 +1,4 @@
-"""A LlamaIndex embedding model to the core's: its two functions, and its space by `pgrecall.providers`."""
+"""A LlamaIndex embedding model as the core takes it: two functions, and a space from `pgrecall.providers`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from pgrecall import ConfigurationError, Embedder, EmbedModel, EmbedSpace
 from pgrecall.providers import space_of
 
-#: What a store may be told to embed with: the model, or what it is called.
+#: What stores accept as `embed_model`: the model, or the name of its space.
 Model = BaseEmbedding | EmbedSpace | EmbedModel | None
 
 
 def embedder_and_space(
     embed_model: Model, space: EmbedSpace | EmbedModel | None
 ) -> tuple[Embedder | None, EmbedSpace | EmbedModel | None]:
-    """What the core needs of the model; nothing is embedded. Raises ConfigurationError where its space is unknown."""
+    """Return the model's functions and its space, without embedding anything. Raises ConfigurationError."""
     if embed_model is None:
         return None, space
     if isinstance(embed_model, EmbedSpace | EmbedModel):
         if space not in (None, embed_model):
-            raise ConfigurationError(f"embed_model is {embed_model} and space is {space}; leave one of them out")
+            raise ConfigurationError(f"embed_model is {embed_model}, but space is {space}; pass only one of them")
         return None, embed_model
     if not isinstance(embed_model, BaseEmbedding):
         raise ConfigurationError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Literal, Self
 
 import sqlalchemy as sa
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
@@ -17,13 +17,15 @@ from llama_index.core.vector_stores.types import (
 )
 from llama_index.vector_stores.pgrecall import peers
 from llama_index.vector_stores.pgrecall.filters import storable, to_filter
+from llama_index.vector_stores.pgrecall.handles import OnDatabase
 from llama_index.vector_stores.pgrecall.nodes import is_text, to_chunks, to_nodes
 from llama_index.vector_stores.pgrecall.searching import Asked
 from llama_index.vector_stores.pgrecall.spaces import Model, embedder_and_space
 
 from pgrecall import (
-    Chunk,
     Database,
+    DatabaseLike,
+    Embedder,
     EmbedModel,
     EmbedSpace,
     Filter,
@@ -31,25 +33,37 @@ from pgrecall import (
     InvalidInput,
     PostgresVectorStore,
     Tenant,
-    as_database,
+    UpsertResult,
 )
 from pgrecall.steps import Steps, call, faces
 
-#: A core's id ends there; longer ones are in no row.
+#: The core's limit; longer ids are in no row.
 _MAX_ID_BYTES = 1_000
-#: How many of the nodes that a query is restricted to are looked at together, for one that is text.
+#: How many nodes of a query's `node_ids` are read at a time, in search of a text node.
 _LOOKED_AT = 200
 
 
-class PGRecallVectorStore(BasePydanticVectorStore):
-    """Nodes in one collection of one tenant, bound to both for life.
+class PGRecallVectorStore(OnDatabase, BasePydanticVectorStore):
+    """LlamaIndex's vector store on one collection of one tenant; neither can be changed later.
 
-    `connection` is a `pgrecall.Database`, a URL, a SQLAlchemy engine, a pair of engines, or None for `PGRECALL_URL` or
-    the embedded Postgres. `embed_model` is the model that makes the nodes' embeddings, whose fingerprint is checked at
-    the first use, or its `EmbedSpace`; left out, the collection's own space counts. `space` names what
-    a model of an unknown class makes. `text_config`, such as "english", makes a new collection keep full text, for the
-    modes SPARSE, TEXT_SEARCH and HYBRID. `on_nul="strip"` drops NUL characters, which Postgres can't store, instead of
-    raising. One object serves threads, event loops and forks. Raises as `pgrecall.connect` does.
+    One object serves threads, event loops and forked processes.
+
+    Args:
+        embed_model: The model that embeds the nodes, whose fingerprint is checked at the first use, or its
+            `EmbedSpace`. By default the space of the existing collection.
+        connection: A `pgrecall.Database`, a URL, a SQLAlchemy engine, or a pair of a synchronous and an asynchronous
+            one. By default `PGRECALL_URL`, otherwise the embedded Postgres.
+        tenant: The tenant that owns the nodes.
+        collection: The tenant's collection; by default "default".
+        space: The space of a model whose class `pgrecall.providers` does not know.
+        text_config: A text search configuration such as "english". A new collection then keeps full text, which the
+            modes SPARSE, TEXT_SEARCH and HYBRID need. By default none.
+        on_nul: "error", the default, refuses text with NUL characters, which Postgres can't store; "strip" drops them.
+
+    Raises:
+        ConfigurationError: The model's space is unknown, or contradicts `space`.
+        EmbeddedServerError: The embedded Postgres did not start.
+        MigrationRequired: The database's schema is not that of this version.
     """
 
     stores_text: bool = True
@@ -70,7 +84,7 @@ class PGRecallVectorStore(BasePydanticVectorStore):
         self,
         embed_model: Model = None,
         *,
-        connection: Any = None,
+        connection: DatabaseLike = None,
         tenant: str,
         collection: str = "default",
         space: EmbedSpace | EmbedModel | None = None,
@@ -85,18 +99,17 @@ class PGRecallVectorStore(BasePydanticVectorStore):
         }
         super().__init__(**fields)
         model = embedder_and_space(embed_model, space)
-        self._opened = not isinstance(connection, Database)
-        self._bind(as_database(connection), model)
+        self._connect(connection)
+        self._bind(model)
 
-    def _bind(self, database: Database, model: Any) -> None:
+    def _bind(self, model: tuple[Embedder | None, EmbedSpace | EmbedModel | None]) -> None:
         embedder, space = self._model = model
-        self._database = database
-        self._tenant = database.tenant(self.tenant)
+        self._tenant = self._database.tenant(self.tenant)
         self._store = self._tenant.vectors(self.collection, space, embed=embedder, text_config=self.text_config)
 
     @classmethod
     def class_name(cls) -> str:
-        """The name that LlamaIndex writes for the class."""
+        """The name under which LlamaIndex serializes the class."""
         return "PGRecallVectorStore"
 
     @classmethod
@@ -118,9 +131,30 @@ class PGRecallVectorStore(BasePydanticVectorStore):
         space: EmbedSpace | EmbedModel | None = None,
         **others: Any,
     ) -> Self:
-        """As `PGVectorStore.from_params`, for a tenant: `table_name` becomes the collection.
+        """Create a store from the arguments of `PGVectorStore.from_params`, and a tenant.
 
-        Raises ConfigurationError for what has no meaning here, saying what to do instead.
+        Args:
+            tenant: The tenant that owns the nodes.
+            embed_model: As for the constructor.
+            host: The server's host.
+            port: The server's port.
+            database: The database's name.
+            user: The user's name.
+            password: The user's password.
+            connection_string: A URL instead of its parts. If neither is given, the constructor's default.
+            table_name: The collection's name; by default "llamaindex".
+            hybrid_search: Whether a new collection keeps full text; by default not.
+            text_search_config: The configuration of the full text; by default "english".
+            embed_dim: The embeddings' length, which is compared with the model's if both are known.
+            space: As for the constructor.
+            **others: Other arguments of the peer, which are refused.
+
+        Returns:
+            A store that owns its connections.
+
+        Raises:
+            ConfigurationError: An argument has no meaning here; the message says what to do instead.
+            TypeError: `PGVectorStore.from_params` has no such argument either.
         """
         peers.refuse(others)
         url = connection_string or peers.url(host, port, database, user, password)
@@ -136,9 +170,9 @@ class PGRecallVectorStore(BasePydanticVectorStore):
         return store
 
     def for_tenant(self, tenant: str) -> Self:
-        """The same store for another tenant, on the same connections, at no cost."""
+        """Return the same store for another tenant, on the same connections. This costs nothing."""
         sibling = self._sibling(tenant)
-        sibling._bind(self._database, self._model)
+        sibling._bind(self._model)
         return sibling
 
     def _sibling(self, tenant: str) -> Self:
@@ -148,9 +182,9 @@ class PGRecallVectorStore(BasePydanticVectorStore):
         return sibling
 
     def for_run(self, run_id: str) -> Self:
-        """The same store at work for one run: what its queries give is recorded as the run's evidence.
+        """Return the same store for one run: what its queries find is recorded as the run's evidence.
 
-        A query whose evidence can't be written raises. `database.tenant(…).runs().evidence(run_id)` reads it.
+        A query whose evidence can't be written raises. `database.tenant(…).runs().list_evidence(run_id)` reads it.
         """
         sibling = self._sibling(self.tenant)
         sibling._store = self._store.for_run(run_id)
@@ -158,25 +192,12 @@ class PGRecallVectorStore(BasePydanticVectorStore):
 
     @property
     def client(self) -> PostgresVectorStore:
-        """The core's store, which does the work: `set_metadata`, `documents`, `count` and more."""
+        """The core's store of the same rows: `set_metadata`, `list_documents`, `count` and more."""
         return self._store
 
-    @property
-    def database(self) -> Database:
-        """The database that it is on."""
-        return self._database
-
     def atomic(self) -> Any:
-        """A `with` (or `async with`) block in which the tenant's stores on this database share one transaction."""
+        """Open a `with` or `async with` block in which the tenant's stores share one transaction."""
         return self._tenant.atomic()
-
-    def close(self) -> None:
-        """Close the connections, where the store opened them itself."""
-        if self._opened:
-            self._database.close()
-
-    def __getstate__(self) -> NoReturn:
-        raise TypeError("a PGRecallVectorStore holds connections and can't be pickled; make one in each process")
 
     def __repr__(self) -> str:
         return f"<PGRecallVectorStore tenant={self.tenant!r} collection={self.collection!r}>"
@@ -185,82 +206,65 @@ class PGRecallVectorStore(BasePydanticVectorStore):
 
     # --- writes
 
-    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Add or replace nodes by id, all or nothing; returns one id a node, in order.
+    def _add(self, /, nodes: Sequence[BaseNode], **kwargs: Any) -> Steps[list[str]]:
+        """Add or replace nodes by id, all or nothing; returns their ids in order.
 
-        The documents that they name by their source are described with it. Raises: InvalidEmbedding (a ValueError)
-        for a node without an embedding or with an unfit one, EmbedSpaceMismatch, InvalidInput, Unavailable.
+        The source documents that the nodes name are recorded too. Raises: InvalidEmbedding (a ValueError) for a node
+        without an embedding or with an invalid one, EmbedSpaceMismatch, InvalidInput, Unavailable.
         """
         _refuse_keywords("add", kwargs)
         chunks, documents = to_chunks(nodes)
-        return self._store.upsert(chunks, documents=documents, on_nul=self.on_nul).ids
+        done: UpsertResult = yield call(self._store, "upsert", chunks, documents=documents, on_nul=self.on_nul)
+        return done.ids
 
-    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """As `add`."""
-        _refuse_keywords("async_add", kwargs)
-        chunks, documents = to_chunks(nodes)
-        return (await self._store.aupsert(chunks, documents=documents, on_nul=self.on_nul)).ids
+    add, async_add = faces(_add)
 
-    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Delete a document's nodes, and the document; one that is not there is none."""
+    def _delete(self, /, ref_doc_id: str, **delete_kwargs: Any) -> Steps[None]:
+        """Delete a document and its nodes; one that does not exist is ignored."""
         _refuse_keywords("delete", delete_kwargs)
         for doc_id in _possible([ref_doc_id]) or ():
-            self._store.delete_by_doc_id(doc_id)
+            yield call(self._store, "delete_by_doc_id", doc_id)
 
-    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """As `delete`."""
-        _refuse_keywords("adelete", delete_kwargs)
-        for doc_id in _possible([ref_doc_id]) or ():
-            await self._store.adelete_by_doc_id(doc_id)
+    delete, adelete = faces(_delete)
 
-    def delete_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
-    ) -> None:
-        """Delete nodes by ids, by filters, or those that both name; saying neither is an error (see `clear`)."""
+    def _delete_nodes(
+        self, /, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
+    ) -> Steps[None]:
+        """Delete nodes by ids, by filters, or those that match both. Raises InvalidInput if neither is given."""
         _refuse_keywords("delete_nodes", delete_kwargs)
         if node_ids != []:
-            self._store.delete(_possible(node_ids), filters=to_filter(filters))
+            yield call(self._store, "delete", _possible(node_ids), filters=to_filter(filters))
 
-    async def adelete_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
-    ) -> None:
-        """As `delete_nodes`."""
-        _refuse_keywords("adelete_nodes", delete_kwargs)
-        if node_ids != []:
-            await self._store.adelete(_possible(node_ids), filters=to_filter(filters))
+    delete_nodes, adelete_nodes = faces(_delete_nodes)
 
-    def clear(self) -> None:
-        """Delete every node and document of the collection; its space stays, and so does what a docstore keeps."""
-        self._store.clear()
+    def _clear(self) -> Steps[None]:
+        """Delete every node and document of the collection; its space and a document store's entries stay."""
+        yield call(self._store, "clear")
 
-    async def aclear(self) -> None:
-        """As `clear`."""
-        await self._store.aclear()
+    clear, aclear = faces(_clear)
 
     # --- reads
 
-    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """Nodes by ids (in that order), by filters, or all, with embeddings; equal to what was added to 1e-3."""
-        return self._got(node_ids, self._store.list(**_which(node_ids, filters)))
-
-    async def aget_nodes(
+    def _get_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> list[BaseNode]:
-        """As `get_nodes`."""
-        return self._got(node_ids, await self._store.alist(**_which(node_ids, filters)))
-
-    @staticmethod
-    def _got(node_ids: list[str] | None, chunks: list[Chunk]) -> list[BaseNode]:
+    ) -> Steps[list[BaseNode]]:
+        """Return nodes by ids (in that order), by filters, or all; embeddings are equal to those added to 1e-3."""
+        chosen: dict[str, Filter | list[str] | None] = {"filters": to_filter(filters), "ids": _possible(node_ids)}
+        chunks = yield call(self._store, "list", **chosen, limit=sys.maxsize, with_embeddings=True)
         nodes = {node.node_id: node for node in to_nodes(chunks)}
         return list(nodes.values()) if node_ids is None else [nodes[i] for i in dict.fromkeys(node_ids) if i in nodes]
 
-    def _query(self, /, query: VectorStoreQuery, **kwargs: Any) -> Steps[VectorStoreQueryResult]:
-        """The best nodes for the query, with similarities, higher is better. Raises InvalidInput for an unknown mode.
+    get_nodes, aget_nodes = faces(_get_nodes)
 
-        Of `kwargs` mmr_threshold, mmr_prefetch_factor and mmr_prefetch_k count; the peers' hints to their indexes
-        (hnsw_ef_search, ivfflat_probes) have nothing to say here and are left out.
-        `node_ids` restricts the search, unless all of them are index or image nodes: those LlamaIndex's
-        `as_retriever` names by itself, and its text nodes would be lost.
+    def _query(self, /, query: VectorStoreQuery, **kwargs: Any) -> Steps[VectorStoreQueryResult]:
+        """Return the best nodes with their similarities, higher is better in every mode.
+
+        `node_ids` restricts the search, unless all of them are index or image nodes: LlamaIndex's `as_retriever` adds
+        those by itself, and the text nodes would be hidden. Of the keywords `mmr_threshold`, `mmr_prefetch_factor` and
+        `mmr_prefetch_k` count; hints to the peers' indexes (`hnsw_ef_search`, `ivfflat_probes`) are ignored.
+
+        Raises: InvalidInput for an unknown mode, or if the mode needs a text or an embedding that the query lacks;
+        ConfigurationError if the mode needs full text and the collection keeps none.
         """
         if query.doc_ids == []:
             return _result([])
@@ -280,23 +284,18 @@ class PGRecallVectorStore(BasePydanticVectorStore):
 
 
 def _refuse_keywords(method: str, given: dict[str, Any]) -> None:
-    """A keyword that is taken and not acted on would be a promise broken in silence."""
+    """Refuse keywords that nothing would act on."""
     for name in given:
         raise TypeError(f"{method}() got an unexpected keyword argument {name!r}")
 
 
 def _possible(ids: Sequence[str] | None) -> list[str] | None:
-    """Those of the ids that can be in the database at all: others name nothing. Raises InvalidInput for a text."""
+    """Drop ids that can't be in the database. Raises InvalidInput for a string."""
     if ids is None:
         return None
     if isinstance(ids, str):  # each of its letters would be an id
-        raise InvalidInput(f"ids is str {ids!r:.60}; expected a list of ids")
+        raise InvalidInput(f"ids is the string {ids!r:.60}; expected a list of ids")
     return [i for i in ids if i and storable(i) and len(i.encode()) <= _MAX_ID_BYTES]
-
-
-def _which(node_ids: list[str] | None, filters: MetadataFilters | None) -> dict[str, Any]:
-    chosen: dict[str, Filter | list[str] | None] = {"filters": to_filter(filters), "ids": _possible(node_ids)}
-    return {**chosen, "limit": sys.maxsize, "with_embeddings": True}
 
 
 def _result(hits: Sequence[Hit]) -> VectorStoreQueryResult:

@@ -1,4 +1,4 @@
-"""Blocks of a message's content, LlamaIndex's and the core's, both ways, by the tables of docs/chat.md."""
+"""Blocks of a message's content: from LlamaIndex's to the core's and back, by the tables of docs/chat.md."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from llama_index.core.base.llms.types import (
 from pgrecall.messages import Block
 
 FRAMEWORK: Final = "llama_index"
-#: A block's class -> the neutral type, and the fields that hold its bytes and say their type.
+#: A block's class -> the neutral type, the field with its bytes, and the field with their MIME type.
 _MEDIA: Final[dict[type[BaseContentBlock], tuple[str, str, str]]] = {
     ImageBlock: ("image", "image", "image_mimetype"),
     AudioBlock: ("audio", "audio", "format"),
@@ -36,7 +36,7 @@ _CLASSES: Final = {kind: made for made, (kind, _, _) in _MEDIA.items()}
 
 
 def settled(block: BaseContentBlock) -> BaseContentBlock:
-    """The block with its bytes at hand: a stream is read, which the caller can read again."""
+    """Return the block with its bytes in memory. A stream is read, and rewound for the caller."""
     if type(block) not in _MEDIA:
         return block
     field = _MEDIA[type(block)][1]
@@ -50,14 +50,14 @@ def settled(block: BaseContentBlock) -> BaseContentBlock:
 
 
 def to_block(block: BaseContentBlock) -> Block:
-    """A block of LlamaIndex's as the core's; what has no word there is kept as it is, in one of type "raw"."""
+    """Convert a block to the core's form; one without an equivalent is kept unchanged in a block of type "raw"."""
     made: dict[str, Any] | None = None
     match block:
         case TextBlock():
             made = {"type": "text", "text": block.text}
         case ThinkingBlock():
-            told = {"text": block.content, "signature": block.additional_information.get("signature")}
-            found = {name: value for name, value in told.items() if value is not None}
+            known = {"text": block.content, "signature": block.additional_information.get("signature")}
+            found = {name: value for name, value in known.items() if value is not None}
             tokens = {} if block.num_tokens is None else {"tokens": block.num_tokens}
             made = {"type": "reasoning", **found, **tokens} if found else None
         case ToolCallBlock():
@@ -75,7 +75,7 @@ def to_block(block: BaseContentBlock) -> Block:
 
 
 def raw(block: BaseContentBlock) -> Block:
-    """A block as LlamaIndex writes it."""
+    """Wrap a block as LlamaIndex serializes it."""
     return {"type": "raw", "framework": FRAMEWORK, "body": block.model_dump(mode="json")}
 
 
@@ -84,20 +84,20 @@ def _media(block: Any) -> dict[str, Any] | None:
     data, mime = getattr(block, field), getattr(block, typed)
     if isinstance(block, AudioBlock) and mime:
         mime = mimetypes.types_map.get(f".{mime}", f"audio/{mime}")
-    told = {"mime_type": mime, "detail": getattr(block, "detail", None), "name": getattr(block, "title", None)}
-    made = {"type": kind, **{name: value for name, value in told.items() if value is not None}}
+    known = {"mime_type": mime, "detail": getattr(block, "detail", None), "name": getattr(block, "title", None)}
+    made = {"type": kind, **{name: value for name, value in known.items() if value is not None}}
     if isinstance(data, bytes):
         return {**made, "base64": data.decode("ascii")}
     if block.url is not None:
         return {**made, "url": str(block.url)}
-    # Another process, or another machine, has no such file: its content is what is kept.
+    # Another process or machine has no such file, so its content is stored.
     if block.path is not None and Path(block.path).is_file():
         return {**made, "base64": base64.b64encode(Path(block.path).read_bytes()).decode("ascii")}
     return None
 
 
 def from_block(block: Block) -> BaseContentBlock | None:
-    """A block of the core's as LlamaIndex's; None where it has no word for it."""
+    """Convert a block of the core to LlamaIndex's form; None if it has no equivalent."""
     kind = block.get("type")
     match kind:
         case "text":

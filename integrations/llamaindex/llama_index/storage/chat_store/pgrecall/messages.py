@@ -1,7 +1,7 @@
-"""LlamaIndex's chat messages and the core's, both ways, by the tables of docs/chat.md.
+"""Chat messages: from LlamaIndex's to the core's and back, by the tables of docs/chat.md.
 
-A message travels whole in `payload`, and comes back from there; the neutral form is for other frameworks, and for
-theirs here.
+The whole message is stored in `payload` and restored from there. The neutral form is what other frameworks read, and
+what their messages are restored from here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _OWN: Final = ("tool_calls", "tool_call_id")
 
 
 def to_message(message: ChatMessage) -> Message:
-    """A message of LlamaIndex's as the core keeps it. Raises InvalidInput for what JSON can't hold."""
+    """Convert a LlamaIndex message to the core's form. Raises InvalidInput for values that JSON can't hold."""
     if not isinstance(message, ChatMessage):
-        raise InvalidInput(f"a message is {type(message).__name__}; expected a LlamaIndex ChatMessage")
+        raise InvalidInput(f"found {type(message).__name__} {message!r:.60}; expected a LlamaIndex ChatMessage")
     blocks = [settled(block) for block in message.blocks]
-    # Images that came in additional_kwargs are among the blocks already, and would be taken in again.
+    # Images of additional_kwargs are among the blocks already; left there, they would be added again.
     extra = {name: value for name, value in message.additional_kwargs.items() if name != "images"}
     try:
         payload = message.model_copy(update={"blocks": blocks, "additional_kwargs": extra}).model_dump(mode="json")
@@ -47,12 +47,12 @@ def to_message(message: ChatMessage) -> Message:
 
 
 def from_dict(stored: Mapping[str, Any] | str) -> Message:
-    """A message as LlamaIndex's other chat stores keep it, an object or its text. Raises InvalidInput."""
+    """Convert a message as LlamaIndex's other chat stores keep it, JSON or an object. Raises InvalidInput."""
     try:
         found = json.loads(stored) if isinstance(stored, str) else stored
         return to_message(ChatMessage.model_validate(found))
     except (ValueError, TypeError) as exc:
-        raise InvalidInput(f"{stored!r:.80} is no message of LlamaIndex: {exc}") from exc
+        raise InvalidInput(f"{stored!r:.80} is not a LlamaIndex chat message: {exc}") from exc
 
 
 def _role(role: str) -> Role:
@@ -65,7 +65,7 @@ def _calls_in_blocks(message: ChatMessage) -> list[ToolCall]:
 
 
 def _calls_in(found: object) -> list[ToolCall]:
-    """Tool calls as providers' clients write them into `additional_kwargs`; what is none is left there."""
+    """Return the tool calls that providers' clients write into `additional_kwargs`; other entries are skipped."""
     made = []
     for entry in found if isinstance(found, list) else []:
         function = entry.get("function") if isinstance(entry, dict) else None
@@ -81,17 +81,17 @@ def _call(name: str, arguments: object, call_id: str | None) -> ToolCall:
         except ValueError as exc:
             return ToolCall(name, arguments, call_id, str(exc))
         if not isinstance(parsed, dict):
-            return ToolCall(name, arguments, call_id, "the arguments are no object")
+            return ToolCall(name, arguments, call_id, "the arguments are not a JSON object")
         return ToolCall(name, parsed, call_id)
     return ToolCall(name, dict(arguments) if isinstance(arguments, Mapping) else {}, call_id)
 
 
 def from_message(message: Message) -> ChatMessage:
-    """A stored message as LlamaIndex's: its own exactly as it was, another framework's by its neutral form."""
+    """Restore a message: LlamaIndex's own exactly as it was, another framework's from the neutral form."""
     if message.framework == FRAMEWORK and message.payload is not None:
         try:
             return ChatMessage.model_validate(dict(message.payload))
-        except ValueError:  # a file that a block names is not here any more; the neutral form has its content
+        except ValueError:  # a file that a block names is gone; the neutral form has its content
             pass
     blocks, unmapped = [], []
     for block in message.blocks:
@@ -107,8 +107,8 @@ def from_message(message: Message) -> ChatMessage:
         if made not in standing and (call.id is None or call.id not in [block.tool_call_id for block in standing]):
             blocks.append(made)
     kwargs = dict(message.metadata)
-    told = {"tool_call_id": message.tool_call_id, "name": message.name}
-    kwargs |= {name: value for name, value in told.items() if value is not None}
+    answered = {"tool_call_id": message.tool_call_id, "name": message.name}
+    kwargs |= {name: value for name, value in answered.items() if value is not None}
     if unmapped:
         kwargs["unmapped"] = unmapped
     if message.role == "other":

@@ -1,4 +1,4 @@
-"""LlamaIndex's document store on pgrecall: what an ingestion remembers, in one collection of one tenant."""
+"""LlamaIndex's document store on pgrecall: documents and hashes of one collection of one tenant."""
 
 from llama_index.storage.docstore.pgrecall.docstore import PGRecallDocumentStore
 

@@ -8,59 +8,55 @@ from typing import Any, Literal, Self
 from llama_index.core.schema import BaseNode
 from llama_index.core.storage.docstore.types import BaseDocumentStore, RefDocInfo
 from llama_index.core.storage.kvstore.types import DEFAULT_BATCH_SIZE
+from llama_index.vector_stores.pgrecall.handles import OnDatabase
 from llama_index.vector_stores.pgrecall.nodes import FORM, from_parts, to_parts
 
-from pgrecall import Database, DocstoreEntry, DocumentReference, PostgresDocstore, as_database
+from pgrecall import DatabaseLike, DocstoreEntry, DocumentReference, PostgresDocstore
+from pgrecall.steps import Steps, call, faces
 
 
-class PGRecallDocumentStore(BaseDocumentStore):
-    """Documents (nodes) by id, with their hashes, in one collection of one tenant; bound to both for life.
+class PGRecallDocumentStore(OnDatabase, BaseDocumentStore):
+    """Documents (nodes) by id, with their hashes, in one collection of one tenant; neither can be changed later.
 
-    Give it the collection of the vector store that it goes with: `get_ref_doc_info` then tells that one's nodes too,
-    and no strategy of a pipeline can touch another collection's documents. `connection` is a `pgrecall.Database`, a
-    URL, a SQLAlchemy engine, a pair of engines, or None for `PGRECALL_URL` or the embedded Postgres. `on_nul="strip"`
-    drops NUL characters, which Postgres can't store, instead of raising. Each call is all or nothing, whatever
-    `batch_size` says.
+    Use the collection of the vector store that it belongs to: `get_ref_doc_info` then also lists that store's nodes,
+    and no strategy of a pipeline can touch the documents of another collection. Each call is all or nothing, whatever
+    its `batch_size`.
+
+    Args:
+        connection: A `pgrecall.Database`, a URL, a SQLAlchemy engine, or a pair of a synchronous and an asynchronous
+            one. By default `PGRECALL_URL`, otherwise the embedded Postgres.
+        tenant: The tenant that owns the documents.
+        collection: The tenant's collection; by default "default".
+        on_nul: "error", the default, refuses text with NUL characters, which Postgres can't store; "strip" drops them.
     """
 
     def __init__(
         self,
         *,
-        connection: Any = None,
+        connection: DatabaseLike = None,
         tenant: str,
         collection: str = "default",
         on_nul: Literal["error", "strip"] = "error",
     ) -> None:
-        self._opened = not isinstance(connection, Database)
-        self._database = as_database(connection)
+        self._connect(connection)
         self._tenant = self._database.tenant(tenant)
         self._store = self._tenant.docstore(collection)
         self._on_nul: Literal["error", "strip"] = on_nul
 
     @property
     def client(self) -> PostgresDocstore:
-        """The core's store, which does the work."""
+        """The core's store of the same entries."""
         return self._store
 
-    @property
-    def database(self) -> Database:
-        """The database that it is on."""
-        return self._database
-
     def for_tenant(self, tenant: str) -> Self:
-        """The same store for another tenant, on the same connections, at no cost."""
+        """Return the same store for another tenant, on the same connections. This costs nothing."""
         return type(self)(
             connection=self._database, tenant=tenant, collection=self._store.collection, on_nul=self._on_nul
         )
 
     def atomic(self) -> Any:
-        """A `with` (or `async with`) block in which the tenant's stores on this database share one transaction."""
+        """Open a `with` or `async with` block in which the tenant's stores share one transaction."""
         return self._tenant.atomic()
-
-    def close(self) -> None:
-        """Close the connections, where the store opened them itself."""
-        if self._opened:
-            self._database.close()
 
     def __repr__(self) -> str:
         return f"<PGRecallDocumentStore tenant={self._store.tenant_id!r} collection={self._store.collection!r}>"
@@ -69,133 +65,121 @@ class PGRecallDocumentStore(BaseDocumentStore):
 
     @property
     def docs(self) -> dict[str, BaseNode]:
-        """Every document by id, in the order in which they came."""
+        """All documents by id, in the order in which they were added."""
         return {entry.id: _node(entry) for entry in self._store.list() if entry.payload is not None}
 
-    def add_documents(
+    def _add_documents(
         self,
         docs: Sequence[BaseNode],
         allow_update: bool = True,
         batch_size: int = DEFAULT_BATCH_SIZE,
         store_text: bool = True,
-    ) -> None:
-        """Add or replace documents; without `store_text` their hashes only. ValueError where updates are refused."""
-        self._store.put(_entries(docs, store_text=store_text), new_only=not allow_update, on_nul=self._on_nul)
+    ) -> Steps[None]:
+        """Add or replace documents, all or nothing.
 
-    async def async_add_documents(
-        self,
-        docs: Sequence[BaseNode],
-        allow_update: bool = True,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-        store_text: bool = True,
-    ) -> None:
-        """As `add_documents`."""
-        await self._store.aput(_entries(docs, store_text=store_text), new_only=not allow_update, on_nul=self._on_nul)
+        Args:
+            docs: The documents.
+            allow_update: Whether documents that exist are replaced; by default they are.
+            batch_size: Ignored.
+            store_text: Whether the documents themselves are stored, the default, or only their hashes.
 
-    def get_document(self, doc_id: str, raise_error: bool = True) -> BaseNode | None:
-        """A document; ValueError, or None, where there is none."""
-        return _one(self._store.get([doc_id]), doc_id, raise_error=raise_error)
+        Raises:
+            InvalidInput: A document exists and `allow_update` is false, or it can't be stored. It is a ValueError.
+        """
+        entries = [_entry(doc, store_text=store_text) for doc in docs]
+        yield call(self._store, "put", entries, new_only=not allow_update, on_nul=self._on_nul)
 
-    async def aget_document(self, doc_id: str, raise_error: bool = True) -> BaseNode | None:
-        """As `get_document`."""
-        return _one(await self._store.aget([doc_id]), doc_id, raise_error=raise_error)
+    add_documents, async_add_documents = faces(_add_documents)
 
-    def get_nodes(self, node_ids: list[str], raise_error: bool = True) -> list[BaseNode]:
-        """Documents by id, in order, in one call; ValueError for one that is not there, or it is left out."""
-        return _several(self._store.get(node_ids), node_ids, raise_error=raise_error)
+    def _get_document(self, doc_id: str, raise_error: bool = True) -> Steps[BaseNode | None]:
+        """Return a document. If it does not exist, raise ValueError, or return None."""
+        return next(iter((yield from self._get_nodes([doc_id], raise_error))), None)
 
-    async def aget_nodes(self, node_ids: list[str], raise_error: bool = True) -> list[BaseNode]:
-        """As `get_nodes`."""
-        return _several(await self._store.aget(node_ids), node_ids, raise_error=raise_error)
+    get_document, aget_document = faces(_get_document)
 
-    def document_exists(self, doc_id: str) -> bool:
-        """Whether the document is there; a hash alone is none."""
-        return self.get_document(doc_id, raise_error=False) is not None
+    def _get_nodes(self, node_ids: list[str], raise_error: bool = True) -> Steps[list[BaseNode]]:
+        """Return documents by id, in order. Missing ones raise ValueError, or are left out."""
+        entries: list[DocstoreEntry] = yield call(self._store, "get", node_ids)
+        found = {entry.id: _node(entry) for entry in entries if entry.payload is not None}
+        if raise_error and (missing := [i for i in node_ids if i not in found]):
+            raise ValueError(f"doc_id {missing[0]} not found.")
+        return [found[i] for i in node_ids if i in found]
 
-    async def adocument_exists(self, doc_id: str) -> bool:
-        """As `document_exists`."""
-        return await self.aget_document(doc_id, raise_error=False) is not None
+    get_nodes, aget_nodes = faces(_get_nodes)
 
-    def delete_document(self, doc_id: str, raise_error: bool = True) -> None:
-        """Delete a document, its hash, and its source's own entry where that has no other; ValueError for none."""
-        _deleted(self._store.delete([doc_id]), "doc_id", doc_id, raise_error=raise_error)
+    def _document_exists(self, doc_id: str) -> Steps[bool]:
+        """Return whether the document exists; a hash without a document does not count."""
+        return (yield from self._get_document(doc_id, raise_error=False)) is not None
 
-    async def adelete_document(self, doc_id: str, raise_error: bool = True) -> None:
-        """As `delete_document`."""
-        _deleted(await self._store.adelete([doc_id]), "doc_id", doc_id, raise_error=raise_error)
+    document_exists, adocument_exists = faces(_document_exists)
+
+    def _delete_document(self, doc_id: str, raise_error: bool = True) -> Steps[None]:
+        """Delete a document and its hash, and its source's entry if nothing else refers to that.
+
+        Raises ValueError if it does not exist, unless `raise_error` is false.
+        """
+        _deleted((yield call(self._store, "delete", [doc_id])), "doc_id", doc_id, raise_error=raise_error)
+
+    delete_document, adelete_document = faces(_delete_document)
 
     # --- hashes
 
-    def set_document_hash(self, doc_id: str, doc_hash: str) -> None:
-        """Remember a document's hash, whether the document is there or not."""
-        self.set_document_hashes({doc_id: doc_hash})
+    def _set_document_hash(self, doc_id: str, doc_hash: str) -> Steps[None]:
+        """Store a document's hash, whether the document exists or not."""
+        yield from self._set_document_hashes({doc_id: doc_hash})
 
-    async def aset_document_hash(self, doc_id: str, doc_hash: str) -> None:
-        """As `set_document_hash`."""
-        await self.aset_document_hashes({doc_id: doc_hash})
+    set_document_hash, aset_document_hash = faces(_set_document_hash)
 
-    def set_document_hashes(self, doc_hashes: Mapping[str, str]) -> None:
-        """Remember documents' hashes, by id."""
-        self._store.put([DocstoreEntry(doc_id, hash=doc_hash) for doc_id, doc_hash in doc_hashes.items()])
+    def _set_document_hashes(self, doc_hashes: Mapping[str, str]) -> Steps[None]:
+        """Store documents' hashes by id."""
+        entries = [DocstoreEntry(doc_id, hash=doc_hash) for doc_id, doc_hash in doc_hashes.items()]
+        yield call(self._store, "put", entries)
 
-    async def aset_document_hashes(self, doc_hashes: Mapping[str, str]) -> None:
-        """As `set_document_hashes`."""
-        await self._store.aput([DocstoreEntry(doc_id, hash=doc_hash) for doc_id, doc_hash in doc_hashes.items()])
+    set_document_hashes, aset_document_hashes = faces(_set_document_hashes)
 
-    def get_document_hash(self, doc_id: str) -> str | None:
-        """A document's hash, or None."""
-        return self._store.hashes([doc_id]).get(doc_id)
+    def _get_document_hash(self, doc_id: str) -> Steps[str | None]:
+        """Return a document's hash, or None."""
+        hashes: dict[str, str] = yield call(self._store, "hashes", [doc_id])
+        return hashes.get(doc_id)
 
-    async def aget_document_hash(self, doc_id: str) -> str | None:
-        """As `get_document_hash`."""
-        return (await self._store.ahashes([doc_id])).get(doc_id)
+    get_document_hash, aget_document_hash = faces(_get_document_hash)
 
-    def get_all_document_hashes(self) -> dict[str, str]:
-        """Ids by hash; of documents with one hash the last."""
-        return {doc_hash: doc_id for doc_id, doc_hash in self._store.hashes().items()}
+    def _get_all_document_hashes(self) -> Steps[dict[str, str]]:
+        """Return ids by hash; of several documents with one hash, the last."""
+        hashes: dict[str, str] = yield call(self._store, "hashes")
+        return {doc_hash: doc_id for doc_id, doc_hash in hashes.items()}
 
-    async def aget_all_document_hashes(self) -> dict[str, str]:
-        """As `get_all_document_hashes`."""
-        return {doc_hash: doc_id for doc_id, doc_hash in (await self._store.ahashes()).items()}
+    get_all_document_hashes, aget_all_document_hashes = faces(_get_all_document_hashes)
 
     # --- source documents
 
-    def get_ref_doc_info(self, ref_doc_id: str) -> RefDocInfo | None:
-        """The nodes of a source document, here and in the vector store's collection; None where there are none."""
-        return _infos(self._store.references([ref_doc_id])).get(ref_doc_id)
+    def _get_ref_doc_info(self, ref_doc_id: str) -> Steps[RefDocInfo | None]:
+        """Return the nodes of a source document, here and in the vector store's collection; None if there are none."""
+        return _infos((yield call(self._store, "references", [ref_doc_id]))).get(ref_doc_id)
 
-    async def aget_ref_doc_info(self, ref_doc_id: str) -> RefDocInfo | None:
-        """As `get_ref_doc_info`."""
-        return _infos(await self._store.areferences([ref_doc_id])).get(ref_doc_id)
+    get_ref_doc_info, aget_ref_doc_info = faces(_get_ref_doc_info)
 
-    def get_all_ref_doc_info(self) -> dict[str, RefDocInfo]:
-        """The nodes of every source document, by its id."""
-        return _infos(self._store.references())
+    def _get_all_ref_doc_info(self) -> Steps[dict[str, RefDocInfo]]:
+        """Return the nodes of every source document by its id."""
+        return _infos((yield call(self._store, "references")))
 
-    async def aget_all_ref_doc_info(self) -> dict[str, RefDocInfo]:
-        """As `get_all_ref_doc_info`."""
-        return _infos(await self._store.areferences())
+    get_all_ref_doc_info, aget_all_ref_doc_info = faces(_get_all_ref_doc_info)
 
-    def ref_doc_exists(self, ref_doc_id: str) -> bool:
-        """Whether any node of the source document is there."""
-        return self.get_ref_doc_info(ref_doc_id) is not None
+    def _ref_doc_exists(self, ref_doc_id: str) -> Steps[bool]:
+        """Return whether the source document has any nodes."""
+        return (yield from self._get_ref_doc_info(ref_doc_id)) is not None
 
-    async def aref_doc_exists(self, ref_doc_id: str) -> bool:
-        """As `ref_doc_exists`."""
-        return await self.aget_ref_doc_info(ref_doc_id) is not None
+    ref_doc_exists, aref_doc_exists = faces(_ref_doc_exists)
 
-    def delete_ref_doc(self, ref_doc_id: str, raise_error: bool = True) -> None:
-        """Delete a source document, its hash and its nodes here; the vector store's are that one's to delete."""
-        _deleted(self._store.delete_document(ref_doc_id), "ref_doc_id", ref_doc_id, raise_error=raise_error)
+    def _delete_ref_doc(self, ref_doc_id: str, raise_error: bool = True) -> Steps[None]:
+        """Delete a source document's hash and nodes here; the vector store deletes its own.
 
-    async def adelete_ref_doc(self, ref_doc_id: str, raise_error: bool = True) -> None:
-        """As `delete_ref_doc`."""
-        gone = await self._store.adelete_document(ref_doc_id)
+        Raises ValueError if there are none, unless `raise_error` is false.
+        """
+        gone: int = yield call(self._store, "delete_document", ref_doc_id)
         _deleted(gone, "ref_doc_id", ref_doc_id, raise_error=raise_error)
 
-
-def _entries(docs: Sequence[BaseNode], *, store_text: bool) -> list[DocstoreEntry]:
-    return [_entry(doc, store_text=store_text) for doc in docs]
+    delete_ref_doc, adelete_ref_doc = faces(_delete_ref_doc)
 
 
 def _entry(doc: BaseNode, *, store_text: bool) -> DocstoreEntry:
@@ -209,17 +193,6 @@ def _node(entry: DocstoreEntry) -> BaseNode:
     assert entry.payload is not None
     rest = dict(entry.payload[FORM])
     return from_parts(entry.id, rest.pop("text"), entry.metadata or {}, rest)
-
-
-def _several(entries: Sequence[DocstoreEntry], ids: Sequence[str], *, raise_error: bool) -> list[BaseNode]:
-    found = {entry.id: _node(entry) for entry in entries if entry.payload is not None}
-    if raise_error and (missing := [i for i in ids if i not in found]):
-        raise ValueError(f"doc_id {missing[0]} not found.")
-    return [found[i] for i in ids if i in found]
-
-
-def _one(entries: Sequence[DocstoreEntry], doc_id: str, *, raise_error: bool) -> BaseNode | None:
-    return next(iter(_several(entries, [doc_id], raise_error=raise_error)), None)
 
 
 def _deleted(count: int, what: str, name: str, *, raise_error: bool) -> None:
