@@ -120,7 +120,7 @@ BAD_METADATA = {
     "set": ({"k": {1}}, "found set"),
     "surrogate": ({"k": "\ud800"}, "lone surrogate"),
     "too deep": (DEEP, "nested deeper than 200 levels"),
-    "list": ([1], "is list; expected a mapping of string keys"),
+    "list": ([1], "is list; expected a mapping with string keys"),
     "string": ("k", "is str; expected a mapping"),
     "None": (None, "is NoneType; expected a mapping"),
 }
@@ -168,7 +168,7 @@ def test_a_source_that_breaks_in_the_middle_leaves_nothing(store):
         store.upsert(broken())
     with pytest.raises(OSError, match="disk"):
         asyncio.run(store.aupsert(abroken()))
-    with pytest.raises(InvalidInput, match="asynchronous iterable; call aupsert"):
+    with pytest.raises(InvalidInput, match="expected a synchronous one; call aupsert"):
         store.upsert(abroken())
     assert store.count() == 0
 
@@ -237,7 +237,7 @@ def test_wrong_types_are_named(store, space):
         (lambda: store.delete(7), "ids is int 7; expected a list of ids"),
         (lambda: store.query(ONES, 1.0), "top_k is 1.0; expected a whole number of at least 1"),
         (lambda: store.list(limit="9"), "limit is '9'; expected a whole number of at least 0"),
-        (lambda: store.set_metadata({}), "the filter is empty, .* say which chunks by ids or by a filter"),
+        (lambda: store.set_metadata({}), "the filter is empty, .* select chunks by ids or by a filter"),
     ]
     for call, message in cases:
         with pytest.raises(InvalidInput, match=message):

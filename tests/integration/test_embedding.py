@@ -81,7 +81,7 @@ def test_asynchronous_functions_and_sources_work_where_the_caller_is_asynchronou
     assert (
         asyncio.run(db.tenant(tenant_id).vectors("handbook", space, embed=model.later).aupsert(source())).embedded == 0
     )
-    with pytest.raises(InvalidInput, match="asynchronous iterable; call aupsert"):
+    with pytest.raises(InvalidInput, match="expected a synchronous one; call aupsert"):
         store.upsert(source())
     with pytest.raises(InvalidInput, match="asynchronous; call the store's a… methods"):
         db.tenant(tenant_id).vectors("handbook", space, embed=model.later).upsert(bare(1))

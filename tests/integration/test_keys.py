@@ -164,7 +164,7 @@ def test_keys_are_declared_with_a_new_collection(tenant, space, tenant_id, admin
 
 def test_a_key_that_can_not_be_is_refused(store, tenant):
     """Each error says what was found and what is expected; nothing is declared."""
-    with pytest.raises(NotFound, match="'c' does not exist; it is made by its first write"):
+    with pytest.raises(NotFound, match="'c' does not exist; the first write creates it"):
         tenant.index_key("c", "lang")
     store.upsert(chunks(1))
     for key, kind, message in (
@@ -178,7 +178,7 @@ def test_a_key_that_can_not_be_is_refused(store, tenant):
             tenant.index_key("c", key, kind)
     for number in range(keys.MOST_KEYS):
         tenant.index_key("c", f"key {number}")
-    with pytest.raises(InvalidInput, match="has 16 indexed keys, which is the most; drop one first"):
+    with pytest.raises(InvalidInput, match="has 16 indexed keys already; at most 16 are allowed"):
         tenant.index_key("c", "one more")
 
 

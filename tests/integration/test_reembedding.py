@@ -233,7 +233,7 @@ def test_what_the_model_makes_is_checked_before_the_switch(tenant, store, admin_
     with pytest.raises(FingerprintMismatch):  # the call that goes on comes with another model
         tenant.reembed("handbook", NEW, models.new)
     other = pgrecall.EmbedSpace("test", "third", 16)
-    with pytest.raises(ConfigurationError, match=r"being embedded anew as test/new .*cancel_reembed"):
+    with pytest.raises(ConfigurationError, match=r"being re-embedded as test/new .*cancel_reembed"):
         tenant.reembed("handbook", other, models.new)
     assert tenant.cancel_reembed("handbook") == 250
     assert vectors_of(admin_connection, tenant) == {"old": 250}
@@ -243,7 +243,7 @@ def test_what_the_model_makes_is_checked_before_the_switch(tenant, store, admin_
         return models.new(texts) if drifting.calls <= 2 else -models.new(texts)
 
     drifting.calls = 0
-    with pytest.raises(FingerprintMismatch, match=r"not what the embedding function makes of it now"):
+    with pytest.raises(FingerprintMismatch, match=r"differs from what the embedding function returns now"):
         tenant.reembed("handbook", NEW, drifting)
     tenant.cancel_reembed("handbook")
     for where in (lambda: tenant.reembed("nowhere", NEW, models.new), lambda: tenant.cancel_reembed("nowhere")):

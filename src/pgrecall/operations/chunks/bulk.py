@@ -1,4 +1,4 @@
-"""An initial corpus: upserts one after the other, of which little is held at a time and nothing is done twice."""
+"""Bulk loads of an initial corpus: a resumable sequence of upserts in bounded memory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pgrecall.operations.models.calls import EMBED_BATCH
 from pgrecall.postgres.transactions import Gate
 from pgrecall.types import BulkLoadResult, Chunk, Document
 
-#: Chunks that are committed together; fewer where they are embedded, which a kill should not make anyone pay twice.
+#: Chunks per transaction. Fewer if they are embedded, because those of a killed transaction must be embedded again.
 COMMIT, COMMIT_EMBEDDED = 10_000, 1_000
 
 
 def load(gate: Gate, target: Target, chunks: Chunks, documents: Iterable[Document], plan: Plan) -> BulkLoadResult:
-    """Write documents, then chunks, `plan.commit_every` at a time. None of them enters a graph here.
+    """Write documents, then chunks, `plan.commit_every` at a time. No row is added to a graph here.
 
-    Raises as `upsert` does; what was committed before stays, and a note of the error says how much that is.
+    Raises as `upsert` does. Chunks that were committed before the error stay, and a note on the error says how many.
     """
     target = replace(target, caretaker=None)
     total = len(chunks) if isinstance(chunks, Sequence) else None
@@ -29,7 +29,7 @@ def load(gate: Gate, target: Target, chunks: Chunks, documents: Iterable[Documen
     done = written = unchanged = made = 0
     try:
         described = iter(documents)
-        while True:  # once at least: the collection is made, or refused, before anything is read or embedded
+        while True:  # at least once, so that the collection is created or refused before anything is read or embedded
             some = tuple(islice(described, BATCH))
             upsert(gate, target, [], Plan(documents=some))
             if len(some) < BATCH:
@@ -43,10 +43,12 @@ def load(gate: Gate, target: Target, chunks: Chunks, documents: Iterable[Documen
                 did = upsert(gate, target, group, Plan(progress=None if plan.embed else wrote))
                 done += len(group)
                 if did.written + did.unchanged < len(group) and plan.embed is None:
-                    report(done, total)  # those of one id count too
+                    report(done, total)  # duplicate ids count, too
                 written, unchanged, made = written + did.written, unchanged + did.unchanged, made + new
     except Exception as exc:
-        exc.add_note(f"{done:,} chunks were stored before; the same call goes on from there, and embeds none of them")
+        exc.add_note(
+            f"{done:,} chunks were stored before this error; repeat the call to resume, it does not embed them again"
+        )
         raise
     return BulkLoadResult(done, written, unchanged, made)
 
@@ -54,7 +56,7 @@ def load(gate: Gate, target: Target, chunks: Chunks, documents: Iterable[Documen
 def _groups(
     gate: Gate, target: Target, chunks: Chunks, plan: Plan, ready: Callable[[int], None]
 ) -> Generator[tuple[list[Chunk], int], None, None]:
-    """What is committed together, with the number of vectors that were made for it."""
+    """Chunks that are committed together, and how many of them were embedded."""
     if plan.embed is None:
         for group in _checked(batches(gate, chunks, plan.commit_every or COMMIT)):
             yield group, 0
@@ -63,7 +65,7 @@ def _groups(
     seen = made = 0
     held: list[Chunk] = []
     pieces = (last_wins(piece) for piece in _checked(batches(gate, chunks, min(size, EMBED_BATCH))))
-    # The model goes on while a group is written: what it was asked for ahead is waited for afterwards.
+    # Calls of the model continue while a group is written; their results are collected afterwards.
     with closing(embedded(gate, target, pieces, plan)) as done:
         for piece, new in done:
             held += piece
@@ -77,7 +79,7 @@ def _groups(
 
 
 def _checked(groups: Iterable[list[Chunk]]) -> Iterator[list[Chunk]]:
-    """The groups, if they are of chunks: whoever gave something else is told where."""
+    """Yield the groups unchanged. Raises InvalidInput with the position of the first item that is not a chunk."""
     before = 0
     for group in groups:
         for at, chunk in enumerate(group, before + 1):

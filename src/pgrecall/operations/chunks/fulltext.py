@@ -1,4 +1,4 @@
-"""Full text switched on, off, or to another language, batch by batch, beside readers and writers."""
+"""Enables, disables or changes full-text search of a collection, in batches, concurrently with reads and writes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pgrecall.operations.registry import Place, known_text_config
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import fulltext as sql
 
-#: Chunks of a transaction, at about 0.1 ms each: as long a writer of one of them may wait.
+#: Chunks per transaction, at about 0.1 ms each. Writers of these chunks wait for it.
 BATCH = 1_000
 
 
 def set_text_config(
     gate: Gate, place: Place, text_config: str | None, *, batch: int = BATCH, progress: Progress | None = None
 ) -> int:
-    """Make the collection keep full text as `text_config` says, or none; returns how many chunks changed.
+    """Set the collection's text search configuration, or None for no full-text search; returns how many chunks changed.
 
-    From the first moment writers write it as it shall be; the chunks that are there follow by id, in transactions of
-    `batch`. Called again, it goes on where it stopped. Raises: NotFound, InvalidInput, Conflict;
-    ConfigurationError where another call changes it meanwhile.
+    New writes use the new configuration at once. Existing chunks follow by id, in transactions of `batch`. Repeat the
+    call to resume after an interruption.
+
+    Raises: NotFound, InvalidInput, Conflict; ConfigurationError if another call changes it concurrently.
     """
     after = gate.retrying(lambda: _begin(gate, place, text_config))
     if after is None:
@@ -34,7 +35,7 @@ def set_text_config(
             [(total,)] = tx.last(sql.LEFT, place.at(after=after))
     while True:
         filled = gate.retrying(partial(_fill, gate, place, text_config, after, batch))
-        if filled is None:  # by another call, which finished
+        if filled is None:  # another call finished the work
             return changed
         changed, done = changed + filled.changed, done + filled.looked_at
         if progress is not None and filled.looked_at:
@@ -47,7 +48,7 @@ def set_text_config(
 
 
 class _Filled(NamedTuple):
-    """One batch: its last id, how many chunks were looked at, and how many changed."""
+    """One batch: its last id, how many chunks were visited, and how many changed."""
 
     last: str
     looked_at: int
@@ -55,7 +56,7 @@ class _Filled(NamedTuple):
 
 
 def _begin(gate: Gate, place: Place, text_config: str | None) -> str | None:
-    """The id to go on after; None where all is as it should be."""
+    """The id to resume after, or None if there is nothing to do."""
     with gate.transaction(place.scope, "full text") as tx:
         if text_config is not None:
             known_text_config(tx, text_config)
@@ -74,7 +75,7 @@ def _missing(place: Place) -> NoReturn:
 
 
 def _fill(gate: Gate, place: Place, text_config: str | None, after: str, batch: int) -> _Filled | None:
-    """One batch; None where another call has finished meanwhile. Raises: NotFound, ConfigurationError."""
+    """Process one batch; None if another call has finished the work. Raises: NotFound, ConfigurationError."""
     values = place.at(text_config=text_config, after=after, batch=batch)
     with gate.transaction(place.scope, "full text batch") as tx:
         rows = tx.rows(sql.STILL, values)
@@ -83,8 +84,8 @@ def _fill(gate: Gate, place: Place, text_config: str | None, after: str, batch: 
         [(same, pending)] = rows
         if not same:
             raise ConfigurationError(
-                f"another call gave collection {place.collection!r} another text_config meanwhile, and this one "
-                f"stopped; tenant.collection({place.collection!r}) tells which"
+                f"another call changed the text_config of collection {place.collection!r}, so this call stopped; "
+                f"tenant.collection({place.collection!r}) shows the current one"
             )
         if not pending:
             return None

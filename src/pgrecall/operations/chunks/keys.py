@@ -1,8 +1,8 @@
-"""Declared keys: `collections.settings` says which there are, `chunk_keys` holds what the chunks have for them.
+"""Indexed metadata keys: `collections.settings` declares them, `chunk_keys` holds the chunks' values.
 
-A key goes through three states. Declared: every writer that begins from then on enters it. Filled, in batches beside
-the writers, with what the chunks had before. Ready: filters use it. Its number is never given again, so that whoever
-remembers a key that was dropped can only find that it is not ready.
+A key goes through three states. Declared: every write that begins afterwards adds its values. Filling: the values of
+existing chunks are added in batches, concurrently with writes. Ready: filters use it. Key numbers are never reused, so
+a process that has cached a dropped key finds no entries of another key.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ from pgrecall.statements.reads import Where
 from pgrecall.types import IndexedKey, KeyType
 
 Progress: TypeAlias = Callable[[int, int | None], None]
-#: A key as `collections.settings` has it: number, path, type, ready.
+#: Keys as stored in `collections.settings`: number, path, type, ready.
 Declared: TypeAlias = list[dict[str, Any]]
 Work: TypeAlias = list[tuple[str, Params]]
 
-#: Chunks, or entries, of one transaction.
+#: Chunks, or entries, per transaction.
 BATCH = 1_000
-#: Every write of a chunk pays for each of them.
+#: Most indexed keys of a collection, because each makes every write of a chunk slower.
 MOST_KEYS = 16
-#: Seconds between looks at entries that another transaction holds.
+#: Seconds between attempts to delete entries that another transaction has locked.
 PAUSE = 0.05
 
 
 def checked(key: str | Sequence[str], key_type: KeyType) -> tuple[tuple[str, ...], KeyType]:
-    """The path to a key and its type. Raises InvalidInput."""
+    """Validate a key's path and type. Raises InvalidInput."""
     if key_type not in get_args(KeyType):
         raise InvalidInput(f"the type is {key_type!r:.40}; expected one of {', '.join(get_args(KeyType))}")
     if not isinstance(key, str) and not isinstance(key, Collection):
-        raise InvalidInput(f"the key is {type(key).__name__}; expected a string, or a list of them for a nested one")
+        raise InvalidInput(f"the key is {type(key).__name__}; expected a string, or a list of strings for a nested key")
     path = (key,) if isinstance(key, str) else tuple(key)
     try:
         F[path]
     except FilterError as exc:
-        raise InvalidInput(f"no key to index: {exc}") from exc
+        raise InvalidInput(f"the key cannot be indexed: {exc}") from exc
     return path, key_type
 
 
 def several(named: Mapping[Any, KeyType]) -> tuple[IndexedKey, ...]:
-    """Keys that are declared with their collection. Raises InvalidInput."""
+    """Validate the keys that a new collection is created with. Raises InvalidInput."""
     if not isinstance(named, Mapping):
         raise InvalidInput(f"indexed_keys is {type(named).__name__}; expected a mapping such as {{'lang': 'text'}}")
     if len(named) > MOST_KEYS:
-        raise InvalidInput(f"indexed_keys has {len(named)} keys; at most {MOST_KEYS} are indexed")
+        raise InvalidInput(f"indexed_keys has {len(named)} keys; expected at most {MOST_KEYS}")
     return tuple(IndexedKey(*checked(key, key_type), ready=True) for key, key_type in named.items())
 
 
 def ready_keys(declared: Declared | None) -> tuple[Key, ...]:
-    """The keys that filters may use."""
+    """The keys that filters can use."""
     return tuple(Key(k["number"], tuple(k["path"]), k["type"]) for k in declared or () if k.get("ready"))
 
 
 def narrowed(where: Where, values: dict[str, Any], keys: Sequence[Key]) -> tuple[Where, dict[str, Any]]:
-    """The same condition, found by declared keys where they can find it."""
+    """The same condition, evaluated with indexed keys if they can answer all or part of it."""
     found = lookup(where.tree, keys) if keys and where.tree is not None else None
     if found is None:
         return where, values
@@ -72,7 +72,7 @@ def narrowed(where: Where, values: dict[str, Any], keys: Sequence[Key]) -> tuple
 
 
 def entries(place: Place, ids: wire.Binary, declared: Declared) -> Work:
-    """The statements that bring the entries of these chunks up to date; whoever runs them holds the chunks' rows."""
+    """The statements that update these chunks' key entries. The caller must hold locks on the chunks' rows."""
     values = place.at(ids=ids, keys=json.dumps(declared))
     return [(sql.DELETE_STALE, values), (sql.ADD, values)]
 
@@ -80,7 +80,7 @@ def entries(place: Place, ids: wire.Binary, declared: Declared) -> Work:
 def index_key(
     gate: Gate, place: Place, path: tuple[str, ...], key_type: KeyType, progress: Progress | None
 ) -> IndexedKey:
-    """Declare a key and fill it; one that was begun is gone on with, one that is ready is left. Raises NotFound."""
+    """Declare a key and fill it. Resumes an interrupted fill, and does nothing if it is ready. Raises NotFound."""
     entry = gate.retrying(lambda: _declare(gate, place, path, key_type))
     if not entry["ready"]:
         _fill(gate, place, entry, progress)
@@ -89,10 +89,10 @@ def index_key(
 
 
 def _settings(tx: Transaction, place: Place) -> dict[str, Any]:
-    """The collection's settings, locked: writers under way are waited for, later ones wait."""
+    """Lock and read the collection's settings: waits for current writers, and blocks later ones."""
     rows = tx.rows(sql.LOCK, place.at())
     if not rows:
-        raise NotFound(f"collection {place.collection!r} does not exist; it is made by its first write")
+        raise NotFound(f"collection {place.collection!r} does not exist; the first write creates it")
     return dict(rows[0][0])
 
 
@@ -113,7 +113,8 @@ def _declare(gate: Gate, place: Place, path: tuple[str, ...], key_type: KeyType)
                 return entry
         if len(declared) >= MOST_KEYS:
             raise InvalidInput(
-                f"collection {place.collection!r} has {len(declared)} indexed keys, which is the most; drop one first"
+                f"collection {place.collection!r} has {len(declared)} indexed keys already; at most {MOST_KEYS} are "
+                "allowed. Drop one first: tenant.unindex_key"
             )
         number = settings.get("key_numbers", 0) + 1
         entry = {"number": number, "path": list(path), "type": key_type, "ready": False}
@@ -151,12 +152,12 @@ def _finish(gate: Gate, place: Place, number: int) -> None:
         settings = _settings(tx, place)
         keys = [k | {"ready": True} if k["number"] == number else k for k in settings.get("keys", [])]
         if not any(k["number"] == number for k in keys):
-            raise Conflict("the key was dropped while it was being filled; call again")
+            raise Conflict("the key was dropped while it was being filled; repeat the call to index it again")
         _set(tx, place, settings | {"keys": keys})
 
 
 def unindex_key(gate: Gate, place: Place, path: tuple[str, ...], key_type: KeyType) -> int:
-    """Drop a key: no writer enters it and no filter uses it from then on; its entries go. Raises NotFound."""
+    """Drop a key: writes and filters stop using it, and then its entries are deleted. Raises NotFound."""
 
     def undeclare() -> int:
         with gate.transaction(place.scope, "key drop") as tx:

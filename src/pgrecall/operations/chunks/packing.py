@@ -1,4 +1,4 @@
-"""Chunks and documents, checked and turned into columns that are ready to send; no I/O."""
+"""Validates chunks and documents and converts them to column arrays, ready to send. Does no I/O."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pgrecall.types import MAX_ID_BYTES, Chunk, Document, EmbedSpace, StoredChun
 
 OnNul: TypeAlias = Literal["error", "strip"]
 
-#: int4's range, for chunk_index.
+#: Largest chunk_index: an int4 in Postgres.
 MAX_INDEX = 2**31 - 1
 
 
 def text_hash(text: str) -> bytes:
-    """SHA-256 of a chunk's text: `content_hash` in the schema, the same as ``sha256(convert_to(text, 'UTF8'))``."""
+    """SHA-256 of a chunk's text: the schema's `content_hash`, equal to ``sha256(convert_to(text, 'UTF8'))``."""
     return hashlib.sha256(text.encode()).digest()
 
 
@@ -50,7 +50,7 @@ def _optional(text: object, what: str, on_nul: OnNul) -> str | None:
 
 @dataclass(slots=True)
 class ChunkRows:
-    """A batch of distinct chunks, sorted by id, as columns ready to send."""
+    """A batch of distinct chunks, sorted by id, as column arrays."""
 
     ids: list[str]
     doc_ids: list[str | None]
@@ -61,9 +61,9 @@ class ChunkRows:
 
 
 def pack(chunks: Sequence[Chunk], space: EmbedSpace, halfvec_oid: int, on_nul: OnNul) -> ChunkRows:
-    """Check chunks (distinct, sorted by id) and turn them into columns.
+    """Validate chunks (distinct, sorted by id) and convert them to column arrays.
 
-    Raises: InvalidInput, InvalidEmbedding, each naming the chunk.
+    Raises: InvalidInput, InvalidEmbedding. The message names the chunk.
     """
     ids = [c.id for c in chunks]
     names = [f"chunk {i!r:.80}" for i in ids]
@@ -81,7 +81,7 @@ def pack(chunks: Sequence[Chunk], space: EmbedSpace, halfvec_oid: int, on_nul: O
         if index is not None and (
             isinstance(index, bool) or not isinstance(index, int | np.integer) or abs(index) > MAX_INDEX
         ):
-            raise InvalidInput(f"the index of {name} is {index!r:.40}; expected a whole number up to {MAX_INDEX:,}")
+            raise InvalidInput(f"the index of {name} is {index!r:.40}; expected a whole number within ±{MAX_INDEX:,}")
     given = [(c.embedding, c.id, n) for c, n in zip(chunks, names, strict=True) if c.embedding is not None]
     vectors: dict[str, Any] = {}
     if given:
@@ -107,9 +107,9 @@ def pack(chunks: Sequence[Chunk], space: EmbedSpace, halfvec_oid: int, on_nul: O
 
 
 def json_object(value: object, what: str, on_nul: OnNul) -> str:
-    """A mapping of string keys as JSON text. Raises InvalidInput."""
+    """Serialize a mapping with string keys as JSON. Raises InvalidInput."""
     if not isinstance(value, Mapping):
-        raise InvalidInput(f"{what} is {type(value).__name__}; expected a mapping of string keys")
+        raise InvalidInput(f"{what} is {type(value).__name__}; expected a mapping with string keys")
     return dumps(value if isinstance(value, dict) else dict(value), what, on_nul=on_nul)
 
 
@@ -123,7 +123,7 @@ def several(values: object, what: str, *, or_async: bool = False) -> None:
 
 
 def last_wins(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Distinct chunks in the order in which every writer takes its locks; of two with one id the later."""
+    """Distinct chunks in lock order (by id). If an id occurs twice, the later chunk wins. Raises InvalidInput."""
     for chunk in chunks:
         if not isinstance(chunk, Chunk):
             raise InvalidInput(f"a chunk is {type(chunk).__name__}; expected pgrecall.Chunk")
@@ -133,7 +133,7 @@ def last_wins(chunks: Sequence[Chunk]) -> list[Chunk]:
 
 
 def distinct_documents(documents: Iterable[Document]) -> list[Document]:
-    """Distinct documents in the order of every writer's locks; of two with one id the later. Raises InvalidInput."""
+    """Distinct documents in lock order (by id). If an id occurs twice, the later one wins. Raises InvalidInput."""
     distinct: dict[str, Document] = {}
     for document in documents:
         if not isinstance(document, Document):
@@ -143,7 +143,7 @@ def distinct_documents(documents: Iterable[Document]) -> list[Document]:
 
 
 def pack_documents(documents: Sequence[Document], on_nul: OnNul) -> dict[str, Any]:
-    """Distinct documents, sorted by id, as columns. Raises InvalidInput naming the document."""
+    """Distinct documents, sorted by id, as column arrays. Raises InvalidInput; the message names the document."""
     both = [(d, f"of document {d.id!r:.80}") for d in documents]
     return {
         "ids": wire.text_array([d.id for d in documents]),

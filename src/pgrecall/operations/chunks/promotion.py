@@ -1,4 +1,4 @@
-"""Rows enter a graph: in batches by maintenance, and a few by each small upsert, where nobody maintains."""
+"""Adds rows to a graph: in batches during maintenance, and a few after each small upsert."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pgrecall.types import Action, EmbedSpace, OptimizeResult
 
 logger = logging.getLogger("pgrecall")
 
-#: Rows of a transaction that enters them into a live graph, at 1 to 3 ms each; and of one that only marks them.
+#: Rows per transaction that adds them to a live graph, at 1 to 3 ms each, and per transaction that only marks them.
 ENTER_BATCH, MARK_BATCH = 100, 5_000
-#: Rows that `optimize` enters by itself, where it can't have a graph built: some seconds.
+#: Rows that `optimize` adds itself if it cannot build a graph; this takes a few seconds.
 OPTIMIZE_MOST = 2_000
-#: Rows that an upsert enters for each that it wrote. Above one, so that what waits gets less; not all at once, so that
-#: writing one chunk takes some 10 ms more and not 200.
+#: Rows that an upsert adds to the graph for each row that it wrote. More than one, so that the backlog shrinks; not
+#: many more, so that writing one chunk takes about 10 ms longer and not 200.
 PAYBACK = 4
-#: What the transaction of an upsert's promotion may take: a vacuum of the graph could hold it up.
+#: Timeouts of the transaction that adds rows after an upsert, because a vacuum of the graph could block it.
 LIMITS = {"lock_timeout": "1s", "statement_timeout": "3s"}
 
 
@@ -36,10 +36,10 @@ def promote(
     batch: int,
     moved: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Move up to `most` waiting rows of a collection to `generation`; returns how many.
+    """Add up to `most` waiting rows of a collection to the graph of `generation`; returns how many.
 
-    Never waits for a writer: the row that one holds is about to change. `moved` hears of each batch.
-    Bounded by `most`, because writers may add rows faster than a graph takes them in.
+    It skips rows that a writer has locked, because they are about to change. It calls `moved` with the size of each
+    batch. `most` bounds it, because writers may add rows faster than the graph takes them in.
     """
     total = 0
     while total < most:
@@ -54,21 +54,21 @@ def promote(
 
 
 def optimize(gate: Gate, place: Place, space: EmbedSpace, space_id: int, route: Route) -> OptimizeResult:
-    """What the application itself can do for a collection. Raises ConfigurationError where only an index would help."""
+    """Do what the application's role can do for a collection. Raises ConfigurationError if it needs a new graph."""
     if route.rows <= exact_max(space.dim) or space.dim > MAX_DIM:
         return optimized(gate, place, space_id, route.generation, "exact")
     if not route.built:
         raise ConfigurationError(
-            f"collection {place.collection!r} has more than {exact_max(space.dim):,} rows, and its space {space_id} "
-            "has no graph. An index is made by the tables' owner, whose login is not known: connect(…, admin_url=…), "
-            "or PGRECALL_ADMIN_URL, or run `pgrecall maintain`. Until then searches are exact"
+            f"collection {place.collection!r} has more than {exact_max(space.dim):,} rows, but its space {space_id} "
+            "has no graph, and building one requires the owner's login. Pass connect(…, admin_url=…), set "
+            "PGRECALL_ADMIN_URL, or run `pgrecall maintain`. Until then, searches are exact"
         )
     entered = promote(gate, place, space_id, route.generation, most=OPTIMIZE_MOST, batch=ENTER_BATCH)
     return optimized(gate, place, space_id, route.generation, "entered" if entered else "none")
 
 
 def optimized(gate: Gate, place: Place, space_id: int, generation: int, action: Action) -> OptimizeResult:
-    """The report: what was done, and what the collection holds now."""
+    """The result: what was done, and the collection's row counts now."""
     with gate.transaction(place.scope, "optimized") as tx:
         [(in_graph, waiting)] = tx.last(sql.HELD, place.at(space=space_id, generation=generation))
     return OptimizeResult(action, in_graph, waiting)
@@ -76,15 +76,16 @@ def optimized(gate: Gate, place: Place, space_id: int, generation: int, action: 
 
 @dataclass(frozen=True, slots=True)
 class Caretaker:
-    """What an upsert does for the graph after its commit: a little, and never at the upsert's cost."""
+    """Adds a few rows to the graph after each small upsert has committed, without ever failing the upsert."""
 
     routes: Routes
 
     def tend(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int, written: int) -> None:
-        """Enter a few waiting rows where the collection is in a valid graph; whatever goes wrong is only logged.
+        """Add a few waiting rows if the collection is in a valid graph. Errors are only logged.
 
-        Nothing after a call that wrote more than a batch: for many rows maintenance is cheaper (a build takes 0.3 ms
-        a row, entering 1 to 3), and `Routes` says when it is due. Nor within an atomic block, which commits later.
+        Does nothing after a call that wrote more than a batch: maintenance is cheaper for many rows (a build takes
+        0.3 ms a row, adding it later 1 to 3 ms), and `Routes` logs when it is due. Does nothing within an atomic block
+        either, because that has not committed yet.
         """
         if not 0 < written <= ENTER_BATCH or gate.outside is not gate:
             return
@@ -95,4 +96,4 @@ class Caretaker:
                 bounded = Place(place.scope.setting(LIMITS), place.collection)
                 promote(gate, bounded, space_id, route.generation, most=most, batch=most)
         except PgRecallError as exc:
-            logger.info("an upsert could not enter rows into space %d's graph: %s", space_id, exc)
+            logger.info("an upsert could not add rows to the graph of space %d: %s", space_id, exc)

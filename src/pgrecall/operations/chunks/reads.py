@@ -1,4 +1,4 @@
-"""Reads, re-tagging and deletes of chunks in one collection."""
+"""Reads, metadata updates and deletes of a collection's chunks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pgrecall.types import (
     check_text,
 )
 
-#: Rows of a page while a whole collection is read.
+#: Rows per page when a whole collection is read.
 PAGE = 1_000
 
 
@@ -57,7 +57,7 @@ def id_array(ids: Sequence[str], what: str) -> wire.Binary:
 def condition(
     filters: Filter | None, ids: Sequence[str] | None = None, doc_ids: Sequence[str] | None = None
 ) -> tuple[Where, dict[str, Any]]:
-    """A condition and the values that it binds. Raises InvalidInput, FilterError."""
+    """A condition and its bound values. Raises: InvalidInput, FilterError."""
     if filters is not None and not isinstance(filters, Filter):
         raise FilterError(f"filters is {type(filters).__name__}; expected a filter such as F.lang == 'de'")
     where = Where.of(filters, by_ids=ids is not None, by_documents=doc_ids is not None)
@@ -77,7 +77,7 @@ def _chunk(row: tuple[Any, ...]) -> Chunk:
 
 
 def get(gate: Gate, place: Place, ids: Sequence[str], *, with_embeddings: bool) -> list[Chunk]:
-    """The chunks of these ids that exist, in the order given."""
+    """The chunks with these ids that exist, in the order of `ids`."""
     where, values = condition(None, ids=ids)
     if len(ids) == 0:
         return []
@@ -105,7 +105,7 @@ def listing(
 
 
 def scan(gate: Gate, place: Place) -> Iterator[Chunk]:
-    """Every chunk with its stored vector, ordered by id, page by page; each page is a transaction of its own."""
+    """Every chunk with its stored vector, ordered by id. Each page is read in its own transaction."""
     statement, after = reads.listing(Where.of(None), with_vectors=True, page=True), ""
     while True:
         page = place.at(limit=PAGE, offset=0, after=after)
@@ -117,7 +117,7 @@ def scan(gate: Gate, place: Place) -> Iterator[Chunk]:
 
 
 def scan_documents(gate: Gate, place: Place) -> Iterator[Document]:
-    """Every document, ordered by id, page by page; each page is a transaction of its own."""
+    """Every document, ordered by id. Each page is read in its own transaction."""
     after = ""
     while True:
         page = place.at(ids=None, limit=PAGE, offset=0, after=after)
@@ -131,7 +131,7 @@ def scan_documents(gate: Gate, place: Place) -> Iterator[Document]:
 
 
 def documents(gate: Gate, place: Place, *, limit: int, offset: int, ids: Sequence[str] | None) -> list[Document]:
-    """Documents with their provenance, ordered by id; all, or those of `ids`."""
+    """Documents with their provenance, ordered by id. If `ids` is None, all of them."""
     page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}
     chosen = None if ids is None else id_array(ids, "ids")
     values = place.at(ids=chosen, after="", **page)
@@ -145,7 +145,7 @@ def count(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> int
 
 
 def retag(gate: Gate, place: Place, where: Where, values: dict[str, Any], metadata: Metadata, *, replace: bool) -> int:
-    """Merge keys into (or replace) the metadata of matching chunks; returns how many changed."""
+    """Merge keys into the metadata of matching chunks, or replace it; returns how many chunks changed."""
     refuse_everything(where)
     new = json_object(metadata, "the metadata", "error")
 
@@ -161,16 +161,16 @@ def retag(gate: Gate, place: Place, where: Where, values: dict[str, Any], metada
 
 
 def refuse_everything(where: Where) -> None:
-    """An empty condition would mean the whole collection, which is never what a caller meant by accident."""
+    """Raise InvalidInput if the condition matches the whole collection, which is likely a mistake."""
     if not (where.by_ids or where.by_documents) and (where.tree is None or _constant(where.tree) is True):
         raise InvalidInput(
-            "the filter is empty, and would match the whole collection; say which chunks by ids or by a filter "
-            "(all of them are deleted by drop())"
+            "the filter is empty, so it would match the whole collection; select chunks by ids or by a filter, or call "
+            "drop() to delete all of them"
         )
 
 
 def _constant(tree: Filter) -> bool | None:
-    """What a filter says of every row, where that follows from its form alone."""
+    """The filter's value if it is the same for every row by its form alone, else None."""
     if isinstance(tree, Compare):
         return {"in": False, "nin": True}.get(tree.op) if tree.value == () else None
     parts = [_constant(part) for part in tree.filters]
@@ -183,7 +183,7 @@ def _constant(tree: Filter) -> bool | None:
 
 
 def delete(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> DeleteReport:
-    """Delete matching chunks with their vectors; their documents stay."""
+    """Delete matching chunks and their vectors, but not their documents."""
     refuse_everything(where)
 
     def body() -> DeleteReport:
@@ -194,12 +194,12 @@ def delete(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> De
 
 
 def delete_documents(gate: Gate, place: Place, doc_ids: Sequence[str]) -> DeleteReport:
-    """Delete documents with their chunks and vectors; unknown ids count as zero."""
+    """Delete documents with their chunks and vectors. Unknown ids are ignored."""
     asked = id_array(doc_ids, "doc_ids")
 
     def body() -> DeleteReport:
         with gate.transaction(place.scope, "delete document") as tx:
-            # Only what was locked: a document that appears meanwhile is another call's.
+            # Only documents that were locked: one that is added concurrently is not deleted.
             held = [row[0] for row in tx.rows(deletes.LOCK_DOCUMENTS, place.at(doc_ids=asked))]
             if not held:
                 return DeleteReport()

@@ -1,7 +1,7 @@
-"""A collection embedded anew: another space is filled beside the one that answers, checked, and switched to at once.
+"""Re-embeds a collection: fills a new space while searches use the old one, checks it, and switches atomically.
 
-Each step may be the last of a process that dies. What is filled stays, and the next call looks for what lacks; the
-switch is one UPDATE of the row that every writer holds; what the old space leaves is dropped by whoever comes next.
+The process may die after any step. Vectors that were written stay, and the next call embeds only what is missing. The
+switch is one UPDATE of the row that every writer locks. The next call drops what is left of the old space.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from pgrecall.statements import reembedding as sql
 from pgrecall.statements.reads import Where
 from pgrecall.types import Chunk, EmbedModel, EmbedSpace, ReembedResult, Vector
 
-#: Chunks of a page, and of a transaction that writes their vectors: what a killed process embeds again at most.
+#: Chunks per page and per transaction that writes vectors: at most this many are embedded again after a kill.
 BATCH = 500
-#: Old vectors of a transaction that drops them.
+#: Old vectors per transaction that drops them.
 DROP_BATCH = 5_000
-#: Passes after which the last few chunks are embedded while writers wait: they may write faster than a pass takes.
+#: Passes after which the last chunks are embedded while writers wait, because writers may be faster than the passes.
 PATIENT_PASSES = 2
-#: Vectors of the new space that are looked at before the switch, and rows that the searches for it may read in all.
+#: Vectors of the new space that are checked before the switch, and the rows that all searches of the check may read.
 SAMPLE, SAMPLE_READS = 20, 4_000_000
-#: The share of them that must find their own chunk among the ten nearest.
+#: The share of checked vectors that must find their own chunk among the K nearest.
 LEAST_FOUND, K = 0.9, 10
-#: Seconds between looks at old vectors that another transaction holds.
+#: Seconds between attempts to drop old vectors that another transaction has locked.
 PAUSE = 0.05
 
 
 def own_text(chunk: Chunk) -> str:
-    """What is embedded of a chunk, unless the caller says otherwise."""
+    """The default text to embed: the chunk's own."""
     return chunk.text
 
 
 @dataclass(slots=True)
 class Job:
-    """One call: where, by what model, and how."""
+    """One call: the collection, the model and the options."""
 
     place: Place
     to: EmbedSpace
@@ -59,22 +59,22 @@ class Job:
     batch: int = BATCH
     calls: Calls = PLAIN
     progress: Progress | None = None
-    #: The space's number, once it is known.
+    #: The id of the new space, once it is known.
     number: int = -1
     embedded: int = field(default=0, init=False)
 
     @property
     def what(self) -> str:
-        """As errors name it."""
+        """The collection, as error messages name it."""
         return f"collection {self.place.collection!r}"
 
     def at(self, **values: Any) -> dict[str, Any]:
-        """Parameters of a statement about the space that is filled."""
+        """Parameters of a statement about the new space."""
         return self.place.at(space=self.number, **values)
 
 
 class Checked(NamedTuple):
-    """What the sample showed: how many vectors, the share that finds its own chunk, and shares with the old space."""
+    """Result of the check: `sampled`, `found` and `overlap` as in `ReembedResult`."""
 
     sampled: int
     found: float | None
@@ -82,35 +82,35 @@ class Checked(NamedTuple):
 
 
 class _Old(NamedTuple):
-    """The space that answers until the switch."""
+    """The space that searches use until the switch."""
 
     number: int
     space: EmbedSpace
 
 
 class _Part(NamedTuple):
-    """Chunks that lack a vector, each in its version."""
+    """Chunks that lack a vector, and their row versions."""
 
     chunks: list[Chunk]
     versions: list[str]
 
 
-#: Rows of MISSING, for the page after an id.
+#: Reads the page of MISSING after an id.
 _Read: TypeAlias = Callable[[str], Rows]
 
 
 class _Done(Exception):
-    """Another call switched to the space meanwhile."""
+    """Another call has switched to the space."""
 
 
 def space_of(gate: Gate, to: EmbedSpace | EmbedModel, embedder: Embedder, calls: Calls) -> EmbedSpace:
-    """The space that is meant; a model's dimensions are its first vector's. The fingerprint's text is embedded here."""
+    """The new space. If `to` is a model, its number of dimensions is that of the fingerprint's vector."""
     canary = patiently(gate, calls, lambda: embedder.canary(gate))
     return to if isinstance(to, EmbedSpace) else to.space(len(canary))
 
 
 def reembed(gate: Gate, job: Job, *, switch: bool) -> ReembedResult:
-    """Fill the space, check it, switch to it, drop what the old one leaves; whatever of it is still to be done.
+    """Fill the space, check it, switch to it and drop the old vectors, skipping steps that are already done.
 
     Raises: NotFound, EmbedSpaceMismatch, FingerprintMismatch, InvalidEmbedding, ConfigurationError, Conflict.
     """
@@ -128,20 +128,20 @@ def reembed(gate: Gate, job: Job, *, switch: bool) -> ReembedResult:
 
 
 def _counts(gate: Gate, job: Job) -> tuple[int, int]:
-    """How many chunks there are, and how many of them have a vector of the space."""
+    """The number of chunks, and of those that have a vector in the new space."""
     with gate.transaction(job.place.scope, "reembed counts") as tx:
         [(chunks, vectors)] = tx.last(sql.COUNTS, job.at())
     return chunks, vectors
 
 
 def _begin(gate: Gate, job: Job) -> _Old | None:
-    """Say which space comes next, which every writer hears; the old one, or None where the new one answers already."""
+    """Register the new space, so that writers invalidate its vectors. Returns the old space; None if it is switched."""
     canary = job.embedder.canary(gate)
     guards.to_stored([canary], job.to, ["the embedding function's canary"])
     with gate.transaction(job.place.scope, "reembed") as tx:
         rows = tx.rows(sql.HELD, job.place.at())
         if not rows:
-            raise NotFound(f"{job.what} does not exist: there is nothing to embed anew")
+            raise NotFound(f"{job.what} does not exist, so it cannot be re-embedded; check its name")
         erased_at, old, held_next, next_print, own_print, *identities = rows[0]
         if erased_at is not None:
             assert job.place.scope.tenant is not None
@@ -149,7 +149,7 @@ def _begin(gate: Gate, job: Job) -> _Old | None:
         holds, coming = EmbedSpace(*identities[:4]), None if held_next is None else EmbedSpace(*identities[4:])
         if coming is not None and coming != job.to:
             raise ConfigurationError(
-                f"{job.what} is being embedded anew as {coming}; finish that, or give it up: "
+                f"{job.what} is already being re-embedded as {coming}; finish that, or cancel it: "
                 f"tenant.cancel_reembed({job.place.collection!r}), "
                 f"pgrecall collections reembed {job.place.collection} -t {job.place.scope.tenant} --cancel"
             )
@@ -169,7 +169,7 @@ def _begin(gate: Gate, job: Job) -> _Old | None:
 
 
 def _fill(gate: Gate, job: Job, old: _Old, *, switch: bool) -> Checked:
-    """Pass after pass until nothing lacks, and the switch. Raises _Done."""
+    """Run passes until no vector is missing, check the space, and switch. Raises _Done."""
 
     def read(after: str) -> Rows:
         with gate.transaction(job.place.scope, "reembed read") as tx:
@@ -195,7 +195,7 @@ def _tell(job: Job, done: int, total: int) -> None:
 
 
 def _lacking(job: Job, read: _Read) -> Iterator[tuple[_Part, list[str]]]:
-    """The chunks that lack a vector, by id, with their texts, in parts of one call of the model."""
+    """Chunks that lack a vector, ordered by id, with their texts. Each part is one call of the model."""
     after: str | None = ""
     while after is not None:
         rows = read(after)
@@ -212,7 +212,7 @@ def _texts(job: Job, chunks: Sequence[Chunk]) -> list[str]:
     texts = [job.text_of(chunk) for chunk in chunks]
     for chunk, text in zip(chunks, texts, strict=True):
         if not isinstance(text, str):
-            raise InvalidInput(f"text_of gave {type(text).__name__} for chunk {chunk.id!r:.80}; expected a string")
+            raise InvalidInput(f"text_of returned {type(text).__name__} for chunk {chunk.id!r:.80}; expected a string")
     return texts
 
 
@@ -232,7 +232,7 @@ def _packed(job: Job, part: _Part, vectors: Any) -> dict[str, Any]:
 
 
 def _write(gate: Gate, job: Job, part: _Part, vectors: Any) -> int:
-    """Write the vectors of chunks that are still what was read; how many."""
+    """Write the vectors of chunks that have not changed since they were read; returns how many."""
     packed = _packed(job, part, vectors)
 
     def body() -> int:
@@ -244,20 +244,23 @@ def _write(gate: Gate, job: Job, part: _Part, vectors: Any) -> int:
 
 
 def _still(job: Job, rows: list[tuple[Any, ...]]) -> None:
-    """That the space is still the one to come. Raises: _Done where it answers by now, ConfigurationError."""
+    """Check that the re-embedding has not been cancelled or finished by another call.
+
+    Raises: _Done, NotFound, ConfigurationError.
+    """
     if not rows:
-        raise NotFound(f"{job.what} was deleted while it was embedded anew")
+        raise NotFound(f"{job.what} was deleted while it was being re-embedded")
     [(active, coming)] = rows
     if active == job.number:
         raise _Done
     if coming != job.number:
-        raise ConfigurationError(f"another call gave up embedding {job.what} anew, and this one stopped")
+        raise ConfigurationError(f"another call cancelled the re-embedding of {job.what}, so this call stopped")
 
 
 def _check(gate: Gate, job: Job, old: _Old) -> Checked:
-    """Whether what is stored is what the model makes now, and finds its own chunks.
+    """Check that the model still produces the stored vectors, and that they find their own chunks.
 
-    Raises: FingerprintMismatch, InvalidEmbedding; what was filled stays, and nothing is switched.
+    Raises: FingerprintMismatch, InvalidEmbedding. The new vectors stay, and searches keep using the old space.
     """
     _, rows = _counts(gate, job)
     size = max(3, min(SAMPLE, SAMPLE_READS // max(1, 2 * rows)))
@@ -274,19 +277,19 @@ def _check(gate: Gate, job: Job, old: _Old) -> Checked:
         cosine = guards.same_model(vector, wire.halfvec_values(stored))
         if not cosine >= guards.FINGERPRINT_COSINE:
             raise FingerprintMismatch(
-                f"the vector that {job.to} has for chunk {chunk.id!r:.80} is not what the embedding function makes of "
-                f"it now (cosine {cosine:.4f}, expected at least {guards.FINGERPRINT_COSINE}): the model, or what is "
-                f"embedded of a chunk, changed meanwhile. {_begin_again(job)}"
+                f"the stored vector of chunk {chunk.id!r:.80} in {job.to} differs from what the embedding function "
+                f"returns now (cosine {cosine:.4f}, expected at least {guards.FINGERPRINT_COSINE}): the model or "
+                f"text_of has changed. {_begin_again(job)}"
             )
         new = _nearest(gate, job.place, job.to, job.number, vector, rows)
         was = _nearest(gate, job.place, old.space, old.number, wire.halfvec_values(before), rows)
         found += any(chunk.id == chunk_id or text == chunk.text for chunk_id, text in new)
         shared += len({i for i, _ in new} & {i for i, _ in was}) / max(1, len(was))
-    # By an inner product a longer vector may be nearer than the same one: that says nothing of the model.
+    # By inner product, a longer vector may be nearer than an identical one, so this says nothing about the model.
     if found < LEAST_FOUND * len(sample) and job.to.distance != "ip":
         raise InvalidEmbedding(
-            f"of {len(sample)} chunks only {found} are among the {K} nearest to their own vector in {job.to}; "
-            f"expected {LEAST_FOUND:.0%} of them. The embedding function tells texts apart too little. "
+            f"of {len(sample)} sampled chunks, only {found} are among the {K} nearest to their own vector in {job.to}; "
+            f"expected at least {LEAST_FOUND:.0%}. The embedding function does not distinguish texts well enough. "
             f"{_begin_again(job)}"
         )
     return Checked(len(sample), found / len(sample), shared / len(sample))
@@ -294,26 +297,29 @@ def _check(gate: Gate, job: Job, old: _Old) -> Checked:
 
 def _begin_again(job: Job) -> str:
     return (
-        f"Nothing was switched, the old space answers. To begin again: tenant.cancel_reembed({job.place.collection!r})"
+        f"Searches still use the old space. To start over, first call tenant.cancel_reembed({job.place.collection!r})"
     )
 
 
 def _nearest(
     gate: Gate, place: Place, space: EmbedSpace, number: int, vector: Vector, rows: int
 ) -> list[tuple[str | None, str]]:
-    """Ids and texts of the nearest, by a scan of the space, be it the active one or not."""
+    """Ids and texts of the nearest chunks, by an exact search of the space, which need not be the active one."""
     query = Query(place, space, number, K, Where.of(None), {}, Route(0, rows, built=False), vector)
     return [(row.chunk_id, row.text) for row in exact(gate, query).rows if row.chunk_id is not None]
 
 
 def _switch(gate: Gate, job: Job, passes: int) -> bool:
-    """Switch, unless chunks lack their vector still; a few are embedded here where passes did not end. Raises _Done."""
+    """Switch unless chunks still lack a vector; returns whether it did. Raises _Done.
+
+    After `PATIENT_PASSES`, the last few chunks are embedded here, while writers wait.
+    """
     with gate.transaction(job.place.scope, "reembed switch") as tx:
         _still(job, [row[1:3] for row in tx.rows(sql.HELD, job.place.at())])
         [(chunks, there)] = tx.rows(sql.COUNTS, job.at())
         if chunks - there > max(0, passes - PATIENT_PASSES) * job.batch:
             return False
-        if chunks > there:  # every writer waits meanwhile
+        if chunks > there:  # all writers wait for this
             lacking = _lacking(job, lambda after: tx.rows(sql.MISSING, job.at(after=after, batch=job.batch)))
             for part, vectors in embed_ahead(gate, job.embedder, lacking, job.calls):
                 tx.rows(sql.FILL, _packed(job, part, vectors))
@@ -323,7 +329,7 @@ def _switch(gate: Gate, job: Job, passes: int) -> bool:
 
 
 def cancel(gate: Gate, place: Place) -> int:
-    """Give up a space that is being filled: what it has is dropped; how many vectors. Raises NotFound."""
+    """Cancel a re-embedding and drop the vectors of the new space; returns how many. Raises NotFound."""
 
     def body() -> None:
         with gate.transaction(place.scope, "reembed cancel") as tx:
@@ -336,7 +342,7 @@ def cancel(gate: Gate, place: Place) -> int:
 
 
 def drop_rest(gate: Gate, place: Place) -> int:
-    """Drop the vectors of every space but the active one and the one to come, batch by batch; how many."""
+    """Drop all vectors except those of the active and the new space, in batches; returns how many."""
     with gate.transaction(place.scope, "reembed spaces") as tx:
         spaces = [row[0] for row in tx.last(sql.SPACES, place.at())]
     return sum(_drop(gate, place, space) for space in spaces)

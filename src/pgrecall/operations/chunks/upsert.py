@@ -1,4 +1,4 @@
-"""Writing documents and chunks: checked and packed without I/O, then sent in few, large statements."""
+"""Upserts of documents and chunks: validated and packed without I/O, then sent in a few large statements."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from pgrecall.types import Chunk, Document, EmbedSpace, IndexedKey, UpsertResult
 Progress: TypeAlias = Callable[[int, int | None], None]
 Chunks: TypeAlias = Iterable[Chunk] | AsyncIterable[Chunk]
 
-#: Chunks per statement. Larger ones gain nothing and hold more memory.
+#: Chunks per statement. Larger batches are no faster and use more memory.
 BATCH = 1_000
-#: Bytes per statement, above which a batch is halved: the server takes 1 GB at most, and closes the connection beyond.
+#: A batch with more bytes is halved: the server accepts messages up to 1 GB, and closes the connection on larger ones.
 MESSAGE_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an upsert goes, and under which rules."""
+    """The collection that an upsert writes to, and the options that apply to every write."""
 
     place: Place
     space: EmbedSpace
@@ -61,7 +61,7 @@ class Target:
 
 @dataclass(slots=True)
 class Tally:
-    """What the writes of one call did so far."""
+    """What the writes of one call have done so far."""
 
     ids: list[str] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
@@ -69,7 +69,7 @@ class Tally:
     held: Guarded | None = None
 
     def add(self, other: Tally) -> None:
-        """Take in what a later group did."""
+        """Add the tally of a later group."""
         self.ids += other.ids
         self.changed |= other.changed
         self.removed += other.removed
@@ -84,7 +84,7 @@ def _write_documents(tx: Transaction, target: Target, documents: Sequence[Docume
 
 
 def _packed(target: Target, chunks: Sequence[Chunk]) -> list[ChunkRows]:
-    """A batch as columns, ready to send: one message, or several where one would be too large."""
+    """A batch as column arrays: one message, or several if one would be too large."""
     chunks = last_wins(chunks)
     rows = pack(chunks, target.space, target.halfvec_oid, target.on_nul)
     if len(chunks) > 1 and sum(map(len, rows.values.values())) > MESSAGE_BYTES:
@@ -96,9 +96,9 @@ def _packed(target: Target, chunks: Sequence[Chunk]) -> list[ChunkRows]:
 def _packed_ahead(
     gate: Gate, target: Target, batches: Iterable[Sequence[Chunk]]
 ) -> Generator[tuple[Sequence[Chunk], list[ChunkRows]], None, None]:
-    """Each batch with its columns, of which the next are made in a thread while the server writes these.
+    """Each batch with its column arrays. A thread packs the next batch while the server writes this one.
 
-    Batches are drawn here: what gives them may belong to the caller's thread or event loop.
+    The iterable is consumed here, not in the thread, because it may be bound to the caller's thread or event loop.
     """
     drawn = iter(batches)
     batch = next(drawn, None)
@@ -119,9 +119,9 @@ def _packed_ahead(
 def _write_chunks(
     tx: Transaction, target: Target, rows: ChunkRows, held: Guarded, known: set[str], pending: keys.Work
 ) -> set[str]:
-    """Write distinct chunks in one round trip (two where a stored vector is kept); the ids that changed.
+    """Write distinct chunks in one round trip, or two if a stored vector is kept. Returns the ids that changed.
 
-    Of those the entries of indexed keys are `pending`: they go with the next batch, and at last with COMMIT.
+    Their updates of indexed keys are added to `pending`, which is sent with the next batch or with COMMIT.
     """
     work: keys.Work = []
     if named := sorted({d for d in rows.doc_ids if d is not None} - known):
@@ -138,7 +138,7 @@ def _write_chunks(
         named_changed = wire.text_array(sorted(changed))
         if held.keys:
             pending += keys.entries(target.place, named_changed, held.keys)
-        if held.next_space_id is not None:  # it is embedded anew there: see operations.reembedding
+        if held.next_space_id is not None:  # re-embedding must read it again: see operations.chunks.reembed
             pending.append((FORGET, target.place.at(ids=named_changed, space=held.next_space_id)))
     return changed
 
@@ -151,7 +151,7 @@ def _check_kept(tx: Transaction, target: Target, rows: ChunkRows) -> None:
         if chunk_id not in kept:
             raise InvalidEmbedding(
                 f"chunk {chunk_id!r:.80} has no embedding, and no vector of {target.space} is stored for the same "
-                "text; give it one, or give the store an embedding function (embed=)"
+                "text; pass an embedding, or create the store with an embedding function (embed=)"
             )
 
 
@@ -163,9 +163,10 @@ def _kept_params(target: Target, bare: Sequence[tuple[str, bytes]]) -> dict[str,
 def embedded(
     gate: Gate, target: Target, pieces: Iterable[Sequence[Chunk]], plan: Plan
 ) -> Generator[tuple[Sequence[Chunk], set[str]], None, None]:
-    """Pieces of distinct chunks, each with a vector for those that have none and whose text is new or changed; whose.
+    """Embed the chunks that have no vector and whose text is new or changed.
 
-    Looks and calls between transactions, so that a slow model holds no lock.
+    Yields each piece of distinct chunks and the ids that were embedded. The model is called between transactions, so
+    that no lock is held while it is slow.
     """
     assert plan.embed is not None
 
@@ -181,7 +182,7 @@ def embedded(
 
 
 def _new_texts(gate: Gate, target: Target, chunks: Sequence[Chunk]) -> dict[str, str]:
-    """By id, the texts that a model must see: of chunks without a vector, whose text has none stored."""
+    """The texts to embed, by id: those of chunks without a vector for whose text no vector is stored."""
     bare = [c for c in chunks if c.embedding is None]
     if not bare:
         return {}
@@ -194,10 +195,10 @@ def _new_texts(gate: Gate, target: Target, chunks: Sequence[Chunk]) -> dict[str,
 
 
 def batches(gate: Gate, chunks: Chunks, size: int) -> Iterator[list[Chunk]]:
-    """Cut any iterable, an asynchronous one too where the caller is, into lists."""
+    """Split an iterable into lists. Asynchronous iterables need an asynchronous caller. Raises InvalidInput."""
     if isinstance(chunks, AsyncIterable):
         if not gate.is_async:
-            raise InvalidInput("the chunks are an asynchronous iterable; call aupsert")
+            raise InvalidInput("the chunks are an asynchronous iterable; expected a synchronous one; call aupsert")
         chunks = _awaited(gate, chunks)
     iterator = iter(chunks)
     while batch := list(islice(iterator, size)):
@@ -215,7 +216,7 @@ def _awaited(gate: Gate, chunks: AsyncIterable[Chunk]) -> Iterator[Chunk]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one upsert goes: `commit_every` None means all or nothing."""
+    """The options of one upsert. If `commit_every` is None, all is written in one transaction."""
 
     documents: Sequence[Document] = ()
     embed: Embed | None = None
@@ -227,10 +228,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What is committed together: batches to write, in the order in which every writer takes its locks.
+    """Batches that are committed together, in lock order.
 
-    `ids` are those of the input, in order; None where they are only known as the batches are drawn from a generator,
-    which can't be read again after a collision.
+    `ids` are the ids of the input, in order. They are None if the batches come from a generator. It cannot be read
+    again, so the group cannot be retried after a conflict.
     """
 
     batches: Iterable[Sequence[Chunk]]
@@ -238,7 +239,7 @@ class Group:
 
 
 def upsert(gate: Gate, target: Target, chunks: Chunks, plan: Plan) -> UpsertResult:
-    """Write documents and chunks; returns one id per input, in order, and what changed."""
+    """Write documents and chunks. The result has one id per input, in order, and counts of what changed."""
     total = len(chunks) if isinstance(chunks, Sequence) else None
     report = plan.progress or unseen
     made, tally = Tally(), Tally()
@@ -246,7 +247,7 @@ def upsert(gate: Gate, target: Target, chunks: Chunks, plan: Plan) -> UpsertResu
     for group in _groups(gate, target, chunks, plan, made, lambda done: report(done, total)):
 
         def wrote(done: int, before: int = len(tally.ids)) -> None:
-            if plan.embed is None:  # else the bar follows the embedding, which is what takes the time
+            if plan.embed is None:  # otherwise progress follows the embedding, which takes most of the time
                 report(before + done, total)
 
         write = partial(_write_group, gate, target, group, documents, plan.replaces, wrote)
@@ -256,7 +257,7 @@ def upsert(gate: Gate, target: Target, chunks: Chunks, plan: Plan) -> UpsertResu
             try:
                 tally.add(write())
             except Conflict as exc:
-                raise Conflict(f"{exc} (a generator can't be read twice; pass a list to have this retried)") from exc
+                raise Conflict(f"{exc} (a generator cannot be retried; pass a list so that conflicts are)") from exc
         documents = ()
     distinct, changed = len(set(tally.ids)), len(tally.changed)
     if target.caretaker is not None and tally.held is not None and tally.held.graph_generation:
@@ -265,7 +266,7 @@ def upsert(gate: Gate, target: Target, chunks: Chunks, plan: Plan) -> UpsertResu
 
 
 def unseen(_done: int, _total: int | None) -> None:
-    """The progress of a call that nobody watches."""
+    """The default progress callback: does nothing."""
 
 
 def _groups(
@@ -284,7 +285,7 @@ def _groups(
         return Group([distinct[i : i + BATCH] for i in range(0, len(distinct), BATCH)], [c.id for c in group])
 
     if plan.commit_every is None and (isinstance(chunks, Sequence) or plan.embed is not None):
-        # To embed is slow, and looks at what is stored: all of it comes before the transaction that writes.
+        # Embedding is slow and reads what is stored, so it all happens before the transaction that writes.
         yield whole([c for batch in batches(gate, chunks, BATCH) for c in batch])
     elif plan.commit_every is not None:
         yielded = False
@@ -319,7 +320,7 @@ def _write_group(
             indexed_keys=target.indexed_keys,
             canary=target.canary,
         )
-        # ON CONFLICT DO UPDATE locks each row, an unchanged one too: replacements of one document take turns here.
+        # ON CONFLICT DO UPDATE locks each row, even if unchanged: concurrent replacements of a document wait here.
         _write_documents(tx, target, documents)
         if replaces is not None:
             named = wire.text_array(sorted(set(tally.ids)))
