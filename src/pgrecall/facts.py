@@ -21,8 +21,6 @@ Action: TypeAlias = Literal[
     "erase_subject", "reopen_subject",
 ]  # fmt: skip
 
-#: Bytes of (namespace, subject, kind, key) together, plus 8 for each label. A B-tree entry has at most 2,704.
-MAX_IDENTITY_BYTES = 2_000
 #: Bytes of a fact's value as JSON, and of its text: the most that fits one protocol message.
 MAX_VALUE_BYTES = 64_000_000
 

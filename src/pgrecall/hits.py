@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
+from pgrecall.arguments import fraction
 from pgrecall.errors import InvalidInput
 
 #: The constant k of reciprocal rank fusion, as published; see `ReciprocalRank`.
@@ -45,11 +46,6 @@ class Hit:
     text_score: float | None = None
 
 
-def _share(alpha: object) -> None:
-    if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 <= float(alpha) <= 1:
-        raise InvalidInput(f"alpha is {alpha!r:.40}; expected a number from 0 (words only) to 1 (vector only)")
-
-
 @dataclass(frozen=True, slots=True)
 class Weighted:
     """Fusion by score: ``alpha · dense + (1 - alpha) · sparse``, after min-max normalization of both sides.
@@ -61,7 +57,7 @@ class Weighted:
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
-        _share(self.alpha)
+        fraction(self.alpha, "alpha", "0 is words only, 1 is the vector only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +72,7 @@ class ReciprocalRank:
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
-        _share(self.alpha)
+        fraction(self.alpha, "alpha", "0 is words only, 1 is the vector only")
         if isinstance(self.k, bool) or not isinstance(self.k, Real) or not 0 <= self.k < 1e9:
             raise InvalidInput(f"k is {self.k!r:.40}; expected a number from 0 to below 1e9")
 

@@ -10,8 +10,8 @@ import reprlib
 from collections.abc import Mapping
 from decimal import Decimal
 from json.encoder import JSONEncoder
-from typing import Literal
 
+from pgrecall.arguments import OnNul, text_problem
 from pgrecall.errors import InvalidInput
 
 # Postgres parses JSON recursively and fails on max_stack_depth some thousand levels down; nobody's
@@ -28,7 +28,7 @@ def dumps(
     value: object,
     where: str,
     *,
-    on_nul: Literal["error", "strip"] = "error",
+    on_nul: OnNul = "error",
     error: type[InvalidInput] = InvalidInput,
 ) -> str:
     """Return `value` as JSON text that comes back from a jsonb column equal, types included.
@@ -115,14 +115,15 @@ def _first_problem(value: object, where: str, depth: int, *, nul_is_one: bool) -
 
 
 def _text_problem(text: str, where: str, *, nul_is_one: bool) -> str | None:
-    if nul_is_one and "\0" in text:
-        return f"{where}: found a NUL character (U+0000) at index {text.index(chr(0))}; Postgres can't store it"
-    try:
-        text.encode()
-    except UnicodeEncodeError as exc:
-        found = f"U+{ord(text[exc.start]):04X} at index {exc.start}"
-        return f"{where}: found a lone surrogate ({found}), expected valid Unicode text"
-    return None
+    problem = text_problem(text, nul_is_one=nul_is_one)
+    return f"{where}: found {problem}" if problem else None
+
+
+def json_object(value: object, what: str, on_nul: OnNul = "error") -> str:
+    """A mapping of string keys as JSON text. Raises InvalidInput."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{what} is {type(value).__name__}; expected a mapping of string keys")
+    return dumps(value if isinstance(value, dict) else dict(value), what, on_nul=on_nul)
 
 
 def _without_nul(value: object, where: str, error: type[InvalidInput]) -> object:

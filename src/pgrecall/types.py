@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from pgrecall.arguments import MAX_NAME_BYTES, check_text
 from pgrecall.errors import InvalidInput
 
 Distance: TypeAlias = Literal["cosine", "l2", "ip"]
@@ -18,10 +19,6 @@ Vector: TypeAlias = Sequence[float] | npt.NDArray[np.floating[Any]]
 Metadata: TypeAlias = Mapping[str, Any]
 Action: TypeAlias = Literal["none", "entered", "built", "dropped", "exact"]
 
-#: Maximum sizes in bytes. A B-tree entry has at most 2,704 bytes, so longer ids could not be indexed. The schema has
-#: the same limits.
-MAX_NAME_BYTES = 200
-MAX_ID_BYTES = 1_000
 MAX_DIM = 16_000
 
 
@@ -365,24 +362,3 @@ class TenantInfo:
     tenant_id: str
     created_at: datetime
     erased_at: datetime | None
-
-
-def check_text(value: object, what: str, max_bytes: int) -> str:
-    """Return `value` if it is a storable, non-empty string of at most `max_bytes` UTF-8 bytes. Raises InvalidInput."""
-    if not isinstance(value, str):
-        raise InvalidInput(f"{what} is {type(value).__name__} {value!r:.60}; expected a string")
-    if not value:
-        raise InvalidInput(f"{what} is empty; expected a non-empty string")
-    try:
-        size = len(value) if value.isascii() else len(value.encode())
-    except UnicodeEncodeError as exc:
-        raise InvalidInput(
-            f"{what} {value!r:.60} is not valid Unicode (lone surrogate); repair the text first"
-        ) from exc
-    if size > max_bytes:
-        raise InvalidInput(
-            f"{what} {value!r:.60}… has {size:,} bytes; at most {max_bytes:,} are stored. Hash or shorten it"
-        )
-    if "\0" in value:
-        raise InvalidInput(f"{what} {value!r:.60} has a NUL character, which Postgres can't store; remove it")
-    return value

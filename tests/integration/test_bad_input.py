@@ -32,10 +32,10 @@ def store(db, tenant_id, space):
 # Ids and names
 
 LONG_IDS = {
-    "5 kB": ("x" * 5_000, "5,000 bytes; at most 1,000"),
-    "1,001 bytes": ("é" * 500 + "x", "1,001 bytes; at most 1,000"),
+    "5 kB": ("x" * 5_000, "5,000 bytes; expected at most 1,000"),
+    "1,001 bytes": ("é" * 500 + "x", "1,001 bytes; expected at most 1,000"),
     "empty": ("", "is empty; expected a non-empty string"),
-    "NUL": ("a\0b", "NUL character, .* remove it"),
+    "NUL": ("a\0b", "NUL character .*; remove it"),
     "surrogate": ("a\ud800", "not valid Unicode"),
     "None": (None, "is NoneType None; expected a string"),
     "number": (7, "is int 7; expected a string"),
@@ -208,7 +208,7 @@ def test_wrong_types_are_named(store, space):
             "the text of chunk '1' is NoneType; expected a string",
         ),
         (lambda: store.upsert([Chunk("1", b"t", ONES)]), "the text of chunk '1' is bytes; expected a string"),
-        (lambda: store.upsert([Chunk("1", "\ud800", ONES)]), "the text of chunk '1' is not valid Unicode"),
+        (lambda: store.upsert([Chunk("1", "\ud800", ONES)]), "the text of chunk '1' contains a lone surrogate"),
         (
             lambda: store.upsert([Chunk("1", "t", ONES, index=1.5)]),
             "the index of chunk '1' is 1.5; expected a whole",
@@ -223,7 +223,7 @@ def test_wrong_types_are_named(store, space):
         (lambda: store.upsert([], documents=[Document("d", source=1)]), "source of document 'd' is int"),
         (
             lambda: store.upsert([], documents=[Document("d", uri="\ud800")]),
-            "uri of document 'd' is not valid Unicode",
+            "uri of document 'd' contains a lone surrogate",
         ),
         (
             lambda: store.upsert([], commit_every=0),

@@ -259,8 +259,9 @@ def test_a_message_that_expired_is_gone(db, tenant_id, admin_connection):
 
 
 def test_lifetimes_are_whole_seconds_or_more(db, tenant_id):
-    """A number, nothing, or less than a second is refused before anything is written."""
-    for wrong in (60, timedelta(0), timedelta(milliseconds=5), -DAY, "1 day"):
+    """Less than a second, NaN, or a text is refused before anything is written; a number is seconds."""
+    assert db.tenant(tenant_id).chat("s", ttl=60)._ttl == timedelta(minutes=1)
+    for wrong in (0, True, float("nan"), float("inf"), timedelta(0), timedelta(milliseconds=5), -DAY, "1 day"):
         with pytest.raises(InvalidInput, match="timedelta"):
             db.tenant(tenant_id).chat("s", ttl=wrong)
 

@@ -105,7 +105,7 @@ def test_nul_characters_are_refused_or_dropped_on_request(store, chunk, kept):
 def test_nul_characters_in_a_document(store):
     """Each of its fields, in both ways of giving one; two keys that would become one are an error."""
     document = Document("d", "s\0", "u\0", "h\0", {"k\0": "v\0"})
-    with pytest.raises(InvalidInput, match=r"the source of document 'd' has a NUL character.*on_nul='strip'"):
+    with pytest.raises(InvalidInput, match=r"the source of document 'd' contains a NUL character.*on_nul='strip'"):
         store.upsert([], documents=[document])
     store.replace_document(document, [Chunk("1", "t\0", ONES)], on_nul="strip")
     assert store.documents() == [Document("d", "s", "u", "h", {"k": "v"})]

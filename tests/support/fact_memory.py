@@ -11,16 +11,8 @@ from typing import Any
 import numpy as np
 
 from pgrecall import EmbedSpace, EmbedSpaceMismatch, FactKey, InvalidInput, MemoryEvent, NotFound, StoredFact, guards
-from pgrecall.operations.memory.packing import (
-    PackedFact,
-    actor_name,
-    labels,
-    moment,
-    named,
-    pack,
-    reason_text,
-    whole_key,
-)
+from pgrecall.arguments import actor_name, labels, moment, reason_text
+from pgrecall.operations.memory.packing import PackedFact, named, pack, whole_key
 from pgrecall.operations.search.shapes import similarity
 from support.filter_reference import matches
 from support.memory_store import twin

@@ -25,12 +25,13 @@ from pgrecall import (
     Weighted,
     guards,
 )
+from pgrecall.arguments import MAX_ID_BYTES, check_text, whole_number
 from pgrecall.jsonable import dumps
-from pgrecall.operations.chunks.reads import refuse_everything, whole_number
+from pgrecall.operations.chunks.reads import refuse_everything
 from pgrecall.operations.search.shapes import similarity
 from pgrecall.statements.reads import Where
 from pgrecall.statements.words import words
-from pgrecall.types import MAX_ID_BYTES, EmbedSpace, UpsertResult, check_text
+from pgrecall.types import EmbedSpace, UpsertResult
 from support.filter_reference import matches
 
 

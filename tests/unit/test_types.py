@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pgrecall import Chunk, DeleteReport, EmbedSpace, InvalidInput
-from pgrecall.types import StoredChunk, check_text
+from pgrecall.arguments import check_text
+from pgrecall.types import StoredChunk
 
 
 @pytest.mark.parametrize("value", ["a", "x" * 10, "é" * 5, "a\n'\"\\;%:{}", " ", "😀" * 2])
@@ -20,13 +21,13 @@ def test_text_within_its_cap_is_returned_as_it_is(value):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("x" * 11, r"the id 'xxxxxxxxxxx'… has 11 bytes; at most 10 are stored\. Hash or shorten it"),
+        ("x" * 11, r"the id 'xxxxxxxxxxx'… has 11 bytes; expected at most 10\. Hash it or shorten it"),
         ("é" * 5 + "x", "has 11 bytes"),
         ("😀😀😀", "has 12 bytes"),
         ("x" * 5_000_000, r"'x{1,60}… has 5,000,000 bytes"),
         ("", "the id is empty; expected a non-empty string"),
-        ("a\0b", r"the id 'a\\x00b' has a NUL character.*; remove it"),
-        ("\ud800", "not valid Unicode .*; repair"),
+        ("a\0b", r"the id 'a\\x00b' contains a NUL character.*; remove it"),
+        ("\ud800", "not valid Unicode; remove it"),
         (None, "the id is NoneType None; expected a string"),
         (b"x", "the id is bytes b'x'; expected a string"),
         (7, "the id is int 7; expected a string"),
@@ -44,7 +45,7 @@ def test_other_text_is_refused_by_what_was_found(value, message):
     ("arguments", "message"),
     [
         (("", "m", 8), "provider is empty"),
-        (("p", "m" * 201, 8), "model 'm+… has 201 bytes; at most 200"),
+        (("p", "m" * 201, 8), "model 'm+… has 201 bytes; expected at most 200"),
         (("p", "m", 0), "dim is 0; expected a whole number from 1 to 16,000"),
         (("p", "m", 16_001), "dim is 16001"),
         (("p", "m", True), "dim is True"),

@@ -21,6 +21,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from pgrecall.arguments import MAX_NAME_BYTES, check_text, whole_number
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.evaluation.adapters import adapt
 from pgrecall.evaluation.ann import against_exact
@@ -29,8 +30,6 @@ from pgrecall.evaluation.metrics import Metric, standard
 from pgrecall.evaluation.sets import EvalSet
 from pgrecall.evaluation.store import Evaluations, Result, RunInfo, new_run_id
 from pgrecall.evaluation.summary import summed_up
-from pgrecall.operations.chunks.reads import whole_number
-from pgrecall.types import MAX_NAME_BYTES, check_text
 
 #: Depths at which everything is measured, unless the caller says.
 DEPTHS = (1, 3, 5, 10)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text, whole_number
 from pgrecall.errors import InvalidInput
 from pgrecall.filters.parse import parse
 from pgrecall.jsonable import dumps
-from pgrecall.operations.chunks.reads import whole_number
-from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, Document, check_text
+from pgrecall.types import Document
 
 if TYPE_CHECKING:
     from pgrecall.types import Chunk

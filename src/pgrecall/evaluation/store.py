@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from pgrecall.arguments import MAX_NAME_BYTES, check_text
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.evaluation.sets import EvalQuery, EvalSet
 from pgrecall.operations import evaluation as ops
 from pgrecall.postgres.transactions import Gate, Scope
 from pgrecall.stores.tenant import Tenant
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.types import MAX_NAME_BYTES, check_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from pgrecall.arguments import whole_number
 from pgrecall.errors import InvalidInput
 from pgrecall.evaluation.adapters import adapt
 from pgrecall.evaluation.metrics import Metric
@@ -15,7 +16,6 @@ from pgrecall.evaluation.retrievers import CoreRetriever
 from pgrecall.evaluation.runs import DEPTHS, EvalRun, depths_of, evaluate
 from pgrecall.evaluation.sets import EvalSet
 from pgrecall.hits import Weighted
-from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.stores.vectors import PostgresVectorStore
 
 

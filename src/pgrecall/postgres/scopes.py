@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from psycopg import sql
 
+from pgrecall.arguments import MAX_NAME_BYTES, check_text
 from pgrecall.schema import APP_ROLE, MAINTENANCE_ROLE, TENANT_SETTING
-from pgrecall.types import MAX_NAME_BYTES, check_text
 
 
 class Ground(NamedTuple):

@@ -6,17 +6,18 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text, lifetime, moment, whole_number
 from pgrecall.errors import InvalidInput
+from pgrecall.jsonable import json_object
 from pgrecall.messages import ROLES, STATUSES, ChatHit, ChatInfo, Message, Role, Status
 from pgrecall.operations.chat import packing as pack
 from pgrecall.operations.chat import verbs as chats
 from pgrecall.operations.chat.windows import Budget, CountTokens
-from pgrecall.operations.chunks.packing import json_object
-from pgrecall.operations.chunks.reads import id_array, whole_number
+from pgrecall.operations.chunks.packing import id_array
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import chat as sql
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, Metadata, check_text
+from pgrecall.types import Metadata
 
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
@@ -137,7 +138,7 @@ class PostgresChat:
         last = None if last is None else whole_number(last, "last", 0)
         page = {
             "after": None if after is None else whole_number(after, "after", -1),
-            "since": moment(since, "since"),
+            "since": None if since is None else moment(since, "since"),
             "limit": None if limit is None else whole_number(limit, "limit", 0),
             "offset": whole_number(offset, "offset", 0),
             "status": _status(status),
@@ -276,7 +277,7 @@ class PostgresChat:
 
     def _set_metadata(self, metadata: Metadata, *, replace: bool = False) -> Work[None]:
         """Merge keys into the chat's own metadata (a title, say), or `replace` it. Raises NotFound, InvalidInput."""
-        values = {"metadata": json_object(metadata, "the metadata", "error"), "replace": bool(replace)}
+        values = {"metadata": json_object(metadata, "the metadata"), "replace": bool(replace)}
         return lambda gate: chats.configure(gate, self._chat(gate), sql.SET_METADATA, values)
 
     set_metadata, aset_metadata = twins(_set_metadata)
@@ -311,24 +312,6 @@ def looked_for(
         roles=None if roles is None else list(roles),
         status=_status(status),
     )
-
-
-def lifetime(value: object, what: str) -> timedelta | None:
-    """A time to live, or None. Raises InvalidInput: shorter than a second, or no timedelta."""
-    if value is None:
-        return None
-    if not isinstance(value, timedelta) or not timedelta(seconds=1) <= value <= timedelta(days=365_000):
-        raise InvalidInput(f"{what} is {value!r:.60}; expected a datetime.timedelta of a second or more")
-    return value
-
-
-def moment(value: object, what: str) -> datetime | None:
-    """A time with its zone, or None. Raises InvalidInput."""
-    if value is None:
-        return None
-    if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise InvalidInput(f"{what} is {value!r:.60}; expected a datetime with a time zone, such as datetime.now(UTC)")
-    return value
 
 
 def _status(value: object) -> Status | None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pgrecall import guards
+from pgrecall.arguments import MAX_NAME_BYTES, check_text, instance, whole_number
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
 from pgrecall.operations import registry
 from pgrecall.operations.chunks import fulltext, keys
 from pgrecall.operations.chunks import reembed as reembedding
 from pgrecall.operations.chunks.keys import Progress
-from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.operations.models.calls import Calls
 from pgrecall.operations.models.embedding import Embed, Embedder
 from pgrecall.operations.registry import Place
@@ -20,7 +20,6 @@ from pgrecall.operations.search.routes import MOST_EF_SEARCH
 from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.twins import Work, twins
 from pgrecall.types import (
-    MAX_NAME_BYTES,
     Chunk,
     CollectionInfo,
     DeleteReport,
@@ -31,7 +30,6 @@ from pgrecall.types import (
     ReembedResult,
     TuneResult,
     Vector,
-    check_text,
 )
 
 if TYPE_CHECKING:
@@ -241,8 +239,7 @@ class Collections:
         ConfigurationError where it is embedded anew as another space already. The old space answers then as before.
         """
         check_text(collection, "collection", MAX_NAME_BYTES)
-        if not isinstance(to, EmbedSpace | EmbedModel):
-            raise InvalidInput(f"to is {type(to).__name__}; expected pgrecall.EmbedSpace or EmbedModel")
+        instance(to, (EmbedSpace, EmbedModel), "to")
         batch, calls = whole_number(batch, "batch", 1), Calls(embed_concurrency, tuple(retry_on))
         embedder = embed if isinstance(embed, Embedder) else Embedder(embed)
 

@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy.util import greenlet_spawn
 
 from pgrecall import embedded
+from pgrecall.arguments import MAX_NAME_BYTES, check_text, whole_number
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
 from pgrecall.facts import Erasure, ErasureReport, SweepReport
 from pgrecall.maintenance import Maintainer, MaintenanceProgress, aside
 from pgrecall.operations import erasure, registry
 from pgrecall.operations.chunks import promotion
 from pgrecall.operations.chunks.promotion import Caretaker
-from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.operations.erasure import Hook, Trails
 from pgrecall.operations.registry import Place
 from pgrecall.operations.search import routes as graphs
@@ -29,16 +29,7 @@ from pgrecall.postgres.transactions import Gate, Ground, Scope
 from pgrecall.stores.atomic import joined
 from pgrecall.stores.tenant import Tenant
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.types import (
-    MAX_NAME_BYTES,
-    EmbedSpace,
-    GraphBuild,
-    MaintenanceResult,
-    OptimizeResult,
-    SpaceInfo,
-    TenantInfo,
-    check_text,
-)
+from pgrecall.types import EmbedSpace, GraphBuild, MaintenanceResult, OptimizeResult, SpaceInfo, TenantInfo
 
 
 class Database:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from pgrecall.operations.chunks.packing import OnNul, several
+from pgrecall.arguments import OnNul, several
 from pgrecall.operations.ingestion import docstore as docstore_ops
 from pgrecall.operations.registry import Place
 from pgrecall.postgres.transactions import Gate

@@ -6,20 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from pgrecall.arguments import MAX_NAME_BYTES, actor_name, check_text, instance, reason_text, several, whole_number
 from pgrecall.errors import ConfigurationError, InvalidInput
 from pgrecall.facts import Fact, FactKey, StoredFact, Ttl
-from pgrecall.operations.chunks.packing import several
-from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.operations.memory import forget as forgetting
 from pgrecall.operations.memory import put as fact_ops
 from pgrecall.operations.memory import read as recall
-from pgrecall.operations.memory.packing import actor_name, pack, reason_text, seconds, whole_key
+from pgrecall.operations.memory.packing import pack, ttl_seconds, whole_key
 from pgrecall.operations.memory.put import Memory
 from pgrecall.operations.models.embedding import Embed, ModelInUse
 from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.memory_reads import Recalling, named
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.types import MAX_NAME_BYTES, EmbedModel, EmbedSpace, check_text
+from pgrecall.types import EmbedModel, EmbedSpace
 
 if TYPE_CHECKING:
     from pgrecall.protocols import MemoryStore
@@ -47,8 +46,8 @@ class PostgresMemoryStore(Recalling):
         grace: timedelta = timedelta(days=30),
         text_config: str | None = None,
     ) -> None:
-        if space is not None and not isinstance(space, EmbedSpace | EmbedModel):
-            raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace or EmbedModel")
+        if space is not None:
+            instance(space, (EmbedSpace, EmbedModel), "space", ConfigurationError)
         if not isinstance(grace, timedelta) or grace < timedelta(0):
             raise InvalidInput(f"grace is {grace!r:.60}; expected a timedelta, such as timedelta(days=30)")
         if text_config is not None:
@@ -57,7 +56,7 @@ class PostgresMemoryStore(Recalling):
         self._tenant = tenant
         self._actor = actor_name(actor)
         self._model = ModelInUse(space, embed)
-        self._default_ttl = {k: seconds(t, f"default_ttl of {k!r}") or 0.0 for k, t in (default_ttl or {}).items()}
+        self._default_ttl = {k: ttl_seconds(t, f"default_ttl of {k!r}") or 0.0 for k, t in (default_ttl or {}).items()}
         self._keep_versions = None if keep_versions is None else whole_number(keep_versions, "keep_versions", 1)
         self._grace = grace
         self._text_config = text_config

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
+from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text, labels, moment, one_of, whole_number
 from pgrecall.errors import FilterError, InvalidInput
 from pgrecall.facts import Action, FactKey, MemoryEvent, Mode, Order, StoredFact
 from pgrecall.filters import Filter
-from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.operations.memory import read as recall
 from pgrecall.operations.memory.forget import Named
-from pgrecall.operations.memory.packing import labels, moment, whole_key
+from pgrecall.operations.memory.packing import whole_key
 from pgrecall.operations.memory.put import Memory
 from pgrecall.operations.memory.read import Search
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements.recall import Facts, filter_values
 from pgrecall.stores.twins import Work, twins
-from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, Vector, check_text
+from pgrecall.types import Vector
 
 
 class Recalling:
@@ -85,8 +85,10 @@ class Recalling:
             raise InvalidInput(
                 "as_of goes with words, not with vectors: superseded versions have none; use mode='text'"
             )
-        _one_of(mode, Mode, "mode")
-        _one_of(order_by, Order, "order_by")
+        if mode is not None:
+            one_of(mode, get_args(Mode), "mode")
+        if order_by is not None:
+            one_of(order_by, get_args(Order), "order_by")
         if text is not None and not isinstance(text, str):
             raise InvalidInput(f"text is {type(text).__name__}; expected a string")
         if mode is not None and (text is None if mode != "vector" else text is None and query_vector is None):
@@ -191,8 +193,8 @@ class Recalling:
         `after`, the id of the last entry that was read, continues there.
         """
         actions = [action] if isinstance(action, str) else action
-        if unknown := set(actions or ()) - set(get_args(Action)):
-            raise InvalidInput(f"action is {min(unknown)!r}; expected one of {', '.join(get_args(Action))}")
+        for one in actions or ():
+            one_of(one, get_args(Action), "action")
         for name, bound in (("since", since), ("until", until)):
             if bound is not None:
                 moment(bound, name)
@@ -210,11 +212,6 @@ class Recalling:
         return lambda gate: recall.events(gate, self._memory(gate), values)
 
     events, aevents = twins(_events)
-
-
-def _one_of(value: object, kind: Any, what: str) -> None:
-    if value is not None and value not in get_args(kind):
-        raise InvalidInput(f"{what} is {value!r:.60}; expected one of {', '.join(get_args(kind))}")
 
 
 def named(

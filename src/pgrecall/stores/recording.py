@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgrecall.arguments import MAX_ID_BYTES, check_text
 from pgrecall.hits import Hits
 from pgrecall.operations.runs import evidence
 from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.runs import PostgresRuns
 from pgrecall.stores.twins import Work
 from pgrecall.stores.vectors import PostgresVectorStore
-from pgrecall.types import MAX_ID_BYTES, check_text
 
 
 class RecordingVectorStore(PostgresVectorStore):

@@ -8,19 +8,18 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text, lifetime, moment, seconds, whole_number
 from pgrecall.errors import FilterError, InvalidInput, NotFound
 from pgrecall.filters import Filter
 from pgrecall.hits import Hit
-from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.operations.runs import evidence as evidence_ops
 from pgrecall.operations.runs import verbs as run_ops
 from pgrecall.postgres.transactions import Gate
 from pgrecall.runs import FINAL, Evidence, RunEvent, RunState
 from pgrecall.statements.runs import Where
-from pgrecall.stores.chat import lifetime, moment
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
-from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, EmbedSpace, Vector, check_text
+from pgrecall.types import EmbedSpace, Vector
 
 if TYPE_CHECKING:
     from pgrecall.protocols import RunStore
@@ -73,7 +72,8 @@ class PostgresRuns:
         Unavailable.
         """
         run = run_ops.check_state(run_state)
-        moment(run.expires_at, "expires_at")
+        if run.expires_at is not None:
+            moment(run.expires_at, "expires_at")
         return lambda gate: run_ops.put(gate, self._place(gate), run)
 
     put, aput = twins(_put)
@@ -210,6 +210,10 @@ class PostgresRuns:
         """
         if older_than is None and keep_latest is None:
             raise InvalidInput("neither older_than nor keep_latest says which runs to delete")
+        if older_than is not None and not isinstance(older_than, timedelta | datetime):
+            raise InvalidInput(
+                f"older_than is {older_than!r:.60}; expected a timedelta, or a datetime with a time zone"
+            )
         values = {
             "age": lifetime(older_than, "older_than") if not isinstance(older_than, datetime) else None,
             "before": moment(older_than, "older_than") if isinstance(older_than, datetime) else None,
@@ -258,10 +262,8 @@ def _condition(
 def _deadline(run_id: str, after: int, poll: float, timeout: float | None) -> float | None:
     check_text(run_id, "run_id", MAX_ID_BYTES)
     whole_number(after, "after", -1)
-    for value, what in ((poll, "poll"), (timeout, "timeout")):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
-            raise InvalidInput(f"{what} is {value!r:.40}; expected seconds")
-    return None if timeout is None else time.monotonic() + timeout
+    seconds(poll, "poll")
+    return None if timeout is None else time.monotonic() + seconds(timeout, "timeout")
 
 
 def _ends(run_id: str, status: str | None, until: float | None, *, seen: bool) -> bool:

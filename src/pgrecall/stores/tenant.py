@@ -7,15 +7,23 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pgrecall.arguments import (
+    MAX_ID_BYTES,
+    MAX_IDENTITY_BYTES,
+    MAX_NAME_BYTES,
+    actor_name,
+    check_text,
+    instance,
+    reason_text,
+    whole_number,
+)
 from pgrecall.errors import ConfigurationError
-from pgrecall.facts import MAX_IDENTITY_BYTES, ErasureReport, Ttl
+from pgrecall.facts import ErasureReport, Ttl
 from pgrecall.messages import ChatHit, ChatInfo, Role, Status
 from pgrecall.operations import erasure
 from pgrecall.operations.chat import verbs as chat_ops
 from pgrecall.operations.chunks import keys
-from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.operations.erasure import ExportKey
-from pgrecall.operations.memory.packing import actor_name, reason_text
 from pgrecall.operations.models.embedding import Embed
 from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.atomic import Atomic
@@ -27,14 +35,7 @@ from pgrecall.stores.records import IndexRecords
 from pgrecall.stores.runs import PostgresRuns
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
-from pgrecall.types import (
-    MAX_ID_BYTES,
-    MAX_NAME_BYTES,
-    EmbedModel,
-    EmbedSpace,
-    KeyType,
-    check_text,
-)
+from pgrecall.types import EmbedModel, EmbedSpace, KeyType
 
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
@@ -80,8 +81,8 @@ class Tenant(Collections):
         one) to text, number or bool, declares them with a new collection, as `index_key` does with one that is there.
         """
         check_text(collection, "collection", MAX_NAME_BYTES)
-        if space is not None and not isinstance(space, EmbedSpace | EmbedModel):
-            raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace or EmbedModel")
+        if space is not None:
+            instance(space, (EmbedSpace, EmbedModel), "space", ConfigurationError)
         if text_config is not None:
             check_text(text_config, "text_config", MAX_NAME_BYTES)
         declared = keys.several(indexed_keys or {})

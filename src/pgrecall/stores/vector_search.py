@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from pgrecall.arguments import fraction, one_of, whole_number
 from pgrecall.errors import EmbedSpaceMismatch, InvalidEmbedding, InvalidInput
 from pgrecall.filters import Filter
 from pgrecall.hits import Fusion, Hits, Mode, ReciprocalRank, SearchStep, Weighted
@@ -103,7 +103,7 @@ class Searching:
             Unavailable: The database cannot be reached.
         """
         where, values = chunk_ops.condition(filters, ids, doc_ids)
-        top_k = chunk_ops.whole_number(top_k, "top_k", 1)
+        top_k = whole_number(top_k, "top_k", 1)
         _check_explain(explain)
         if mode is None:
             mode = "dense" if text is None else "sparse" if vector is None else "hybrid"
@@ -158,15 +158,14 @@ class Searching:
             Unavailable: The database cannot be reached.
         """
         where, values = chunk_ops.condition(filters, ids, doc_ids)
-        top_k = chunk_ops.whole_number(top_k, "top_k", 1)
+        top_k = whole_number(top_k, "top_k", 1)
         _check_explain(explain)
-        if isinstance(lambda_mult, bool) or not isinstance(lambda_mult, Real) or not 0 <= lambda_mult <= 1:
-            raise InvalidInput(f"lambda_mult is {lambda_mult!r:.40}; expected a number from 0 to 1")
+        lambda_mult = fraction(lambda_mult, "lambda_mult")
         fetch_k = max(top_k, _depth(fetch_k, "fetch_k", max(20, 4 * top_k)))
         asked = _asked(vector, text, "dense" if text is None else "hybrid", fusion)
         asked |= _shape(exact, ef_search)
         asked |= {"top_k": fetch_k, "where": where, "values": values, "dense_k": fetch_k, "sparse_k": fetch_k}
-        pick = (top_k, float(lambda_mult))
+        pick = (top_k, lambda_mult)
         return self._searching(asked, partial(diverse, k=pick[0], lambda_mult=pick[1]), explain, pick)
 
     query_mmr, aquery_mmr = twins(_query_mmr)
@@ -232,8 +231,7 @@ def _check_explain(explain: object) -> None:
 
 
 def _asked(vector: Vector | None, text: str | None, mode: Mode, fusion: Fusion | None) -> dict[str, Any]:
-    if mode not in ("dense", "sparse", "hybrid"):
-        raise InvalidInput(f"mode is {mode!r:.40}; expected 'dense', 'sparse' or 'hybrid'")
+    one_of(mode, get_args(Mode), "mode")
     if vector is None and mode != "sparse":
         raise InvalidInput(f"no vector was given, which mode {mode!r} needs; give one, or a text with mode 'sparse'")
     if text is None and mode != "dense":
@@ -256,4 +254,4 @@ def _shape(exact: bool, ef_search: int | None) -> dict[str, Any]:
 
 
 def _depth(value: int | None, what: str, otherwise: int) -> int:
-    return otherwise if value is None else chunk_ops.whole_number(value, what, 1)
+    return otherwise if value is None else whole_number(value, what, 1)

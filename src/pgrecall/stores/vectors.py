@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pgrecall.arguments import OnNul, check_on_nul, several, whole_number
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.filters import Filter
 from pgrecall.operations import registry
@@ -14,7 +15,6 @@ from pgrecall.operations.chunks import bulk
 from pgrecall.operations.chunks import reads as chunk_ops
 from pgrecall.operations.chunks import upsert as ingest
 from pgrecall.operations.chunks.keys import narrowed
-from pgrecall.operations.chunks.packing import OnNul, several
 from pgrecall.operations.chunks.upsert import Chunks, Plan, Progress, Target
 from pgrecall.operations.models.calls import Calls
 from pgrecall.operations.models.embedding import Embed, ModelInUse
@@ -96,8 +96,7 @@ class PostgresVectorStore(Searching):
         )
 
     def _target(self, gate: Gate, on_nul: OnNul) -> Target:
-        if on_nul not in ("error", "strip"):
-            raise InvalidInput(f"on_nul is {on_nul!r}; expected 'error' or 'strip'")
+        check_on_nul(on_nul)
         place = self._place(gate)
         space = self._known_space(gate, place, afresh=True)
         if space is None:
@@ -145,7 +144,7 @@ class PostgresVectorStore(Searching):
         several(chunks, "Chunk", or_async=True)
         several(documents, "Document")
         if commit_every is not None:
-            commit_every = chunk_ops.whole_number(commit_every, "commit_every", 1)
+            commit_every = whole_number(commit_every, "commit_every", 1)
         plan = Plan(tuple(documents), embed or self._model.embedder, commit_every, progress)
         return lambda gate: ingest.upsert(gate, self._target(gate, on_nul), chunks, plan)
 
@@ -179,7 +178,7 @@ class PostgresVectorStore(Searching):
         several(chunks, "Chunk", or_async=True)
         several(documents, "Document")
         if commit_every is not None:
-            commit_every = chunk_ops.whole_number(commit_every, "commit_every", 1)
+            commit_every = whole_number(commit_every, "commit_every", 1)
         calls = Calls(embed_concurrency, tuple(retry_on))
         plan = Plan((), embed or self._model.embedder, commit_every, progress, calls=calls)
         return lambda gate: bulk.load(gate, self._target(gate, on_nul), chunks, documents, plan)

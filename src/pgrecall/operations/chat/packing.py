@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text, storable_text
 from pgrecall.errors import InvalidInput
-from pgrecall.jsonable import dumps
+from pgrecall.jsonable import dumps, json_object
 from pgrecall.messages import BLOCKS, ROLES, STATUSES, Block, Message, ToolCall
-from pgrecall.operations.chunks.packing import clean, json_object
 from pgrecall.postgres import wire
-from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, check_text
 
 #: Messages, and characters of them, per statement; several statements of one call still write one after the other.
 BATCH = 1_000
@@ -127,14 +126,14 @@ def _row(message: Message) -> tuple[str | None, ...]:
     return (
         message.role,
         _optional(message.name, f"the name of {name}"),
-        clean(message.text, f"the content of {name}", "error"),
+        storable_text(message.text, f"the content of {name}"),
         blocks,
         dumps([_call(c, name) for c in message.tool_calls], f"the tool calls of {name}")
         if message.tool_calls
         else None,
         _optional(message.tool_call_id, f"the tool_call_id of {name}"),
-        json_object(message.metadata, f"the metadata of {name}", "error"),
-        None if message.payload is None else json_object(message.payload, f"the payload of {name}", "error"),
+        json_object(message.metadata, f"the metadata of {name}"),
+        None if message.payload is None else json_object(message.payload, f"the payload of {name}"),
         None
         if message.framework is None
         else check_text(message.framework, f"the framework of {name}", MAX_NAME_BYTES),
@@ -143,7 +142,7 @@ def _row(message: Message) -> tuple[str | None, ...]:
 
 
 def _optional(text: object, what: str) -> str | None:
-    return None if text is None else clean(text, what, "error")
+    return None if text is None else storable_text(text, what)
 
 
 def _call(call: ToolCall, where: str) -> dict[str, Any]:

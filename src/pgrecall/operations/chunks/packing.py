@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from pgrecall import guards
+from pgrecall.arguments import MAX_ID_BYTES, OnNul, check_text, id_list, storable_text
 from pgrecall.errors import InvalidInput
-from pgrecall.jsonable import dumps
+from pgrecall.jsonable import json_object
 from pgrecall.postgres import wire
-from pgrecall.types import MAX_ID_BYTES, Chunk, Document, EmbedSpace, StoredChunk, check_text
-
-OnNul: TypeAlias = Literal["error", "strip"]
+from pgrecall.types import Chunk, Document, EmbedSpace, StoredChunk
 
 #: Largest chunk_index: an int4 in Postgres.
 MAX_INDEX = 2**31 - 1
@@ -26,26 +25,13 @@ def text_hash(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def clean(text: object, what: str, on_nul: OnNul) -> str:
-    """A text that Postgres can store; `what` names it in an error. Raises InvalidInput."""
-    if not isinstance(text, str):
-        raise InvalidInput(f"{what} is {type(text).__name__}; expected a string")
-    if "\0" in text:
-        if on_nul == "error":
-            raise InvalidInput(
-                f"{what} has a NUL character, which Postgres can't store; remove it, or pass on_nul='strip'"
-            )
-        text = text.replace("\0", "")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as exc:
-            raise InvalidInput(f"{what} is not valid Unicode ({exc.reason}); repair the text first") from exc
-    return text
+def id_array(ids: object, what: str) -> wire.Binary:
+    """Ids as a text[] parameter. Raises InvalidInput."""
+    return wire.text_array(id_list(ids, what))
 
 
 def _optional(text: object, what: str, on_nul: OnNul) -> str | None:
-    return None if text is None else clean(text, what, on_nul)
+    return None if text is None else storable_text(text, what, on_nul)
 
 
 @dataclass(slots=True)
@@ -69,7 +55,7 @@ def pack(chunks: Sequence[Chunk], space: EmbedSpace, halfvec_oid: int, on_nul: O
     names = [f"chunk {i!r:.80}" for i in ids]
     texts, metadata, payloads, doc_ids, hashes = [], [], [], [], []
     for chunk, name in zip(chunks, names, strict=True):
-        text = clean(chunk.text, f"the text of {name}", on_nul)
+        text = storable_text(chunk.text, f"the text of {name}", on_nul)
         texts.append(text)
         hashes.append(text_hash(text))
         metadata.append(json_object(chunk.metadata, f"the metadata of {name}", on_nul))
@@ -104,22 +90,6 @@ def pack(chunks: Sequence[Chunk], space: EmbedSpace, halfvec_oid: int, on_nul: O
         "payloads": wire.jsonb_array(payloads),
     }
     return ChunkRows(ids, doc_ids, values, hashes, [g[1] for g in given], vectors)
-
-
-def json_object(value: object, what: str, on_nul: OnNul) -> str:
-    """Serialize a mapping with string keys as JSON. Raises InvalidInput."""
-    if not isinstance(value, Mapping):
-        raise InvalidInput(f"{what} is {type(value).__name__}; expected a mapping with string keys")
-    return dumps(value if isinstance(value, dict) else dict(value), what, on_nul=on_nul)
-
-
-def several(values: object, what: str, *, or_async: bool = False) -> None:
-    """Refuse what is not an iterable of `what`, before any of it is read. Raises InvalidInput."""
-    kinds = (Iterable, AsyncIterable) if or_async else Iterable
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, kinds):
-        raise InvalidInput(
-            f"{type(values).__name__} was given; expected an iterable of pgrecall.{what}, such as a list"
-        )
 
 
 def last_wins(chunks: Sequence[Chunk]) -> list[Chunk]:

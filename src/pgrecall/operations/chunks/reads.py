@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
+from pgrecall.arguments import whole_number
 from pgrecall.errors import FilterError, InvalidInput
 from pgrecall.filters import Compare, Filter, Not, Or
+from pgrecall.jsonable import json_object
 from pgrecall.operations.chunks import keys
-from pgrecall.operations.chunks.packing import json_object
+from pgrecall.operations.chunks.packing import id_array
 from pgrecall.operations.registry import Place
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Transaction
 from pgrecall.statements import deletes, reads
 from pgrecall.statements import keys as key_sql
 from pgrecall.statements.reads import Where
-from pgrecall.types import (
-    MAX_ID_BYTES,
-    Chunk,
-    DeleteReport,
-    Document,
-    Metadata,
-    StoredChunk,
-    check_text,
-)
+from pgrecall.types import Chunk, DeleteReport, Document, Metadata, StoredChunk
 
 #: Rows per page when a whole collection is read.
 PAGE = 1_000
-
-
-def whole_number(value: object, what: str, at_least: int) -> int:
-    """Return `value`, numpy's integers too, if it is a whole number of at least `at_least`. Raises InvalidInput.
-
-    One beyond 2^60 is as good as that, which leaves room in a bigint for the small multiples that are fetched of it.
-    """
-    try:
-        number = at_least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = at_least - 1
-    if number < at_least:
-        raise InvalidInput(f"{what} is {value!r:.40}; expected a whole number of at least {at_least}")
-    return int(min(number, 2**60))
-
-
-def id_array(ids: Sequence[str], what: str) -> wire.Binary:
-    """Ids as a text[] parameter. Raises InvalidInput."""
-    if isinstance(ids, str) or not isinstance(ids, Collection):
-        raise InvalidInput(f"{what} is {type(ids).__name__} {ids!r:.60}; expected a list of ids")
-    return wire.text_array([check_text(i, f"one of {what}", MAX_ID_BYTES) for i in ids])
 
 
 def condition(
@@ -147,7 +117,7 @@ def count(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> int
 def retag(gate: Gate, place: Place, where: Where, values: dict[str, Any], metadata: Metadata, *, replace: bool) -> int:
     """Merge keys into the metadata of matching chunks, or replace it; returns how many chunks changed."""
     refuse_everything(where)
-    new = json_object(metadata, "the metadata", "error")
+    new = json_object(metadata, "the metadata")
 
     def body() -> int:
         with gate.transaction(place.scope, "retag") as tx:

@@ -11,18 +11,10 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias
 
+from pgrecall.arguments import OnNul, storable_text
 from pgrecall.errors import Conflict, InvalidEmbedding, InvalidInput
 from pgrecall.operations.chunks import keys
-from pgrecall.operations.chunks.packing import (
-    ChunkRows,
-    OnNul,
-    clean,
-    distinct_documents,
-    last_wins,
-    pack,
-    pack_documents,
-    text_hash,
-)
+from pgrecall.operations.chunks.packing import ChunkRows, distinct_documents, last_wins, pack, pack_documents, text_hash
 from pgrecall.operations.chunks.promotion import Caretaker
 from pgrecall.operations.models.calls import EMBED_BATCH, PLAIN, Calls, embed_ahead
 from pgrecall.operations.models.embedding import Embed
@@ -186,7 +178,7 @@ def _new_texts(gate: Gate, target: Target, chunks: Sequence[Chunk]) -> dict[str,
     bare = [c for c in chunks if c.embedding is None]
     if not bare:
         return {}
-    texts = {c.id: clean(c.text, f"the text of chunk {c.id!r:.80}", target.on_nul) for c in bare}
+    texts = {c.id: storable_text(c.text, f"the text of chunk {c.id!r:.80}", target.on_nul) for c in bare}
     with gate.transaction(target.place.scope, "changed") as tx:
         kept = tx.last(sql.KEPT, _kept_params(target, [(i, text_hash(t)) for i, t in texts.items()]))
     for (chunk_id,) in kept:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from pgrecall.arguments import MAX_ID_BYTES, OnNul, check_text
 from pgrecall.errors import InvalidInput
-from pgrecall.operations.chunks.packing import OnNul, json_object
-from pgrecall.operations.chunks.reads import id_array
+from pgrecall.jsonable import json_object
+from pgrecall.operations.chunks.packing import id_array
 from pgrecall.operations.registry import Place, ensure_tenant
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Rows, Transaction
 from pgrecall.statements import docstore as sql
-from pgrecall.types import MAX_ID_BYTES, DocstoreEntry, DocumentReference, check_text
+from pgrecall.types import DocstoreEntry, DocumentReference
 
 #: Entries per statement.
 BATCH = 1_000

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from pgrecall.arguments import MAX_ID_BYTES, check_text, whole_number
 from pgrecall.errors import InvalidInput
-from pgrecall.operations.chunks.reads import id_array, whole_number
+from pgrecall.operations.chunks.packing import id_array
 from pgrecall.operations.registry import Place, ensure_tenant
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import records as sql
-from pgrecall.types import MAX_ID_BYTES, check_text
 
 
 def time(gate: Gate, place: Place) -> float:

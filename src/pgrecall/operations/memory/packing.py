@@ -6,21 +6,27 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from pgrecall.arguments import (
+    MAX_ID_BYTES,
+    MAX_IDENTITY_BYTES,
+    check_text,
+    fraction,
+    labels,
+    lifetime,
+    moment,
+    storable_text,
+)
 from pgrecall.errors import InvalidInput
-from pgrecall.facts import MAX_IDENTITY_BYTES, MAX_VALUE_BYTES, Fact, FactKey, Ttl
+from pgrecall.facts import MAX_VALUE_BYTES, Fact, FactKey, Ttl
 from pgrecall.jsonable import dumps
-from pgrecall.operations.chunks.packing import clean
 from pgrecall.postgres import wire
-from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, Vector, check_text
+from pgrecall.types import Vector
 
 #: Parts of a tenant's identities that have a lock each.
 LOCKS = 256
-#: Ten thousand years, in seconds: beyond it there are no dates.
-_MAX_TTL = 3.0e11
-_MOST_LABELS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,36 +77,16 @@ def whole_key(subject: object, kind: object, key: object, namespace: object = ()
     return whole
 
 
-def labels(path: object, what: str) -> tuple[str, ...]:
-    """A checked path of labels. Raises InvalidInput."""
-    if isinstance(path, str) or not isinstance(path, Sequence):
-        raise InvalidInput(f"{what} is {type(path).__name__} {path!r:.60}; expected a tuple of labels")
-    if len(path) > _MOST_LABELS:
-        raise InvalidInput(f"{what} has {len(path)} labels; at most {_MOST_LABELS} are stored")
-    return tuple(check_text(label, f"a label of {what}", MAX_IDENTITY_BYTES) for label in path)
-
-
 def named(key: FactKey) -> str:
     """An identity as errors print it."""
     where = f" in {'/'.join(key.namespace)}" if key.namespace else ""
     return f"{key.kind}/{key.key}"[:120] + (f" of {key.subject!r:.80}" if key.subject else "") + where[:120]
 
 
-def seconds(ttl: Ttl | None, what: str) -> float | None:
-    """A ttl in seconds. Raises InvalidInput."""
-    if ttl is None:
-        return None
-    number = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number <= _MAX_TTL:
-        raise InvalidInput(f"{what} is {ttl!r:.60}; expected a positive number of seconds, or a timedelta")
-    return float(number)
-
-
-def moment(value: object, what: str) -> datetime:
-    """A time with its zone. Raises InvalidInput."""
-    if not isinstance(value, datetime) or value.tzinfo is None or value.utcoffset() is None:
-        raise InvalidInput(f"{what} is {value!r:.60}; expected a datetime with a time zone, such as datetime.now(UTC)")
-    return value
+def ttl_seconds(ttl: Ttl | None, what: str) -> float | None:
+    """A fact's time to live in seconds. Raises InvalidInput."""
+    span = lifetime(ttl, what, at_least=0)
+    return None if span is None else span.total_seconds()
 
 
 def pack(facts: Iterable[Fact], default_ttl: Mapping[str, float]) -> list[PackedFact]:
@@ -121,7 +107,7 @@ def _pack(fact: Fact, default_ttl: Mapping[str, float]) -> PackedFact:
     value = dumps(fact.value, f"the value of fact {name}")
     text = fact.text if fact.text is not None else fact.value if isinstance(fact.value, str) else None
     if text is not None:
-        text = clean(text, f"the text of fact {name}", "error")
+        text = storable_text(text, f"the text of fact {name}")
     for what, part in (("value", value), ("text", text or "")):
         if len(part) > MAX_VALUE_BYTES:
             raise InvalidInput(
@@ -129,11 +115,9 @@ def _pack(fact: Fact, default_ttl: Mapping[str, float]) -> PackedFact:
                 "stored. Keep large things elsewhere, and a reference to them here"
             )
     confidence = fact.confidence
-    if confidence is not None and (
-        isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1
-    ):
-        raise InvalidInput(f"the confidence of fact {name} is {confidence!r:.60}; expected a number from 0 to 1")
-    ttl = seconds(fact.ttl, f"the ttl of fact {name}")
+    if confidence is not None:
+        confidence = fraction(confidence, f"the confidence of fact {name}")
+    ttl = ttl_seconds(fact.ttl, f"the ttl of fact {name}")
     if fact.expires_at is not None:
         moment(fact.expires_at, f"expires_at of fact {name}")
     elif ttl is None:
@@ -145,8 +129,8 @@ def _pack(fact: Fact, default_ttl: Mapping[str, float]) -> PackedFact:
         value=value,
         given=json.loads(value),
         text=text,
-        source=None if fact.source is None else clean(fact.source, f"the source of fact {name}", "error"),
-        confidence=None if confidence is None else float(confidence),
+        source=None if fact.source is None else storable_text(fact.source, f"the source of fact {name}"),
+        confidence=confidence,
         ttl=ttl,
         refresh=bool(fact.refresh_on_read),
         expires_at=fact.expires_at,
@@ -168,7 +152,7 @@ def _embedded(fact: Fact, text: str | None, name: str) -> tuple[Mapping[str, str
         )
     for field in (*vectors, *texts):
         check_text(field, f"a field of fact {name}", MAX_ID_BYTES)
-    return {f: clean(t, f"{f!r} of fact {name}", "error") for f, t in texts.items() if f not in vectors}, vectors
+    return {f: storable_text(t, f"{f!r} of fact {name}") for f, t in texts.items() if f not in vectors}, vectors
 
 
 def identities(keys: Sequence[FactKey]) -> dict[str, Any]:
@@ -192,13 +176,3 @@ def lock_numbers(tenant: str, keys: Iterable[FactKey]) -> list[int]:
     parts = {hashlib.blake2b("\0".join((*k[:3], *k.namespace)).encode()).digest()[0] % LOCKS for k in keys}  # type: ignore[arg-type]
     names = (hashlib.blake2b(f"pgrecall.facts\0{tenant}\0{p}".encode(), digest_size=8).digest() for p in parts)
     return sorted(int.from_bytes(name, "big", signed=True) for name in names)
-
-
-def actor_name(actor: object) -> str:
-    """Who acts. Raises InvalidInput."""
-    return check_text(actor, "actor", MAX_NAME_BYTES)
-
-
-def reason_text(reason: object) -> str | None:
-    """Why. Raises InvalidInput."""
-    return None if reason is None else check_text(reason, "reason", 10_000)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text
 from pgrecall.errors import Conflict, InvalidInput, NotFound, RunConflict
-from pgrecall.operations.chunks.packing import json_object
+from pgrecall.jsonable import json_object
 from pgrecall.operations.registry import ensure_tenant, refuse_erased_subject
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
 from pgrecall.runs import RunEvent, RunState
 from pgrecall.statements import runs as sql
-from pgrecall.types import MAX_ID_BYTES, MAX_NAME_BYTES, check_text
 
 #: Runs that are deleted in one transaction.
 BATCH = 500
@@ -36,7 +36,7 @@ class Place:
 
 def sized_json(value: object, what: str, max_bytes: int) -> str:
     """A mapping as JSON text. Raises InvalidInput, also where it is larger than `max_bytes`."""
-    text = json_object(value, what, "error")
+    text = json_object(value, what)
     size = len(text) if text.isascii() else len(text.encode())
     if size > max_bytes:
         raise InvalidInput(

@@ -7,8 +7,8 @@ import statistics
 import time
 from collections.abc import Sequence
 
+from pgrecall.arguments import whole_number
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
-from pgrecall.operations.chunks.reads import whole_number
 from pgrecall.operations.registry import Place
 from pgrecall.operations.search import sampling
 from pgrecall.operations.search.routes import MAX_DIM, MOST_EF_SEARCH, exact_max, look
