@@ -94,7 +94,7 @@ def test_a_statement_that_citus_would_refuse_is_seen(rules, sql, why):
 def test_settings_travel_one_by_one_and_the_propagation_first():
     """On Citus BEGIN is followed by the switch, then role, path and tenant, each a literal SET LOCAL of its own."""
     scope = Scope.of_tenant("it's; one", Ground("public", citus=True)).setting({"hnsw.ef_search": "100"})
-    assert scope.apart
+    assert scope.separate_messages
     assert scope.opening == (
         "BEGIN ISOLATION LEVEL READ COMMITTED",
         "SET LOCAL citus.propagate_set_commands = 'local'",
@@ -104,7 +104,7 @@ def test_settings_travel_one_by_one_and_the_propagation_first():
     )
     assert scope.local == ('SET LOCAL "hnsw"."ef_search" = \'100\'',)
     plain = Scope.of_tenant("acme", Ground("public"))
-    assert not plain.apart and not any("citus" in statement for statement in plain.opening)
+    assert not plain.separate_messages and not any("citus" in statement for statement in plain.opening)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import pgrecall
 from conftest import as_dsn
 from pgrecall import PgRecallError, Unavailable, embedded
-from pgrecall.postgres import transactions as tenancy
+from pgrecall.postgres.pipelines import PipelinedTransaction
 from support.data import chunks
 
 
@@ -53,13 +53,13 @@ class Killer:
         self.seen += 1
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        send = tenancy.Transaction._send
+        send = PipelinedTransaction._send
 
         def wrapped(tx, work):
             self(tx._connection.raw)
             return send(tx, work)
 
-        monkeypatch.setattr(tenancy.Transaction, "_send", wrapped)
+        monkeypatch.setattr(PipelinedTransaction, "_send", wrapped)
 
 
 CALLS = {

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
+import subprocess
+import sys
 
 import pytest
+from psycopg import _preparing as preparing
 
 import pgrecall
 from pgrecall import F
-from pgrecall.postgres import prepared as keeping
+from pgrecall.postgres import prepare_manager, prepared
 from support.data import chunks, vectors
 from support.graphs import run
 
@@ -35,7 +39,7 @@ def store(one, tenant_id, space):
 
 def on_it(database, statement):
     """Run a statement on the database's one connection."""
-    pooled = database._engines.sync_gate()._engine.raw_connection()
+    pooled = database._engines._engine.raw_connection()
     try:
         cursor = pooled.driver_connection.execute(statement)
         return cursor.fetchall() if cursor.description else []
@@ -65,7 +69,7 @@ def test_each_is_planned_anew_after_a_while(one, store, monkeypatch):
     for _ in range(3):
         store.query(vectors(1)[0], 5)
     first = on_it(one, HELD)
-    monkeypatch.setattr(keeping, "LIFE", 0.0)
+    monkeypatch.setattr(prepare_manager, "MAX_AGE_SECONDS", 0.0)
     store.query(vectors(1)[0], 5)
     then = on_it(one, HELD)
     assert len(first) == len(then) == 2 and len({name for name, _ in [*first, *then]}) == 3
@@ -79,13 +83,13 @@ def test_a_name_that_is_lost_or_taken_costs_nothing_but_time(one, store, lost, c
         if lost == "forgotten":
             on_it(one, "DEALLOCATE ALL")
         else:
-            pooled = one._engines.sync_gate()._engine.raw_connection()
+            pooled = one._engines._engine.raw_connection()
             book = pooled.driver_connection._prepared
             book._names.clear()
             book._prepared_idx -= 1
             pooled.close()
         assert store.query(vectors(1)[0], 5) == right
-    assert "planned anew each time" in caplog.text
+    assert "no longer prepared" in caplog.text
     on_it(one, "DEALLOCATE ALL")
     assert store.query(vectors(1)[0], 5) == right
     assert on_it(one, HELD) == []
@@ -111,10 +115,52 @@ def test_both_modes_and_the_choice(app_url, tenant_id, space, store):
 def test_an_error_that_is_not_the_names_reaches_the_caller(url, database, prepare, monkeypatch):
     """Also where its SQLSTATE is one of theirs: the read runs once more at most, and fails as it would have."""
     database.tenant("acme").vectors("handbook", SPACE).upsert(chunks(3))
-    monkeypatch.setattr(keeping, "UNFIT", ("42P01",))
+    monkeypatch.setattr(prepared, "UNUSABLE", ("42P01",))
     with pgrecall.connect(url, prepare=prepare) as own:
         store = own.tenant("acme").vectors("handbook", SPACE)
         assert len(store.query(vectors(1)[0], 5)) == 3
         run(url, "ALTER TABLE pgrecall.chunks RENAME TO gone")
         with pytest.raises(pgrecall.MigrationRequired, match=r"gone|chunks"):
             store.query(vectors(1)[0], 5)
+
+
+def test_pgrecall_works_without_the_drivers_private_module(app_url, store, tenant_id):
+    """If psycopg has no private module for prepared statements, pgrecall imports and searches, unprepared."""
+    url = app_url.render_as_string(hide_password=False)
+    code = f"""
+import sys
+import psycopg, sqlalchemy.dialects.postgresql.psycopg
+sys.modules["psycopg._preparing"] = None
+import pgrecall
+with pgrecall.connect({url!r}, pool_size=1, max_overflow=0) as database:
+    store = database.tenant({tenant_id!r}).vectors("handbook", pgrecall.EmbedSpace("test", "eight", 8))
+    for _ in range(3):
+        assert len(store.query({vectors(1)[0].tolist()!r}, 5)) == 5
+    held = database._engines._engine.raw_connection().driver_connection.execute({HELD!r}).fetchall()
+    assert held == [], held
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+CHANGES = {
+    "the class is gone": lambda patch: patch.delattr(preparing, "PrepareManager"),
+    "an attribute is gone": lambda patch: patch.setattr(preparing, "PrepareManager", type("PrepareManager", (), {})),
+    "a method has other parameters": lambda patch: patch.setattr(preparing.PrepareManager, "key", lambda *given: given),
+    "a constant is gone": lambda patch: patch.setattr(preparing, "Prepare", enum.IntEnum("Prepare", ["NO", "YES"])),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_searches_are_not_prepared_if_the_drivers_private_module_has_changed(app_url, tenant_id, store, space, change):
+    """A member that is missing or has other parameters turns preparing off, and searches answer as before."""
+    prepared._manager.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(sys.modules, prepare_manager.__name__)
+        CHANGES[change](patch)
+        assert prepared._manager() is None
+    with pgrecall.connect(app_url, pool_size=1, max_overflow=0) as database:
+        same = database.tenant(tenant_id).vectors("handbook", space)
+        for _ in range(3):
+            assert len(same.query(vectors(1)[0], 5)) == 5
+        assert on_it(database, HELD) == []
+    prepared._manager.cache_clear()

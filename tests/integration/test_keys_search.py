@@ -15,7 +15,7 @@ from pgrecall.admin import migrate
 from pgrecall.filters import keys as entries
 from pgrecall.jsonable import dumps
 from pgrecall.operations.search import routes as graphs
-from pgrecall.postgres.transactions import Transaction
+from pgrecall.postgres.pipelines import PipelinedTransaction
 from support.data import vectors
 from support.filter_data import KEYS, OPERATOR_KINDS, POOLS, random_operand
 
@@ -199,7 +199,7 @@ def test_a_large_collection_is_searched_the_same_by_keys_and_graph(large, tree, 
 )
 def test_a_rare_value_is_found_without_reading_the_tenants_rows(large, monkeypatch, call):
     """As a login without LEAKPROOF, on tables that nobody analyzed, each read takes some dozen rows of 3,500."""
-    plans, many = [], Transaction.many
+    plans, many = [], PipelinedTransaction.many
 
     def explained(self, work, *, commit=False):
         self.begin()
@@ -209,7 +209,7 @@ def test_a_rare_value_is_found_without_reading_the_tenants_rows(large, monkeypat
                 plans.extend(row[0] for row in rows.fetchall())
         return many(self, work, commit=commit)
 
-    monkeypatch.setattr(Transaction, "many", explained)
+    monkeypatch.setattr(PipelinedTransaction, "many", explained)
     call(large[0])
     plan = "\n".join(plans)
     assert "chunk_keys_value_idx" in plan

@@ -14,7 +14,7 @@ from sqlalchemy.util import greenlet_spawn
 from pgrecall import InvalidEmbedding, InvalidInput
 from pgrecall.operations.models import calls
 from pgrecall.operations.models.calls import Calls, embed_ahead
-from pgrecall.postgres.transactions import Gate
+from pgrecall.postgres.engine_gate import EngineGate
 
 ENGINE = sa.create_engine("postgresql+psycopg://")  # never connected to: no call here needs a database
 PARTS = [(n, [] if n == 3 else [f"text {n}"] * (n + 1)) for n in range(12)]
@@ -79,7 +79,7 @@ def answers(request):
     is_async, function = MODES[request.param]
 
     def run(model, at_once, **options):
-        gate = Gate(ENGINE, is_async=is_async)
+        gate = EngineGate(ENGINE, is_async=is_async)
 
         def work():
             ahead = embed_ahead(gate, getattr(model, function), iter(PARTS), Calls(at_once, **options))

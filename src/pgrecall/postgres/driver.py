@@ -14,29 +14,6 @@ from psycopg.rows import tuple_row
 from pgrecall import errors
 
 
-class Connection:
-    """A connection that was checked out of the pool."""
-
-    __slots__ = ("fresh", "pooled", "raw", "was_autocommit")
-
-    def __init__(self, pooled: Any) -> None:
-        self.pooled = pooled
-        self.raw: Any = pooled.driver_connection
-        self.fresh = not pooled.info.get("pgrecall_used")
-        self.was_autocommit = self.raw.autocommit
-
-    def died_in_the_pool(self) -> bool:
-        """Whether the server closed it while it lay in the pool. Asks the socket alone: some µs, no round trip."""
-        if self.fresh:
-            return False
-        try:
-            for _ in range(2):  # first the server's last words, then the end of the stream
-                self.raw.pgconn.consume_input()
-        except psycopg.OperationalError:
-            return True
-        return bool(self.raw.closed)
-
-
 def refuse_unfit(raw: Any) -> None:
     """Refuse a new connection of a caller's engine that is set up to write or read other than what is sent here."""
     # Arrays go out as UTF-8 bytes: under another encoding the server would store other characters, without an error.

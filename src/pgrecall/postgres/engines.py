@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from pgrecall.errors import ConfigurationError
-from pgrecall.postgres.prepared import Keeping
-from pgrecall.postgres.replicas import Replicated, Standing
+from pgrecall.postgres.engine_gate import EngineGate
+from pgrecall.postgres.prepared import Preparing
+from pgrecall.postgres.replicas import ReplicaState, ReplicatedGate
 from pgrecall.postgres.transactions import Gate
 
 DRIVER = "postgresql+psycopg"
@@ -80,20 +81,20 @@ class Engines:
                 _refuse_engine(name, value, kind)
         self._url = url
         self.replica = replica
-        self._standing = Standing()
-        self._keeping = Keeping(prepare)
+        self._replica_state = ReplicaState()
+        self._preparing = Preparing(prepare)
         self._given = engine
         self._given_async = async_engine
         self._options: dict[str, Any] = {
             "pool_size": pool_size,
             "max_overflow": max_overflow,
             "pool_timeout": pool_timeout,
-            # Every transaction begins and ends by itself (tenancy), so there is nothing to reset on return.
+            # Every transaction begins and ends by itself (`engine_gate`), so there is nothing to reset on return.
             "pool_reset_on_return": None,
             "connect_args": {
                 "autocommit": True,
-                # Nothing is prepared because it comes often, only what `keeping` knows to be fit: a generic plan made a
-                # filtered query go from 7.5 to 142 ms, and a pooler hands the next transaction to another connection.
+                # Only statements that ask for it are prepared (`prepared`), however often others run: a generic plan
+                # took a filtered query from 7.5 to 142 ms, and a pooler gives the next transaction another connection.
                 "prepare_threshold": None,
                 "application_name": "pgrecall",
                 # Whatever PGCLIENTENCODING or the database says: parameters are sent as UTF-8.
@@ -129,10 +130,11 @@ class Engines:
         return self._sync
 
     def _gate(self, engine: sa.Engine, *, is_async: bool) -> Gate:
+        primary = EngineGate(engine, is_async=is_async)
         if self.replica is None:
-            return Gate(engine, is_async=is_async)
+            return primary
         reader = self.replica.async_gate if is_async else self.replica.sync_gate
-        return Replicated(engine, is_async=is_async, reader=reader, standing=self._standing)
+        return ReplicatedGate(primary, reader, self._replica_state)
 
     def _sync_engine(self) -> sa.Engine:
         if self._given is not None:
@@ -140,7 +142,7 @@ class Engines:
         if self._url is None:
             raise ConfigurationError("only async_engine= was given; pass engine= too for synchronous calls")
         self._engine = sa.create_engine(self._url, **self._options)
-        sa.event.listen(self._engine, "connect", self._keeping.install)
+        sa.event.listen(self._engine, "connect", self._preparing.install)
         return self._engine
 
     def async_gate(self) -> Gate:
@@ -167,7 +169,7 @@ class Engines:
             opened.add(connection.driver_connection)
 
         sa.event.listen(engine.sync_engine, "connect", remember)
-        sa.event.listen(engine.sync_engine, "connect", self._keeping.install)
+        sa.event.listen(engine.sync_engine, "connect", self._preparing.install)
         return engine, opened
 
     def _drop_dead_loops(self) -> None:

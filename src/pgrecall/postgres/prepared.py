@@ -1,41 +1,35 @@
-"""Searches that the server keeps: parsed and planned once for a connection, and then run by their name.
+"""Prepared searches: parsed and planned once for each connection, then run by name.
 
-A third of a small search's time goes into parsing and planning, so those whose best plan is the same whoever asks are
-prepared. Two things make that safe where it usually is not:
+Parsing and planning take a third of a small search's time. Searches with the same best plan for every tenant are
+prepared. Two rules make this safe:
 
-- Names are made of the statement's own text. Behind a pooler in transaction mode a name may be asked of a server
-  connection that another process prepared on: what stands there under the name is the same statement.
-- Where the server does not know the name, or knows it already, nothing was run. The read is run once more without, and
-  this database keeps no statement from then on.
+- Names are made from the statement's own text. Behind a pooler in transaction mode, a name may reach a server
+  connection on which another process prepared it: the statement under that name is the same.
+- If the server does not know the name, or the name is taken, nothing ran. The read runs once more unprepared, and
+  this database prepares nothing from then on.
 """
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import logging
-import sys
-import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from psycopg._preparing import Prepare, PrepareManager
 
 logger = logging.getLogger("pgrecall")
 
-#: Seconds after which a connection plans a statement anew: the tables may have grown, and nobody analyzed them.
-LIFE = 60.0
-#: Statements that a connection keeps.
-MOST = 30
-#: SQLSTATEs: the name is unknown; it is taken; what is kept does not fit the tables any more.
-UNFIT = ("26000", "42P05", "0A000")
+#: SQLSTATEs: the name is unknown; the name is taken; the prepared plan no longer fits the tables.
+UNUSABLE = ("26000", "42P05", "0A000")
 
 
-class Lost(Exception):
-    """A kept statement could not be run; nothing was."""
+class StatementLost(Exception):
+    """A prepared statement could not be run; nothing was executed."""
 
 
-class Keeping:
-    """Whether a database's connections keep statements; one for all of them."""
+class Preparing:
+    """Whether a database's connections prepare statements: one switch for all of them."""
 
     __slots__ = ("on",)
 
@@ -43,55 +37,40 @@ class Keeping:
         self.on = on
 
     def install(self, connection: Any, _record: object = None) -> None:
-        """Have a new connection keep what it is asked to. A listener of SQLAlchemy's pool."""
+        """Let a new connection prepare the statements that ask for it. A listener of SQLAlchemy's pool."""
         raw = getattr(connection, "driver_connection", connection)
-        if self.on and isinstance(getattr(raw, "_prepared", None), PrepareManager):
-            raw._prepared = Kept(self)
+        if self.on and (manager := _manager()) is not None and isinstance(getattr(raw, "_prepared", None), manager[0]):
+            raw._prepared = manager[1](self)
 
     def stop(self, exc: psycopg.Error) -> None:
-        """Keep nothing from now on, and say why, once."""
+        """Prepare nothing from now on, and log the reason once."""
         if self.on:
             self.on = False
-            logger.info("searches are planned anew each time from now on: %s (is a pooler between?)", exc)
+            logger.info(
+                "searches are no longer prepared: %s (does a connection pooler lose prepared statements?)",
+                exc,
+            )
 
 
-class Kept(PrepareManager):
-    """Psycopg's book of a connection's prepared statements: by name of their content, and only what is asked for."""
+@functools.cache
+def _manager() -> tuple[type, Callable[[Preparing], Any]] | None:
+    """Psycopg's manager of prepared statements and ours; None if psycopg's private module is not as expected."""
+    try:
+        from psycopg._preparing import PrepareManager
 
-    prepare_threshold = sys.maxsize
-    prepared_max = MOST
-
-    def __init__(self, keeping: Keeping) -> None:
-        super().__init__()
-        self.keeping = keeping
-        self._made: dict[Any, float] = {}
-
-    def get(self, query: Any, prepare: bool | None = None) -> tuple[Prepare, bytes]:
-        """Whether to prepare a statement, or that it is, and its name."""
-        if not prepare:
-            return Prepare.NO, b""
-        key, now = self.key(query), time.monotonic()
-        name = self._names.get(key)
-        if name is not None and now - self._made[key] < LIFE:
-            return Prepare.YES, name
-        if name is not None:
-            self._to_flush.append(self._names.pop(key))
-        self._made = {held: self._made[held] for held in self._names} | {key: now}
-        self._prepared_idx += 1
-        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:24]
-        return Prepare.SHOULD, f"pgrecall_{digest}_{self._prepared_idx}".encode()
-
-    def maybe_add_to_cache(self, query: Any, prep: Prepare, name: bytes) -> Any:
-        """Only what is prepared: nothing else is counted."""
-        return None if prep is Prepare.NO else super().maybe_add_to_cache(query, prep, name)
+        from pgrecall.postgres.prepare_manager import ContentNamedManager
+    except (ImportError, AttributeError) as exc:
+        logger.info("searches are not prepared with psycopg %s: %s", psycopg.__version__, exc)
+        return None
+    return PrepareManager, ContentNamedManager
 
 
-def keeps(raw: Any) -> bool:
-    """Whether a connection keeps statements."""
-    book = getattr(raw, "_prepared", None)
-    return isinstance(book, Kept) and book.keeping.on
+def prepares(raw: Any) -> bool:
+    """Whether a connection prepares statements."""
+    preparing = getattr(getattr(raw, "_prepared", None), "preparing", None)
+    return preparing is not None and bool(preparing.on)
 
 
 def stop(raw: Any, exc: psycopg.Error) -> None:
-    """Have a connection's database keep nothing from now on."""
-    raw._prepared.keeping.stop(exc)
+    """Make a connection's database prepare nothing from now on."""
+    raw._prepared.preparing.stop(exc)

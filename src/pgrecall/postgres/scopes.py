@@ -24,32 +24,32 @@ class Ground(NamedTuple):
 class Scope:
     """Who a transaction acts as: `opening` sets the role, and the tenant it is bound to (None for maintenance).
 
-    `local` sets further settings of the server, and `undo` puts them back where the transaction goes on. `apart`: each
-    of these is a message of its own.
+    `local` sets further server settings, and `undo` resets them if the transaction goes on. `separate_messages`:
+    each of these statements is sent as a message of its own, which Citus needs.
     """
 
     tenant: str | None
     opening: tuple[str, ...]
     local: tuple[str, ...] = ()
     undo: tuple[str, ...] = ()
-    apart: bool = False
+    separate_messages: bool = False
 
     @classmethod
     def of_tenant(cls, tenant: str, ground: Ground) -> Scope:
         """The application's role, bound to one tenant."""
         check_text(tenant, "tenant", MAX_NAME_BYTES)
-        return cls(tenant, _opening(APP_ROLE, tenant, ground), apart=ground.citus)
+        return cls(tenant, _opening(APP_ROLE, tenant, ground), separate_messages=ground.citus)
 
     @classmethod
     def of_maintenance(cls, ground: Ground) -> Scope:
         """The role for work across tenants."""
-        return cls(None, _opening(MAINTENANCE_ROLE, None, ground), apart=ground.citus)
+        return cls(None, _opening(MAINTENANCE_ROLE, None, ground), separate_messages=ground.citus)
 
     @classmethod
     def of_maintenance_for(cls, tenant: str, ground: Ground) -> Scope:
         """The role for work across tenants, at work on one: its statements, and the policy of the trail, bind it."""
         check_text(tenant, "tenant", MAX_NAME_BYTES)
-        return cls(tenant, _opening(MAINTENANCE_ROLE, tenant, ground), apart=ground.citus)
+        return cls(tenant, _opening(MAINTENANCE_ROLE, tenant, ground), separate_messages=ground.citus)
 
     def setting(self, settings: Mapping[str, str]) -> Scope:
         """The same, with these of the server's settings for the length of the transaction."""

@@ -20,49 +20,75 @@ from sqlalchemy.util import greenlet_spawn
 from pgrecall.errors import ConfigurationError, RolledBack
 from pgrecall.postgres.driver import driver_errors
 from pgrecall.postgres.engines import Engines
-from pgrecall.postgres.transactions import Gate, Params, R, Rows, Scope, Transaction
+from pgrecall.postgres.transactions import Gate, Params, R, Rows, Scope, Transaction, WrappedGate
 
 _BLOCKS: ContextVar[tuple[_Block, ...]] = ContextVar("pgrecall_atomic", default=())
 
 
-class _Joined(Transaction):
-    """An operation's view of the block's transaction, which the block alone ends."""
+class _JoinedTransaction:
+    """An operation's view of the block's transaction. Only the block commits it."""
 
-    __slots__ = ()
+    __slots__ = ("_before", "_inner")
+
+    def __init__(self, inner: Transaction) -> None:
+        self._inner = inner
+        self._before = inner.round_trips
+
+    @property
+    def round_trips(self) -> int:
+        """How many round trips this operation has taken so far."""
+        return self._inner.round_trips - self._before
+
+    def begin(self, query: str = "") -> Any:
+        """Do nothing: the block has begun."""
+
+    def script(self, statements: Sequence[str]) -> None:
+        """Run statements without parameters in one round trip."""
+        self._inner.script(statements)
+
+    def rows(self, statement: str, params: Params) -> Rows:
+        """Run one statement and return its rows."""
+        return self._inner.rows(statement, params)
+
+    def count(self, statement: str, params: Params) -> int:
+        """Run one statement and return how many rows it affected."""
+        return self._inner.count(statement, params)
 
     def many(self, work: Sequence[tuple[str, Params]], *, commit: bool = False) -> list[Rows]:
-        """As in a transaction of its own, without the COMMIT."""
-        return super().many(work)
+        """Run statements in one round trip, without a COMMIT."""
+        return self._inner.many(work)
+
+    def last(self, statement: str, params: Params, *, prepare: bool = False) -> Rows:
+        """Run the operation's last statement, unprepared and without a COMMIT."""
+        return self._inner.rows(statement, params)
 
     def commit(self) -> None:
-        """Left to the block."""
+        """Do nothing: the block commits."""
+
+    def after_commit(self, query: str, use: Callable[[Any], None]) -> None:
+        """Run `query` after the block's COMMIT."""
+        self._inner.after_commit(query, use)
 
 
-class _JoinedGate(Gate):
-    """A gate whose transactions are all the block's."""
+class _JoinedGate(WrappedGate):
+    """A gate whose transactions are all the block's. It wraps the gate that the block was opened through."""
 
     def __init__(self, block: _Block) -> None:
-        super().__init__(block.gate._engine, is_async=block.gate.is_async)
+        super().__init__(block.gate)
         self.block = block
 
     @property
     def outside(self) -> Gate:
-        """The gate that the block was opened through: its transactions are their own."""
+        """The gate that the block was opened through: its transactions are independent."""
         return self.block.gate
 
     @contextmanager
-    def bare(self) -> Iterator[Transaction]:
-        """Of its own: it looks at catalogs as the login."""
-        with self.outside.bare() as tx:
-            yield tx
-
-    @contextmanager
     def transaction(self, scope: Scope, what: str = "") -> Iterator[Transaction]:
-        """The block's transaction; an error that leaves it rolls the whole block back."""
+        """Join the block's transaction. An error rolls the whole block back."""
         block = self.block
         with block.turn():
             block.check(scope)
-            tx = _Joined(self, block.transaction._connection, scope, (), reads=False)
+            tx = _JoinedTransaction(block.transaction)
             try:
                 with driver_errors():
                     tx.script(scope.local)
@@ -73,12 +99,12 @@ class _JoinedGate(Gate):
                 raise
 
     def read(self, scope: Scope, what: str, body: Callable[[Transaction], R]) -> R:
-        """In the block's transaction, which sees what the block wrote."""
+        """Read in the block's transaction, which sees what the block wrote."""
         with self.transaction(scope, what) as tx:
             return body(tx)
 
     def retrying(self, body: Callable[[], R]) -> R:
-        """Once: after a collision nothing of the block is left that could be tried again."""
+        """Run `body` once: after a conflict nothing of the block is left to retry."""
         return body()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from pgrecall.arguments import whole_number
@@ -14,7 +14,7 @@ from pgrecall.operations.chunks import keys
 from pgrecall.operations.chunks.packing import id_array
 from pgrecall.operations.registry import Place
 from pgrecall.postgres import wire
-from pgrecall.postgres.transactions import Gate, Transaction
+from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import deletes, reads
 from pgrecall.statements import keys as key_sql
 from pgrecall.statements.reads import Where
@@ -79,7 +79,7 @@ def scan(gate: Gate, place: Place) -> Iterator[Chunk]:
     statement, after = reads.listing(Where.of(None), with_vectors=True, page=True), ""
     while True:
         page = place.at(limit=PAGE, offset=0, after=after)
-        rows = gate.read(place.scope, "scan", partial(Transaction.last, statement=statement, params=page))
+        rows = gate.read(place.scope, "scan", operator.methodcaller("last", statement, page))
         yield from map(_chunk, rows)
         if len(rows) < PAGE:
             return
@@ -91,9 +91,7 @@ def scan_documents(gate: Gate, place: Place) -> Iterator[Document]:
     after = ""
     while True:
         page = place.at(ids=None, limit=PAGE, offset=0, after=after)
-        rows = gate.read(
-            place.scope, "scan documents", partial(Transaction.last, statement=reads.DOCUMENTS, params=page)
-        )
+        rows = gate.read(place.scope, "scan documents", operator.methodcaller("last", reads.DOCUMENTS, page))
         yield from (Document(*row) for row in rows)
         if len(rows) < PAGE:
             return

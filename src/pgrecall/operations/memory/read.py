@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from operator import methodcaller
 from typing import Any
 
 from pgrecall import guards
@@ -156,7 +156,8 @@ def _relevant(gate: Gate, memory: Memory, asked: Search, mode: Mode, values: dic
             asked.which, asked.order, words=mode != "vector", distance=None if space is None else space.distance
         )
         work = [(sql.SETTINGS, memory.at()), (statement, params)]
-        found, rows = gate.read(memory.scope, "search facts", partial(Transaction.many, work=work, commit=True))
+        rows: Rows
+        found, rows = gate.read(memory.scope, "search facts", methodcaller("many", work, commit=True))
         now = Settings.of(found)
         if now == known:
             return rows

@@ -116,17 +116,17 @@ def _params(query: Query) -> dict[str, Any]:
 def _send(
     gate: Gate, query: Query, form: Form, params: dict[str, Any], settings: dict[str, str], *, bounded: bool
 ) -> Sent:
-    """Send it; `bounded` where one plan is best for whoever asks, so that the server may keep it.
+    """Send the statement. If it is `bounded`, one plan is best for every tenant, so the server may prepare it.
 
-    It may be a plan of tables that were empty then, so it must go by their indexes.
+    The plan may date from when the tables were empty, so it must use their indexes.
     """
-    keep = bounded and query.mode == "dense" and not query.where
-    if keep:
+    prepare = bounded and query.mode == "dense" and not query.where
+    if prepare:
         settings = settings | {"enable_seqscan": "off"}
     scope = query.place.scope.setting(settings) if settings else query.place.scope
     statement = statements.search(form, query.where)
     what = f"search {'exact' if form.graph is None else 'graph'}"
-    rows = [Found(*row) for row in gate.read(scope, what, lambda tx: tx.last(statement, params, keep=keep))]
+    rows = [Found(*row) for row in gate.read(scope, what, lambda tx: tx.last(statement, params, prepare=prepare))]
     return Sent(statement, params, scope, settings, rows, by_graph=form.graph is not None)
 
 
