@@ -1,14 +1,16 @@
-# Each target is one line of a reader's time. PYTHON chooses the interpreter, VENV and PEERS the environments' places,
-# JOBS how many processes run the suite, each with servers of its own; MAJORS the versions of Postgres that it runs on.
+# PYTHON is the interpreter, VENV and PEERS are the folders of the environments. JOBS is the number of processes that run
+# the suite, each with servers of its own; MAJORS is the list of Postgres versions that it runs on.
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
 JOBS ?= 2
 MAJORS ?= 18
 BIN := $(VENV)/bin
+SMOKE := tests/unit tests/contract tests/adapters tests/packaging
+FOLDERS := . integrations/langchain integrations/llamaindex
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all lint docs bench notebooks clean
+.PHONY: demo test test-all smoke lint docs dist bench notebooks clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo ## set everything up and run the main job on the embedded Postgres
@@ -20,11 +22,20 @@ test: $(VENV)/.dev ## set everything up and run the whole suite on Postgres 18
 test-all: MAJORS := 18,16
 test-all: test ## the same on Postgres 18 and 16
 
+smoke: $(VENV)/.dev ## what another Python could break: the demo, the unit tests, the contract, the adapters and the wheels
+	$(BIN)/python examples/quickstart/main.py > $(VENV)/demo.log || { cat $(VENV)/demo.log; exit 1; }
+	$(BIN)/python -m pytest --quiet --numprocesses $(JOBS) --majors $(MAJORS) $(SMOKE) $(ARGS)
+
 lint: $(VENV)/.dev ## style, import direction, types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 docs: $(VENV)/.docs ## build the documentation site in docs/_build/html; a warning is an error, a dead internal link too
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet --builder html docs docs/_build/html
+
+dist: $(VENV)/.dev ## build the three distributions in dist/, and check their metadata
+	rm -rf dist
+	for folder in $(FOLDERS); do $(BIN)/python -m build --quiet --outdir dist $$folder || exit; done
+	$(BIN)/twine check --strict dist/*
 
 bench: $(VENV)/.bench $(PEERS)/.ready ## measure, peers too, and write docs/benchmarks
 	$(BIN)/python -m tests.benchmarks --peers $(PEERS)/bin/python $(ARGS)
