@@ -6,6 +6,7 @@ production; `admin_*` are the superuser.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import shutil
@@ -84,19 +85,31 @@ def as_dsn(url: sa.URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-NewDatabase = Callable[[], sa.URL]
+NewDatabase = Callable[..., sa.URL]
 
 
 @pytest.fixture(scope="session")
 def _databases(server_url: sa.URL) -> Iterator[NewDatabase]:
     made: list[str] = []
 
-    def make() -> sa.URL:
+    def copy(template: str) -> sa.URL:
         name = f"test_{os.getpid()}_{next(_numbers)}"
+        create = psycopg.sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         with psycopg.connect(as_dsn(server_url), autocommit=True) as connection:
-            connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+            connection.execute(create.format(psycopg.sql.Identifier(name), psycopg.sql.Identifier(template)))
         made.append(name)
         return server_url.set(database=name)
+
+    @functools.cache
+    def migrated_once() -> str:
+        url = copy("template1")
+        migrate.upgrade(url)
+        return url.database or ""
+
+    def make(template: sa.URL | None = None, *, migrated: bool = False) -> sa.URL:
+        if template is not None:
+            return copy(template.database or "")
+        return copy(migrated_once() if migrated else "template1")
 
     yield make
     with psycopg.connect(as_dsn(server_url), autocommit=True) as connection:
@@ -107,15 +120,17 @@ def _databases(server_url: sa.URL) -> Iterator[NewDatabase]:
 
 @pytest.fixture
 def new_database(_databases: NewDatabase) -> NewDatabase:
-    """Makes an empty database on the server and returns the superuser's URL for it."""
+    """Makes a database on the server and returns the superuser's URL for it.
+
+    It is empty, or at the newest revision if `migrated`, or a copy of a database that nothing is connected to.
+    """
     return _databases
 
 
 @pytest.fixture(scope="session")
 def admin_url(_databases: NewDatabase) -> sa.URL:
     """A migrated database that the session's tests share, as superuser; each test uses tenants of its own."""
-    url = _databases()
-    migrate.upgrade(url)
+    url = _databases(migrated=True)
     with psycopg.connect(as_dsn(url), autocommit=True) as connection:
         connection.execute(LOGINS)
     return url

@@ -10,7 +10,6 @@ import pytest
 
 import pgrecall
 from pgrecall import GraphBuild, InvalidInput
-from pgrecall.admin import migrate
 from pgrecall.evaluation import CoreRetriever, EvalQuery, EvalSet, aevaluate, evaluate, sweep
 from support.graphs import LARGE, SPACE, ids, made, vectors
 
@@ -28,8 +27,7 @@ async def aembed(texts):
 @pytest.fixture(scope="module")
 def store(_databases) -> Iterator[pgrecall.PostgresVectorStore]:
     """A collection that a graph serves; a question's answer is what is truly nearest to it."""
-    url = _databases()
-    migrate.upgrade(url)
+    url = _databases(migrated=True)
     with pgrecall.connect(url, admin_url=url, promote_on_upsert=False) as database:
         made_store = database.tenant("acme").vectors("large", SPACE, text_config="english")
         made_store.upsert(made(LARGE))

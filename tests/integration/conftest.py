@@ -9,15 +9,12 @@ import sqlalchemy as sa
 
 import pgrecall
 from conftest import NewDatabase
-from pgrecall.admin import migrate
 
 
 @pytest.fixture
 def url(new_database: NewDatabase) -> sa.URL:
     """As its superuser."""
-    url = new_database()
-    migrate.upgrade(url)
-    return url
+    return new_database(migrated=True)
 
 
 @pytest.fixture

@@ -108,10 +108,9 @@ def test_settings_travel_one_by_one_and_the_propagation_first():
 
 
 @pytest.fixture(scope="module")
-def standing(_databases) -> Iterator[sa.URL]:
-    """A filled database with Citus' stand-ins, distributed from the command line."""
-    url = _databases()
-    migrate.upgrade(url)
+def distributed(_databases) -> Iterator[sa.URL]:
+    """A filled database with Citus' stand-ins, distributed from the command line; tests work on copies of it."""
+    url = _databases(migrated=True)
     with psycopg.connect(as_dsn(url), autocommit=True) as connection:
         connection.execute(LOGINS)
         connection.execute(STAND_INS)
@@ -125,6 +124,12 @@ def standing(_databases) -> Iterator[sa.URL]:
     yield url
     with psycopg.connect(as_dsn(url), autocommit=True) as connection:
         connection.execute("ALTER ROLE pgrecall_app NOLOGIN; ALTER ROLE pgrecall_maintenance NOLOGIN")
+
+
+@pytest.fixture
+def standing(distributed, new_database) -> sa.URL:
+    """A copy of that database."""
+    return new_database(distributed)
 
 
 def test_the_tables_are_distributed_and_whole_again(standing):
@@ -153,8 +158,7 @@ def test_the_tables_are_distributed_and_whole_again(standing):
 
 def test_what_is_printed_is_one_transaction_of_ddl(standing, new_database):
     """Roles before it, local rows after it; GRANTs of reference and distributed tables are statements of their own."""
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     run(url, STAND_INS)
     script = cli("db", "distribute", "--dry-run", "-u", text(url)).out
     statements = [line.strip().rstrip(";") for line in script.strip().split(";\n")]
@@ -230,8 +234,7 @@ def test_a_replica_of_the_coordinator_is_not_read(standing, caplog):
 
 def test_a_worker_that_refuses_stops_it_and_marks_go_to_workers(new_database):
     """The first refusal ends it before a table was touched; `db tune` marks the functions on the workers too."""
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     run(url, STAND_INS)
     run(url, "CREATE TABLE refusing ()")
     refused = cli("db", "distribute", "-u", text(url))

@@ -41,8 +41,7 @@ def test_a_database_from_empty_to_base_and_back(new_database):
 
 def test_drift_is_told_and_exits_1(new_database):
     """A grant that should not be there is named by `db check`, and fails the doctor."""
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     with psycopg.connect(as_dsn(url), autocommit=True) as connection:
         connection.execute("GRANT TRUNCATE ON pgrecall.chunks TO pgrecall_app")
     result = run("db", "check", "-u", text(url))
@@ -53,8 +52,7 @@ def test_drift_is_told_and_exits_1(new_database):
 
 def test_reset_refuses_what_is_not_marked_as_development(new_database):
     """Only a marked database is emptied; the mark is taken off again by naming it production."""
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     with pgrecall.connect(url) as database:
         database.create_tenant("acme")
     refused = run("db", "reset", "-y", "-u", text(url))

@@ -123,11 +123,9 @@ def test_the_document_s_entries_are_found_by_an_index_without_statistics(admin_u
     """On tables that were never analyzed, what came from one document is looked up, not searched for."""
     import psycopg
 
-    from pgrecall.admin import migrate
     from pgrecall.statements import docstore as sql
 
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     values = {"tenant": "t", "collection": "c", "ids": ["d"]}
     with psycopg.connect(as_dsn(url)) as connection:
         for statement, index in (

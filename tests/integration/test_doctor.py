@@ -40,8 +40,7 @@ class Patient:
 
 @pytest.fixture
 def patient(new_database, admin_url) -> Patient:
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     with psycopg.connect(as_dsn(url), autocommit=True) as connection:
         connection.execute(LOGINS)
     return Patient(url)

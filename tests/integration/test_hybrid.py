@@ -11,7 +11,6 @@ from benchmarks.proxy import Proxy
 from conftest import as_dsn
 from pgrecall import Chunk, EmbedSpace, F, InvalidInput, ReciprocalRank, Weighted
 from pgrecall.admin import leakproof as tuning
-from pgrecall.admin import migrate
 from pgrecall.operations.search import shapes as search
 from support.data import chunks, vectors
 from support.graphs import LARGE, SPACE, made, run
@@ -71,8 +70,7 @@ def test_what_is_asked_afresh_is_told(db, store, tenant_id, space):
 
 def test_the_dense_leg_takes_the_graph_where_a_search_would(new_database):
     """Hybrid over a large collection: the graph and what waits beside it, in the same statement as the words."""
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     with pgrecall.connect(url, admin_url=url) as db:
         store = db.tenant("acme").vectors("large", SPACE, text_config="english")
         held = made(LARGE)
@@ -98,8 +96,7 @@ def test_the_dense_leg_takes_the_graph_where_a_search_would(new_database):
 @pytest.mark.parametrize("tuned", [True, False])
 def test_the_index_of_words_serves_under_row_level_security_once_tuned(new_database, tuned):
     """With the LEAKPROOF marks a rare word is found by GIN; without, by a scan that ends with the tenant's rows."""
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     with pgrecall.connect(url) as db:
         tuning.tune(url, undo=not tuned)
         for tenant in ("acme", "other"):

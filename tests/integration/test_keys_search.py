@@ -11,7 +11,6 @@ import pytest
 import pgrecall
 from conftest import as_dsn
 from pgrecall import And, Chunk, Compare, EmbedSpace, F, Not, Or
-from pgrecall.admin import migrate
 from pgrecall.filters import keys as entries
 from pgrecall.jsonable import dumps
 from pgrecall.operations.search import routes as graphs
@@ -39,8 +38,7 @@ def space_of_module():
 @pytest.fixture(scope="module")
 def twice(_databases, space_of_module):
     """The same chunks in two collections, of which one has each key declared for each type; nothing was analyzed."""
-    url = _databases()
-    migrate.upgrade(url)
+    url = _databases(migrated=True)
     rng = random.Random(7)
     made = []
     for n, vector in enumerate(vectors(150)):
@@ -142,8 +140,7 @@ def test_what_a_filter_asks_of_keys():
 @pytest.fixture(scope="module")
 def large(_databases):
     """A collection large enough for a graph, of a login that may act as the application only; keys declared."""
-    url = _databases()
-    migrate.upgrade(url)
+    url = _databases(migrated=True)
     with psycopg.connect(as_dsn(url), autocommit=True) as connection:
         connection.execute("DO $$ BEGIN CREATE ROLE keys_app LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
         connection.execute("GRANT pgrecall_app TO keys_app WITH INHERIT FALSE, SET TRUE")

@@ -331,13 +331,11 @@ def plan(admin_url, tenant_id, statement, params):
 
 def test_facts_are_found_by_index_on_tables_that_were_never_analyzed(new_database):
     """By subject, by namespace, by identity: no scan of the table, none of the tenant."""
-    from pgrecall.admin import migrate
     from pgrecall.operations.memory.packing import identities
     from pgrecall.statements import facts as sql
     from pgrecall.statements import recall
 
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     whole = identities([FactKey("ann", "k", "key")])
     shown = plan(url, "t", sql.HEADS, {"keep": None, **whole})
     assert "Seq Scan" not in shown and shown.count("memory_facts_live_key") == 1

@@ -10,7 +10,6 @@ import pytest
 import pgrecall
 from conftest import LOGINS
 from pgrecall import Chunk, ConfigurationError, DatabaseError, NotFound, OptimizeResult
-from pgrecall.admin import migrate
 from pgrecall.operations.chunks import promotion
 from pgrecall.statements import graphs as sql
 from support.graphs import LARGE, SPACE, made, recall, run, vectors
@@ -21,8 +20,7 @@ WAITING = "SELECT count(*) FROM pgrecall.chunk_vectors WHERE graph = 32767 AND c
 @pytest.fixture
 def url(new_database, admin_url):
     """Migrated, with the logins of production."""
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     run(url, LOGINS)
     return url
 

@@ -338,8 +338,7 @@ def test_several_calls_at_once_patient_with_a_busy_model(tenant, store, admin_co
 
 def test_the_new_graph_can_stand_before_the_switch(tmp_path, new_database):
     """Without the switch maintenance builds the next space's graph; after it searches go there at once."""
-    url = new_database()
-    pgrecall.admin.migrate.upgrade(url)
+    url = new_database(migrated=True)
     with pgrecall.connect(url, admin_url=url) as db:
         tenant = db.tenant("acme")
         tenant.vectors("handbook", OLD, embed=models.old).upsert(made(LARGE))

@@ -8,7 +8,6 @@ import pytest
 import pgrecall
 from conftest import as_dsn
 from pgrecall import EmbedSpace, EmbedSpaceMismatch
-from pgrecall.admin import migrate
 from support.data import chunks
 
 ONE, OTHER = EmbedSpace("test", "one", 8), EmbedSpace("test", "other", 8)
@@ -17,8 +16,7 @@ ONE, OTHER = EmbedSpace("test", "one", 8), EmbedSpace("test", "other", 8)
 @pytest.fixture
 def registry(new_database):
     """A database of its own, and the owner's connection, who may take spaces out of the registry."""
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     with pgrecall.connect(url) as db, psycopg.connect(as_dsn(url), autocommit=True) as owner:
         yield db, owner
 

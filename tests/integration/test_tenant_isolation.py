@@ -30,7 +30,6 @@ from pgrecall import (
     PostgresVectorStore,
     Tenant,
 )
-from pgrecall.admin import migrate
 from pgrecall.schema import TENANT_TABLES
 from support.isolation import (
     CHAT,
@@ -79,8 +78,7 @@ def test_every_public_method_has_a_case(kind, cases, others):
 @pytest.fixture(scope="module")
 def without_policies(_databases):
     """A database of which the owner has switched row-level security off."""
-    url = _databases()
-    migrate.upgrade(url)
+    url = _databases(migrated=True)
     with psycopg.connect(as_dsn(url), autocommit=True) as connection:
         for table in TABLES:
             connection.execute(f"ALTER TABLE pgrecall.{table} NO FORCE ROW LEVEL SECURITY")

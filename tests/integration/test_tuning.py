@@ -11,7 +11,6 @@ import pgrecall
 from conftest import as_dsn
 from pgrecall import ConfigurationError, EmbedSpace, doctor
 from pgrecall.admin import leakproof as tuning
-from pgrecall.admin import migrate
 from pgrecall.doctor import filters
 from support.cli import run as cli
 from support.data import chunks
@@ -27,8 +26,7 @@ def plan(url):
 
 def test_marks_are_given_and_taken_back(new_database):
     """The plan of a filter, as the application's role, takes the GIN index exactly while the marks are there."""
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     with pgrecall.connect(url) as db:
         db.tenant("acme").vectors("c", EmbedSpace("test", "eight", 8)).upsert(chunks(5000))
     with psycopg.connect(as_dsn(url), autocommit=True) as connection:
@@ -62,8 +60,7 @@ def test_processes_that_tune_at_the_same_moment_take_turns(new_database):
 def test_the_doctor_says_where_filters_read_too_much(new_database, monkeypatch):
     """A large collection warns until its functions are marked, or a key of it is indexed."""
     monkeypatch.setattr(filters, "SLOW_CHUNKS", 20)
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
 
     def found(db):
         return next((f.status, f.found) for f in doctor.diagnose(db) if f.check == "filters")

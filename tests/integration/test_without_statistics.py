@@ -19,7 +19,6 @@ import sqlalchemy as sa
 import pgrecall
 from conftest import NewDatabase, as_dsn
 from pgrecall import Document, EmbedSpace, F, PostgresVectorStore
-from pgrecall.admin import migrate
 from support.data import chunks
 
 ROWS = 400
@@ -69,8 +68,7 @@ _tenants = itertools.count()
 @pytest.fixture(scope="module", params=["never analyzed", "analyzed before the tenant came"])
 def unaware(request: pytest.FixtureRequest, _databases: NewDatabase, space_of_module: EmbedSpace) -> sa.URL:
     """A database whose statistics, if any, know nothing of the tenants to come."""
-    url = _databases()
-    migrate.upgrade(url)
+    url = _databases(migrated=True)
     with psycopg.connect(as_dsn(url), autocommit=True) as connection:
         for table in ("tenants", "collections", "documents", "chunks", "chunk_vectors", "chunk_keys"):
             connection.execute(f"ALTER TABLE pgrecall.{table} SET (autovacuum_enabled = false)")

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from pgrecall.admin import migrate
-
 pytest.importorskip("tokenizers", reason="the demo group is not installed")
 jupytext = pytest.importorskip("jupytext", reason="the dev group is not installed")
 
@@ -69,8 +67,7 @@ def environment(server, _databases):
     """A database for the four, so that none waits for a server; few questions, of no folder of anybody's."""
     if server.version != 18:
         pytest.skip("notebooks are run on one major: what they show is evaluation, which is tested on both")
-    url = _databases()
-    migrate.upgrade(url)
+    url = _databases(migrated=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PGRECALL_")}
     names = ("PGRECALL_URL", "PGRECALL_ADMIN_URL", "PGRECALL_MAINTENANCE_URL")
     urls = dict.fromkeys(names, url.render_as_string(hide_password=False))

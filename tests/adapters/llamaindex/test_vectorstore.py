@@ -447,11 +447,9 @@ def test_no_id_is_more_than_an_id(store, tenant_id):
 def test_ten_of_ten_rows_of_a_small_tenant_beside_a_graph(admin_url, new_database):
     """60,000 rows, 300 tenants, a graph: a filter that 200 rows match gives all ten asked for, the right ones."""
     from pgrecall import Chunk
-    from pgrecall.admin import migrate
     from support.data import vectors
 
-    url = new_database()
-    migrate.upgrade(url)
+    url = new_database(migrated=True)
     space = pgrecall.EmbedSpace("test", "sixteen", 16)
     with pgrecall.connect(url, admin_url=url) as db:
         made = vectors(60_000, 16)
