@@ -6,11 +6,11 @@ import inspect
 
 import pytest
 
-pytest.register_assert_rewrite("contract.memory")
-from contract.memory import MemoryContract  # noqa: E402 -- only now can its asserts explain themselves
+pytest.register_assert_rewrite("pgrecall.testing.contract.memory")
 from contract.test_vector_store import parameters, verbs  # noqa: E402
 from pgrecall import MemoryStore, PostgresMemoryStore  # noqa: E402
-from support.fact_memory import MemoryFacts  # noqa: E402
+from pgrecall.testing.contract.memory import MemoryContract  # noqa: E402 -- after the line above
+from pgrecall.testing.facts import MemoryFacts  # noqa: E402
 
 
 class TestPostgres(MemoryContract):

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-pytest.register_assert_rewrite("contract.runs")
-from contract.base import AsyncFace  # noqa: E402 -- only now can its asserts explain themselves
-from contract.runs import RunStoreContract  # noqa: E402
+pytest.register_assert_rewrite("pgrecall.testing.contract.runs")
 from pgrecall import PostgresRuns, RunStore  # noqa: E402
-from support.memory_runs import MemoryRuns  # noqa: E402
+from pgrecall.testing.contract.base import AsyncFace  # noqa: E402 -- only now can its asserts explain themselves
+from pgrecall.testing.contract.runs import RunStoreContract  # noqa: E402
+from pgrecall.testing.runs import MemoryRuns  # noqa: E402
 
 
 class Faces(RunStoreContract):

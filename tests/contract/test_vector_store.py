@@ -7,12 +7,12 @@ import inspect
 
 import pytest
 
-pytest.register_assert_rewrite("contract.reads", "contract.writes", "contract.words")
-from contract.reads import ReadsContract  # noqa: E402 -- only now can its asserts explain themselves
-from contract.words import WordsContract  # noqa: E402
-from contract.writes import WritesContract  # noqa: E402
+pytest.register_assert_rewrite(*(f"pgrecall.testing.contract.{part}" for part in ("reads", "writes", "words")))
 from pgrecall import MemoryStore, PostgresVectorStore, RunStore, VectorStore  # noqa: E402
-from support.memory_store import MemoryVectorStore  # noqa: E402
+from pgrecall.testing.contract.reads import ReadsContract  # noqa: E402 -- only now can its asserts explain themselves
+from pgrecall.testing.contract.words import WordsContract  # noqa: E402
+from pgrecall.testing.contract.writes import WritesContract  # noqa: E402
+from pgrecall.testing.vectors import MemoryVectorStore  # noqa: E402
 
 
 class VectorStoreContract(ReadsContract, WritesContract, WordsContract):

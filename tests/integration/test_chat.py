@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from contract.base import AsyncFace
 from pgrecall import InvalidInput, Message, NotFound, SubjectErased, TenantErased, ToolCall, UnknownTenant
 from pgrecall.statements import chat as sql
+from pgrecall.testing.contract.base import AsyncFace
 
 DAY = timedelta(days=1)
 

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from conftest import as_dsn
-from contract.base import AsyncFace
 from pgrecall import Chunk, DocstoreEntry, Document, InvalidInput, NotFound, TenantErased
-from support.data import chunks
+from pgrecall.testing.contract.base import AsyncFace
+from pgrecall.testing.contract.data import chunks
 
 
 @pytest.fixture(params=["sync", "async"])

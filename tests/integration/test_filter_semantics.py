@@ -13,8 +13,8 @@ from sqlalchemy.dialects.postgresql.psycopg import dialect
 
 from pgrecall.filters import OPERATORS, And, Compare, F, Not, Or, compile_filter, shape
 from pgrecall.jsonable import dumps
+from pgrecall.testing.filters import matches
 from support.filter_data import KEYS, MISSING, OPERATOR_KINDS, POOLS, put, random_operand, related_values
-from support.filter_reference import matches
 
 ROWS = table("filter_rows", column("id"), column("metadata", postgresql.JSONB))
 DIALECT = dialect()

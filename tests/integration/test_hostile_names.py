@@ -11,8 +11,8 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import pgrecall
-from contract.base import AsyncFace
 from pgrecall import Chunk, PgRecallError
+from pgrecall.testing.contract.base import AsyncFace
 from support.isolation import ONES, SPACE
 
 HOSTILE = [

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from conftest import as_dsn
 from pgrecall import EmbedSpace, F, Fact, PgRecallError
-from support.fact_memory import MemoryFacts
+from pgrecall.testing.facts import MemoryFacts
 
 SPACE = EmbedSpace("test", "eight", 8)
 _numbers = itertools.count()

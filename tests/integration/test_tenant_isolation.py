@@ -16,7 +16,6 @@ import pytest
 
 import pgrecall
 from conftest import as_dsn
-from contract.base import AsyncFace
 from pgrecall import (
     Chunk,
     Database,
@@ -31,6 +30,7 @@ from pgrecall import (
     Tenant,
 )
 from pgrecall.schema import TENANT_TABLES
+from pgrecall.testing.contract.base import AsyncFace
 from support.isolation import (
     CHAT,
     DATABASE,

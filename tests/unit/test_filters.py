@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql.psycopg import dialect
 
 from pgrecall.errors import FilterError
 from pgrecall.filters import OPERATORS, And, Compare, F, Not, Or, bind_values, compile_filter, shape
-from support.filter_reference import matches
+from pgrecall.testing.filters import matches
 
 CHUNKS = table("chunks", column("id"), column("metadata", JSONB))
 

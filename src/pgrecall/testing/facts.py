@@ -14,8 +14,8 @@ from pgrecall import EmbedSpace, EmbedSpaceMismatch, FactKey, InvalidInput, Memo
 from pgrecall.arguments import actor_name, labels, moment, reason_text
 from pgrecall.operations.memory.packing import PackedFact, named, pack, whole_key
 from pgrecall.operations.search.shapes import similarity
-from support.filter_reference import matches
-from support.memory_store import twin
+from pgrecall.testing.filters import matches
+from pgrecall.testing.vectors import twin
 
 INSTANT = timedelta(microseconds=1)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from contract.base import Opened, ids_of
 from pgrecall import (
     And,
     Chunk,
@@ -20,7 +19,8 @@ from pgrecall import (
     Not,
     Or,
 )
-from support.data import chunks
+from pgrecall.testing.contract.base import Opened, ids_of
+from pgrecall.testing.contract.data import chunks
 
 
 def counted(report):

@@ -31,8 +31,8 @@ from pgrecall.operations.chunks.reads import refuse_everything
 from pgrecall.operations.search.shapes import similarity
 from pgrecall.statements.reads import Where
 from pgrecall.statements.words import words
+from pgrecall.testing.filters import matches
 from pgrecall.types import EmbedSpace, UpsertResult
-from support.filter_reference import matches
 
 
 @dataclass

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from contract.base import Opened, ids_of
 from pgrecall import Chunk, ConfigurationError, F, InvalidInput, ReciprocalRank, Weighted
+from pgrecall.testing.contract.base import Opened, ids_of
 
 TEXTS = {
     "a": "the wing of an aircraft",

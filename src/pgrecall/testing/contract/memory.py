@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from contract.base import SPACE, AsyncFace
 from pgrecall import EmbedSpace, EmbedSpaceMismatch, F, Fact, FactKey, InvalidEmbedding, InvalidInput, NotFound
+from pgrecall.testing.contract.base import SPACE, AsyncFace
 
 
 def axis(n: int, other: float = 0.0) -> list[float]:

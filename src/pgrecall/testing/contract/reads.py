@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contract.base import Opened, ids_of
 from pgrecall import (
     Chunk,
     Document,
@@ -17,7 +16,8 @@ from pgrecall import (
     InvalidInput,
     NotFound,
 )
-from support.data import chunks, vectors
+from pgrecall.testing.contract.base import Opened, ids_of
+from pgrecall.testing.contract.data import chunks, vectors
 
 
 def cosine_order(made: list[Chunk], query: Any) -> list[str]:

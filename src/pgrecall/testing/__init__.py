@@ -1,0 +1,1 @@
+"""Stores in memory, and the contract that every store keeps."""
