@@ -10,9 +10,8 @@ import sqlalchemy as sa
 
 import pgrecall
 from conftest import LOGINS, NewDatabase, as_dsn
-from contract.test_memory_store import MemoryContract
-from contract.test_vector_store import VectorStoreContract
 from pgrecall.admin import migrate
+from pgrecall.testing.contract import MemoryStoreContract, VectorStoreContract
 from support.citus import STAND_INS
 
 
@@ -40,23 +39,23 @@ def on_citus(_databases: NewDatabase) -> Iterator[pgrecall.Database]:
 
 class TestPartitioned(VectorStoreContract):
     @pytest.fixture
-    def opener(self, partitioned, tenant_id):
-        def opener(tenant, collection, space, text_config):
+    def make_store(self, partitioned, tenant_id):
+        def make_store(tenant, collection, space, text_config):
             return partitioned.tenant(f"{tenant_id}/{tenant}").vectors(collection, space, text_config=text_config)
 
-        return opener
+        return make_store
 
 
-class TestPartitionedMemory(MemoryContract):
+class TestPartitionedMemory(MemoryStoreContract):
     @pytest.fixture
-    def opener(self, partitioned, tenant_id):
+    def make_store(self, partitioned, tenant_id):
         return lambda tenant, **options: partitioned.tenant(f"{tenant_id}/{tenant}").memory(**options)
 
 
 class TestOpenedAsOnCitus(VectorStoreContract):
     @pytest.fixture
-    def opener(self, on_citus, tenant_id):
-        def opener(tenant, collection, space, text_config):
+    def make_store(self, on_citus, tenant_id):
+        def make_store(tenant, collection, space, text_config):
             return on_citus.tenant(f"{tenant_id}/{tenant}").vectors(collection, space, text_config=text_config)
 
-        return opener
+        return make_store

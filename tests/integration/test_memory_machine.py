@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import hypothesis.strategies as st
 import psycopg
@@ -13,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from conftest import as_dsn
 from pgrecall import EmbedSpace, F, Fact, PgRecallError
-from pgrecall.testing.facts import MemoryFacts
+from pgrecall.testing import InMemoryFactStore
 
 SPACE = EmbedSpace("test", "eight", 8)
 _numbers = itertools.count()
@@ -30,6 +31,27 @@ def axis(n):
     return None if n is None else [1.0 if n == at else 0.1 for at in range(8)]
 
 
+class Model(InMemoryFactStore):
+    """The store in memory, and what happens to a database from outside."""
+
+    def expire(self, fact_id):
+        """Let a fact's time be over."""
+        for row in self._held.rows:
+            if row.fact.id == fact_id:
+                row.fact = replace(row.fact, expires_at=datetime(2000, 1, 1, tzinfo=UTC))
+
+    def sweep(self):
+        """Purge what is due; returns how many."""
+        now = self._held.now()
+        expired = [r for r in self._held.rows if r.fact.expires_at is not None and r.fact.expires_at <= now]
+        due = [r for r in self._held.rows if r not in expired and r.purge_at is not None and r.purge_at <= now]
+        for action, rows in (("expire", expired), ("purge", due)):
+            for row in rows:
+                self._held.rows.remove(row)
+                self._held.note(action, row.fact, "sweep", None)
+        return len(expired) + len(due)
+
+
 class Memories(RuleBasedStateMachine):
     """Every rule does the same to Postgres and to the model; `db` and `outside` are set by the test."""
 
@@ -43,7 +65,7 @@ class Memories(RuleBasedStateMachine):
         options = {"space": SPACE, "keep_versions": 3}
         graces = {"one": timedelta(days=1), "two": timedelta(0), "three": timedelta(days=1)}
         self.real = {t: self.db.tenant(n).memory(actor=t, grace=graces[t], **options) for t, n in names.items()}
-        self.model = {t: MemoryFacts(shelves, t, actor=t, grace=graces[t], **options) for t in names}
+        self.model = {t: Model(tenant=t, shared=shelves, actor=t, grace=graces[t], **options) for t in names}
         self.ids: list[tuple[str, str, str]] = []  # tenant, real id, the model's id
         self.times = []  # of one moment: in Postgres, in the model
 

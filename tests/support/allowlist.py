@@ -21,8 +21,9 @@ class Allowlist(Contract):
         package = graph.find_descendants(self.package) | {self.package}
         found = [f"{name} is allowed, but does not exist" for name in sorted(self.allowed_modules - package)]
         for source in self.source_packages:
-            for importer in sorted({source, *graph.find_descendants(source)}):
-                imported = graph.find_modules_directly_imported_by(importer) & (package - self.allowed_modules)
+            own = {source, *graph.find_descendants(source)}
+            for importer in sorted(own):
+                imported = graph.find_modules_directly_imported_by(importer) & (package - self.allowed_modules - own)
                 found += [
                     f"{importer} imports {name} (line {_line(graph, importer, name)})" for name in sorted(imported)
                 ]

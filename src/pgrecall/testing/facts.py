@@ -1,158 +1,176 @@
-"""A memory store in plain Python: the contract's second implementation, and the model of the state machine."""
+"""A store of facts in memory."""
 
 from __future__ import annotations
 
-import re
 import secrets
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pgrecall import EmbedSpace, EmbedSpaceMismatch, FactKey, InvalidInput, MemoryEvent, NotFound, StoredFact, guards
-from pgrecall.arguments import actor_name, labels, moment, reason_text
-from pgrecall.operations.memory.packing import PackedFact, named, pack, whole_key
-from pgrecall.operations.search.shapes import similarity
+from pgrecall import guards
+from pgrecall.arguments import MAX_NAME_BYTES, actor_name, check_text, labels, moment, reason_text, whole_number
+from pgrecall.errors import EmbedSpaceMismatch, FilterError, InvalidInput, NotFound
+from pgrecall.facts import Fact, FactKey, MemoryEvent, Order, StoredFact
+from pgrecall.filters import Filter
+from pgrecall.testing import checks, words
+from pgrecall.testing.checks import twin
 from pgrecall.testing.filters import matches
-from pgrecall.testing.vectors import twin
+from pgrecall.testing.versions import Row, TenantFacts, checked, fits, stood
+from pgrecall.types import EmbedSpace, Vector
 
-INSTANT = timedelta(microseconds=1)
-
-
-@dataclass
-class Row:
-    """A version, whether it is forgotten, and the vectors of its fields."""
-
-    fact: StoredFact
-    key: FactKey
-    deleted_at: datetime | None = None
-    purge_at: datetime | None = None
-    vectors: dict[str, Any] = field(default_factory=dict)
-
-    def readable(self, now: datetime) -> bool:
-        return self.deleted_at is None and (self.fact.expires_at is None or self.fact.expires_at > now)
-
-    def live(self, now: datetime) -> bool:
-        return self.fact.valid_to is None and self.readable(now)
+if TYPE_CHECKING:
+    from pgrecall.protocols import MemoryStore
 
 
-@dataclass
-class Shelf:
-    """What one tenant holds."""
+class InMemoryFactStore:
+    """A `MemoryStore` that keeps one tenant's facts in memory, for tests of applications.
 
-    rows: list[Row] = field(default_factory=list)
-    events: list[MemoryEvent] = field(default_factory=list)
-    space: EmbedSpace | None = None
-    last: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    It keeps the same contract as `PostgresMemoryStore`. Not safe to share between threads.
 
-    def now(self) -> datetime:
-        """The clock, later at each look."""
-        self.last = max(datetime.now(UTC), self.last + INSTANT)
-        return self.last
+    Args:
+        actor: Who acts, as the trail names it.
+        space: What the facts' vectors are made by. Default: None; facts then can't have vectors.
+        embed: A synchronous function from a list of texts to their vectors, for facts and searches that come
+            without a vector. Default: none.
+        keep_versions: How many versions of a fact are kept, including the live one. Default: None, all.
+        grace: How long a forgotten fact can be restored. Default: 30 days.
+        tenant: The tenant's id. Default: "test".
+        shared: Facts by tenant, which stores that are given the same dictionary share. Default: its own.
+    """
 
-    def note(
-        self, action: str, target: str | None, key: FactKey, actor: str, reason: str | None, **detail: Any
+    def __init__(
+        self,
+        *,
+        actor: str,
+        space: EmbedSpace | None = None,
+        embed: Callable[[list[str]], Any] | None = None,
+        keep_versions: int | None = None,
+        grace: timedelta = timedelta(days=30),
+        tenant: str = "test",
+        shared: dict[str, TenantFacts] | None = None,
     ) -> None:
-        event = (action, target, key.subject or None, actor, reason, detail or None)
-        self.events.append(MemoryEvent(f"{len(self.events):09}", self.last, *event))
-
-
-class MemoryFacts:
-    """The facts of one tenant; `shelves` is what all stores of one "database" share."""
-
-    def __init__(self, shelves, tenant, *, actor, space=None, keep_versions=None, grace=timedelta(days=30)):
-        self._shelf = shelves.setdefault(tenant, Shelf())
-        self._actor, self._space, self._keep, self._grace = actor_name(actor), space, keep_versions, grace
+        self.tenant_id = check_text(tenant, "tenant", MAX_NAME_BYTES)
+        self.actor = actor_name(actor)
+        self._space, self._embed, self._grace = space, embed, grace
+        self._keep = None if keep_versions is None else whole_number(keep_versions, "keep_versions", 1)
+        self._held = ({} if shared is None else shared).setdefault(tenant, TenantFacts())
 
     # Putting
 
-    def put_fact(self, fact, *, reason=None):
+    def put_fact(self, fact: Fact, *, reason: str | None = None) -> StoredFact:
+        """Store a fact; the live one with the same identity is superseded. Returns it as stored."""
         return self.put_facts([fact], reason=reason)[0]
 
-    def put_facts(self, facts, *, reason=None):
-        packed, reason = pack(facts, {}), reason_text(reason)
-        ready = [(p, self._stored_vectors(p)) for p in packed]
-        return [self._put(p, vectors, reason) for p, vectors in ready]
+    def put_facts(self, facts: Iterable[Fact], *, reason: str | None = None) -> list[StoredFact]:
+        """Store facts, all or none; the last of two with the same identity wins."""
+        why = reason_text(reason)
+        distinct: dict[FactKey, tuple[Fact, dict[str, Any]]] = {}
+        for fact in checks.all_of(facts, Fact):
+            clean = checked(fact)
+            key = FactKey(clean.subject, clean.kind, clean.key, clean.namespace)
+            distinct.pop(key, None)
+            distinct[key] = clean, self._vectors(clean)
+        return [self._put(key, fact, vectors, why) for key, (fact, vectors) in distinct.items()]
 
-    def _stored_vectors(self, packed: PackedFact) -> dict[str, Any]:
-        if not packed.vectors:
-            return {}
+    def _vectors(self, fact: Fact) -> dict[str, Any]:
+        """The vectors of a fact's fields: as given, or embedded."""
+        given = fact.embedding
+        vectors = {} if given is None else dict(given) if isinstance(given, Mapping) else {"text": given}
+        texts = fact.embed_texts
+        if texts is None:
+            texts = {"text": fact.text} if fact.text and given is None else {}
+        if self._embed is not None:
+            bare = {name: text for name, text in texts.items() if name not in vectors}
+            vectors |= zip(bare, checks.embedded(self._embed, list(bare.values())), strict=True)
+        return self._stored(vectors) if vectors else {}
+
+    def _stored(self, vectors: dict[str, Vector]) -> dict[str, Any]:
+        """Checked vectors, as they are stored. Raises InvalidInput, InvalidEmbedding, EmbedSpaceMismatch."""
         if self._space is None:
-            raise InvalidInput(f"fact {packed.name} has a vector, and nothing says what made it")
-        if self._shelf.space not in (None, self._space):
-            raise EmbedSpaceMismatch(f"memory holds vectors of {self._shelf.space}, not of {self._space}")
-        self._shelf.space = self._space
-        stored = guards.to_stored(list(packed.vectors.values()), self._space, list(packed.vectors))
-        return dict(zip(packed.vectors, stored.vectors.astype(float), strict=True))
+            raise InvalidInput("a vector was given, but the store has no space; open it with space=EmbedSpace(…)")
+        if self._held.space not in (None, self._space):
+            raise EmbedSpaceMismatch(
+                f"the memory holds vectors of {self._held.space}, but the store was opened for {self._space}"
+            )
+        stored = guards.to_stored(list(vectors.values()), self._space, list(vectors))
+        return dict(zip(vectors, stored.vectors.astype(float), strict=True))
 
-    def _put(self, packed: PackedFact, vectors, reason):
-        shelf, now = self._shelf, self._shelf.now()
-        before = next((r for r in self._chain(packed.key) if r.fact.valid_to is None and r.deleted_at is None), None)
-        superseded = before if before is not None and before.live(now) else None
-        expires = packed.expires_at or (None if packed.ttl is None else now + timedelta(seconds=packed.ttl))
-        fact = StoredFact(
-            *(packed.key.subject or None, packed.key.kind, packed.key.key, packed.given, packed.text, packed.source),
-            *(packed.confidence, packed.ttl, expires, packed.refresh, packed.key.namespace),
-            id=secrets.token_hex(8),
-            actor=self._actor,
-            created_at=superseded.fact.created_at if superseded else now,
-            valid_from=now,
-            supersedes_id=superseded.fact.id if superseded else None,
-        )
+    def _put(self, key: FactKey, fact: Fact, vectors: dict[str, Any], reason: str | None) -> StoredFact:
+        held, now = self._held, self._held.now()
+        before = next((r for r in held.versions(key) if r.fact.valid_to is None and r.deleted_at is None), None)
+        superseded = before.fact if before is not None and before.live(now) else None
+        expires = fact.expires_at
+        if expires is None and isinstance(fact.ttl, float):
+            expires = now + timedelta(seconds=fact.ttl)
+        stored = StoredFact(
+            fact.subject, fact.kind, fact.key, fact.value, fact.text, fact.source, fact.confidence, fact.ttl, expires,
+            fact.refresh_on_read, fact.namespace,
+            id=secrets.token_hex(8), actor=self.actor, created_at=superseded.created_at if superseded else now,
+            valid_from=now, supersedes_id=superseded.id if superseded else None,
+        )  # fmt: skip
         if before is not None:
-            before.fact = replace(before.fact, valid_to=now)
-            before.vectors = {}
-        shelf.rows.append(Row(fact, packed.key, vectors=vectors))
-        detail = {"supersedes": superseded.fact.id} if superseded else {}
-        shelf.note("supersede" if superseded else "put", fact.id, packed.key, self._actor, reason, **detail)
+            before.fact, before.vectors = replace(before.fact, valid_to=now), {}
+        if vectors:
+            held.space = self._space
+        held.rows.append(Row(stored, vectors=vectors))
+        if superseded:
+            held.note("supersede", stored, self.actor, reason, supersedes=superseded.id)
+        else:
+            held.note("put", stored, self.actor, reason)
         if self._keep is not None:
-            for old in [r for r in self._chain(packed.key) if r.deleted_at is None][: -self._keep]:
-                shelf.rows.remove(old)
-                shelf.note("prune", old.fact.id, packed.key, self._actor, reason)
-        return fact
-
-    def _chain(self, key: FactKey) -> list[Row]:
-        return [row for row in self._shelf.rows if row.key == key]
+            for old in [r for r in held.versions(key) if r.deleted_at is None][: -self._keep]:
+                held.rows.remove(old)
+                held.note("prune", old.fact, self.actor, reason)
+        return stored
 
     # Reading
 
-    def get(self, fact_id):
-        now = self._shelf.now()
-        return next((r.fact for r in self._shelf.rows if r.fact.id == fact_id and r.readable(now)), None)
+    def get(self, fact_id: str) -> StoredFact | None:
+        """A version by id; None if it expired or was forgotten."""
+        now = self._held.now()
+        return next((r.fact for r in self._held.rows if r.fact.id == fact_id and r.readable(now)), None)
 
-    def get_facts(self, keys):
-        now = self._shelf.now()
-        return [next((r.fact for r in self._chain(whole_key(*k)) if r.live(now)), None) for k in keys]
+    def get_facts(self, keys: Sequence[FactKey]) -> list[StoredFact | None]:
+        """The live facts of identities, in their order; None for each that has none."""
+        now = self._held.now()
+        chains = [self._held.versions(checks.identity(*key)) for key in keys]
+        return [next((r.fact for r in chain if r.live(now)), None) for chain in chains]
 
     def search_facts(
         self,
         *,
-        subject=None,
-        kind=None,
-        key=None,
-        filters=None,
-        query_vector=None,
-        as_of=None,
-        limit=10,
-        text=None,
-        namespace=(),
-        order_by=None,
-        offset=0,
-    ):
-        now, path = self._shelf.now(), labels(namespace, "namespace")
+        subject: str | None = None,
+        kind: str | Sequence[str] | None = None,
+        key: str | None = None,
+        filters: Filter | None = None,
+        query_vector: Vector | None = None,
+        as_of: datetime | None = None,
+        limit: int = 10,
+        text: str | None = None,
+        namespace: Sequence[str] = (),
+        order_by: Order | None = None,
+        offset: int = 0,
+    ) -> list[StoredFact]:
+        """Facts that match every condition, live now or at the time `as_of`; the most relevant, or newest, first.
+
+        The arguments are those of `PostgresMemoryStore.search_facts`.
+        """
+        now, path = self._held.now(), labels(namespace, "namespace")
         kinds = [kind] if isinstance(kind, str) else kind
+        if filters is not None and not isinstance(filters, Filter):
+            raise FilterError(f"filters is {type(filters).__name__}; expected a filter such as F.lang == 'de'")
         if as_of is not None:
             moment(as_of, "as_of")
             if query_vector is not None:
-                raise InvalidInput("as_of goes with words, not with vectors")
-        if self._shelf.space not in (None, self._space) and query_vector is not None:
-            raise EmbedSpaceMismatch(f"memory holds vectors of {self._shelf.space}, not of {self._space}")
+                raise InvalidInput("as_of was given together with a vector; superseded versions have no vectors")
         found = [
             row
-            for row in self._shelf.rows
+            for row in self._held.rows
             if row.readable(now)
-            and (row.fact.valid_to is None if as_of is None else _stood(row.fact, as_of))
+            and (row.fact.valid_to is None if as_of is None else stood(row.fact, as_of))
             and subject in (None, row.fact.subject)
             and (kinds is None or row.fact.kind in kinds)
             and key in (None, row.fact.key)
@@ -160,164 +178,195 @@ class MemoryFacts:
             and (filters is None or matches(filters, row.fact.value))
         ]
         found.sort(key=lambda row: (row.fact.valid_from, row.fact.id), reverse=True)
-        sides = []
-        if text is not None:
-            words = set(re.findall(r"\w+", text.lower()))
-            ranks = {r.fact.id: sum(w in words for w in re.findall(r"\w+", (r.fact.text or "").lower())) for r in found}
-            sides.append({i: n for i, n in ranks.items() if n})
-        if query_vector is not None:
-            asked = guards.to_stored([query_vector], self._space, ["the query"]).vectors[0].astype(float)
-            sides.append({r.fact.id: max(_cosine(v, asked) for v in r.vectors.values()) for r in found if r.vectors})
-        if sides:
-            scores = sides[0] if len(sides) == 1 else _fused(sides)
-            found = sorted((r for r in found if r.fact.id in scores), key=lambda r: scores[r.fact.id], reverse=True)
-            facts = [replace(r.fact, score=scores[r.fact.id]) for r in found][offset : offset + limit]
+        if text is not None and query_vector is None and as_of is None and self._embed is not None:
+            [query_vector] = checks.embedded(self._embed, [text])
+        scores = self._scores(found, text, query_vector)
+        start, end = whole_number(offset, "offset", 0), offset + whole_number(limit, "limit", 0)
+        if scores is None:
+            facts = [row.fact for row in found]
         else:
-            facts = [r.fact for r in found]
+            found = sorted((r for r in found if r.fact.id in scores), key=lambda r: scores[r.fact.id], reverse=True)
+            facts = [replace(row.fact, score=scores[row.fact.id]) for row in found][start:end]
         if order_by in ("recency", "confidence"):
             facts.sort(key=lambda f: (f.valid_from, f.id), reverse=True)
         if order_by == "confidence":
             facts.sort(key=lambda f: -1.0 if f.confidence is None else f.confidence, reverse=True)
-        return facts if sides else facts[offset : offset + limit]
+        return facts[start:end] if scores is None else facts
 
-    def history(self, fact_id=None, *, key=None, kind=None, subject=None, namespace=None):
-        now = self._shelf.now()
-        meant = self._named(
-            fact_id, key, kind, subject, namespace, lambda r: r.readable(now) if fact_id else r.live(now)
-        )
-        return [r.fact for r in reversed(self._chain(meant)) if r.readable(now)] if meant else []
+    def _scores(self, rows: list[Row], text: str | None, vector: Vector | None) -> dict[str, float] | None:
+        """Scores by fact id, of what the search finds; None if it is a search by conditions alone."""
+        legs: list[dict[str, float]] = []
+        if text is not None:
+            legs.append(words.best(text, ((r.fact.id, r.fact.text or "") for r in rows)))
+        if vector is not None:
+            asked = self._stored({"the query": vector})["the query"]
+            near = {r.fact.id: max(self._similarity(v, asked) for v in r.vectors.values()) for r in rows if r.vectors}
+            legs.append(words.first(near, len(near)))
+        if len(legs) < 2:
+            return legs[0] if legs else None
+        scores: dict[str, float] = {}
+        for leg in legs:
+            for rank, fact_id in enumerate(leg, 1):
+                scores[fact_id] = scores.get(fact_id, 0.0) + 1 / (60 + rank)
+        return scores
 
-    def list_namespaces(self, *, prefixes=(), suffixes=()):
-        now = self._shelf.now()
-        found = sorted({r.fact.namespace for r in self._shelf.rows if r.live(now) and r.fact.namespace})
+    def _similarity(self, one: Any, other: Any) -> float:
+        if self._space is not None and self._space.distance == "l2":
+            return checks.similarity(float(np.linalg.norm(one - other)), self._space)
+        return float(np.dot(one, other))
 
-        def fits(path, pattern):
-            return len(path) >= len(pattern) and all(p in ("*", label) for p, label in zip(pattern, path, strict=False))
+    def history(
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+    ) -> list[StoredFact]:
+        """Every readable version of one fact, newest first."""
+        now = self._held.now()
+        meant = self._meant(fact_id, key, kind, subject, namespace, _reachable(fact_id, now))
+        return [r.fact for r in reversed(self._held.versions(meant)) if r.readable(now)] if meant else []
 
+    def list_namespaces(
+        self, *, prefixes: Sequence[Sequence[str]] = (), suffixes: Sequence[Sequence[str]] = ()
+    ) -> list[tuple[str, ...]]:
+        """The namespaces of live facts that begin with each prefix and end with each suffix; ``*`` is any one label."""
+        now = self._held.now()
+        begin = [labels(path, "one of prefixes") for path in prefixes]
+        end = [labels(path, "one of suffixes") for path in suffixes]
+        found = sorted({r.fact.namespace for r in self._held.rows if r.live(now) and r.fact.namespace})
         return [
-            path
-            for path in found
-            if all(fits(path, p) for p in prefixes) and all(fits(path[::-1], s[::-1]) for s in suffixes)
+            path for path in found if all(fits(path, p) for p in begin) and all(fits(path[::-1], s[::-1]) for s in end)
         ]
 
-    def events(self, *, subject=None, target_id=None, limit=100):
-        kept = [e for e in self._shelf.events if subject in (None, e.subject) and target_id in (None, e.target_id)]
-        return kept[:limit]
+    def events(
+        self, *, subject: str | None = None, target_id: str | None = None, limit: int = 100
+    ) -> list[MemoryEvent]:
+        """The trail, oldest first."""
+        kept = [e for e in self._held.events if subject in (None, e.subject) and target_id in (None, e.target_id)]
+        return kept[: whole_number(limit, "limit", 0)]
 
     # Forgetting, restoring, erasing
 
-    def _named(self, fact_id, key, kind, subject, namespace, eligible) -> FactKey | None:
+    def _meant(
+        self,
+        fact_id: str | None,
+        key: str | None,
+        kind: str | None,
+        subject: str | None,
+        namespace: Sequence[str] | None,
+        eligible: Callable[[Row], bool],
+    ) -> FactKey | None:
+        """The identity that a call names; None if there is no such fact. Raises InvalidInput if there are several."""
         if (fact_id is None) == (key is None):
-            raise InvalidInput("say which fact: by id, or by key")
+            raise InvalidInput("expected either a fact's id or key=")
+        path = None if namespace is None else labels(namespace, "namespace")
         keys = {
-            row.key: None
-            for row in self._shelf.rows
+            row.fact.fact_key: None
+            for row in self._held.rows
             if eligible(row)
             and fact_id in (None, row.fact.id)
             and key in (None, row.fact.key)
             and kind in (None, row.fact.kind)
             and subject in (None, row.fact.subject)
-            and (namespace is None or tuple(namespace) == row.fact.namespace)
+            and path in (None, row.fact.namespace)
         }
         if len(keys) > 1:
-            raise InvalidInput(f"the key {key!r} names {len(keys)} facts: {'; '.join(map(named, keys))}")
+            raise InvalidInput(
+                f"the key {key!r} names {len(keys)} facts: {'; '.join(map(checks.described, keys))}. "
+                "Say which one by subject=, kind= and namespace="
+            )
         return next(iter(keys), None)
 
-    def delete(self, fact_id=None, *, key=None, kind=None, subject=None, namespace=None, reason=None):
-        shelf, now = self._shelf, self._shelf.now()
-        meant = self._named(
-            fact_id, key, kind, subject, namespace, lambda r: r.readable(now) if fact_id else r.live(now)
-        )
-        live = next((r for r in self._chain(meant) if r.live(now)), None) if meant else None
-        if live is None:
+    def delete(
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+        reason: str | None = None,
+    ) -> int:
+        """Forget a fact with its history, by the id of any version or by its key; returns how many, 0 or 1."""
+        now = self._held.now()
+        meant = self._meant(fact_id, key, kind, subject, namespace, _reachable(fact_id, now))
+        live = next((r for r in self._held.versions(meant) if r.live(now)), None) if meant else None
+        if live is None or meant is None:
             return 0
-        for row in self._chain(meant):
+        for row in self._held.versions(meant):
             if row.deleted_at is None:
                 row.deleted_at, row.purge_at = now, now + self._grace
-        shelf.note("forget", live.fact.id, meant, self._actor, reason)
+        self._held.note("forget", live.fact, self.actor, reason)
         return 1
 
-    def restore(self, fact_id=None, *, key=None, kind=None, subject=None, namespace=None, reason=None):
-        shelf, now = self._shelf, self._shelf.now()
+    def restore(
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+        reason: str | None = None,
+    ) -> StoredFact:
+        """Bring a forgotten fact back as it was; returns it. Raises NotFound, InvalidInput."""
+        now = self._held.now()
 
-        def forgotten(row):
-            return row.deleted_at is not None and row.purge_at > now
+        def forgotten(row: Row) -> bool:
+            return row.purge_at is not None and row.purge_at > now
 
-        meant = self._named(fact_id, key, kind, subject, namespace, forgotten)
-        chain = self._chain(meant) if meant else []
-        back = [r for r in chain if forgotten(r)]
+        meant = self._meant(fact_id, key, kind, subject, namespace, forgotten)
+        chain = self._held.versions(meant) if meant else []
+        back = [row for row in chain if forgotten(row)]
         if not back:
             raise NotFound("no such fact was forgotten, or its grace time is over")
-        if any(r.live(now) for r in chain):
-            raise InvalidInput(f"fact {named(meant)} can't be restored: a newer version stands in its place")
-        chosen = next((r for r in back if r.fact.id == fact_id), None) or max(back, key=lambda r: r.deleted_at)
-        for row in [r for r in chain if r.deleted_at is None and r.fact.valid_to is None]:  # expired, not swept
-            row.fact, row.vectors = replace(row.fact, valid_to=now), {}
-        at = chosen.deleted_at
-        for row in [r for r in back if r.deleted_at == at]:
+        if any(row.live(now) for row in chain):
+            raise InvalidInput(f"fact {checks.described(back[0].fact.fact_key)} can't be restored: a newer one is live")
+        for row in chain:
+            if row.deleted_at is None and row.fact.valid_to is None:  # expired, but not swept yet
+                row.fact, row.vectors = replace(row.fact, valid_to=now), {}
+        by_id = next((row for row in back if row.fact.id == fact_id), None)
+        at = by_id.deleted_at if by_id else max(row.deleted_at for row in back if row.deleted_at)
+        restored = [row for row in back if row.deleted_at == at]
+        for row in restored:
             row.deleted_at = row.purge_at = None
-            if row.fact.valid_to is None:
-                head = row
-        shelf.note("restore", head.fact.id, meant, self._actor, reason)
+        head = next(row for row in restored if row.fact.valid_to is None)
+        self._held.note("restore", head.fact, self.actor, reason)
         if not head.live(now):
-            raise InvalidInput("the fact has expired since it was forgotten; put it again")
+            raise InvalidInput("the fact expired after it was forgotten; put it again")
         return head.fact
 
-    def erase(self, fact_id=None, *, key=None, kind=None, subject=None, namespace=None, reason=None):
-        meant = self._named(fact_id, key, kind, subject, namespace, lambda row: True)
-        chain = self._chain(meant) if meant else []
-        if not chain:
-            return 0
-        self._shelf.now()
-        self._shelf.rows = [r for r in self._shelf.rows if r.key != meant]
-        self._shelf.note("erase", chain[-1].fact.id, meant, self._actor, reason, versions=len(chain))
+    def erase(
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+        reason: str | None = None,
+    ) -> int:
+        """Delete every version of a fact for good; returns how many versions."""
+        meant = self._meant(fact_id, key, kind, subject, namespace, lambda row: True)
+        chain = self._held.versions(meant) if meant else []
+        if chain:
+            self._held.now()
+            self._held.rows = [row for row in self._held.rows if row.fact.fact_key != meant]
+            self._held.note("erase", chain[-1].fact, self.actor, reason, versions=len(chain))
         return len(chain)
 
-    # Beside the protocol, for the state machine
-
-    def expire(self, fact_id):
-        """Let a fact's time be over."""
-        for row in self._shelf.rows:
-            if row.fact.id == fact_id:
-                row.fact = replace(row.fact, expires_at=datetime(2000, 1, 1, tzinfo=UTC))
-
-    def sweep(self):
-        """Purge what is due; returns how many."""
-        now = self._shelf.now()
-        count = 0
-        for action, due in (
-            ("expire", lambda r: r.fact.expires_at is not None and r.fact.expires_at <= now),
-            ("purge", lambda r: r.purge_at is not None and r.purge_at <= now),
-        ):
-            for row in [r for r in self._shelf.rows if due(r)]:
-                self._shelf.rows.remove(row)
-                self._shelf.note(action, row.fact.id, row.key, "sweep", None)
-                count += 1
-        return count
+    aput_fact, aput_facts, aget, aget_facts = twin(put_fact), twin(put_facts), twin(get), twin(get_facts)
+    asearch_facts, ahistory, alist_namespaces = twin(search_facts), twin(history), twin(list_namespaces)
+    aevents, adelete, arestore, aerase = twin(events), twin(delete), twin(restore), twin(erase)
 
 
-def _stood(fact, then):
-    return (
-        fact.valid_from <= then
-        and (fact.valid_to is None or fact.valid_to > then)
-        and (fact.expires_at is None or fact.expires_at > then)
-    )
+def _reachable(fact_id: str | None, now: datetime) -> Callable[[Row], bool]:
+    """What a call can name: by id any readable version, by key only the live one."""
+    return lambda row: row.readable(now) if fact_id else row.live(now)
 
 
-def _cosine(a, b) -> float:
-    return similarity(1.0 - float(np.dot(a, b)), "cosine")
-
-
-def _fused(sides) -> dict[str, float]:
-    scores: dict[str, float] = {}
-    for side in sides:
-        for rank, fact_id in enumerate(sorted(side, key=side.__getitem__, reverse=True), 1):
-            scores[fact_id] = scores.get(fact_id, 0.0) + 1 / (60 + rank)
-    return scores
-
-
-for _verb in (
-    "put_fact", "put_facts", "get", "get_facts", "search_facts", "history", "list_namespaces", "delete", "restore",
-    "erase", "events",
-):  # fmt: skip
-    setattr(MemoryFacts, f"a{_verb}", twin(getattr(MemoryFacts, _verb)))
+if TYPE_CHECKING:
+    _: type[MemoryStore] = InMemoryFactStore

@@ -1,7 +1,10 @@
-"""What filters mean, said a second time in plain Python: the oracle for the SQL compiler."""
+"""Filters evaluated in Python: for the in-memory stores, and as the reference of the SQL compiler."""
+
+from __future__ import annotations
 
 import re
 from decimal import Decimal
+from typing import Any
 
 from pgrecall.filters import And, Compare, Filter, Not, Or
 
@@ -10,7 +13,7 @@ _ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
 def matches(tree: Filter, metadata: object) -> bool:
-    """Tell whether a row with this metadata matches."""
+    """Whether a row with this metadata matches."""
     match tree:
         case And():
             return all(matches(child, metadata) for child in tree.filters)
@@ -21,6 +24,24 @@ def matches(tree: Filter, metadata: object) -> bool:
     return _leaf(tree, _at(metadata, tree.path))
 
 
+def matches_everything(tree: Filter) -> bool:
+    """Whether the filter's form alone makes it match every row, as `And()` and `Not(Or())` do."""
+    return _constant(tree) is True
+
+
+def _constant(tree: Filter) -> bool | None:
+    """What the filter is for every row; None if that depends on the row."""
+    if isinstance(tree, Compare):
+        return {"in": False, "nin": True}.get(tree.op) if tree.value == () else None
+    parts = [_constant(part) for part in tree.filters]
+    if isinstance(tree, Not):
+        return None if parts[0] is None else not parts[0]
+    decisive = isinstance(tree, Or)
+    if decisive in parts:
+        return decisive
+    return None if None in parts else not decisive
+
+
 def _at(value: object, path: tuple[str, ...]) -> object:
     for key in path:
         if not isinstance(value, dict) or key not in value:
@@ -29,8 +50,8 @@ def _at(value: object, path: tuple[str, ...]) -> object:
     return value
 
 
-def _leaf(leaf: Compare, found: object) -> bool:
-    wanted = leaf.value
+def _leaf(leaf: Compare, found: Any) -> bool:
+    wanted: Any = leaf.value
     match leaf.op:
         case "eq":
             return _typed(found) == _typed(wanted)
@@ -51,19 +72,11 @@ def _leaf(leaf: Compare, found: object) -> bool:
             sought = {_typed(wanted)} if leaf.op == "contains" else {_typed(item) for item in wanted}
             return bool(held & sought) if leaf.op == "any" else held >= sought
         case "has_any" | "has_all":
-            kinds = {str: str, dict: str, list: object}
-            if type(found) not in kinds:
-                return False
-            in_it = [
-                isinstance(item, kinds[type(found)])
-                and (_typed(item) in map(_typed, found) if isinstance(found, list) else item in found)
-                for item in wanted
-            ]
-            return any(in_it) if leaf.op == "has_any" else all(in_it)
+            return _has(leaf.op, found, wanted)
         case "exists":
-            return (found is not _MISSING) == wanted
+            return (found is not _MISSING) == bool(wanted)
         case "is_empty":
-            return (found is _MISSING or found is None or found in ("", [])) == wanted
+            return (found is _MISSING or found is None or found in ("", [])) == bool(wanted)
     if not isinstance(found, str):
         return False
     if leaf.op in ("text_match_i", "ilike"):
@@ -75,13 +88,25 @@ def _leaf(leaf: Compare, found: object) -> bool:
     return re.fullmatch(_like(wanted), found, re.DOTALL) is not None
 
 
+def _has(op: str, found: Any, wanted: Any) -> bool:
+    kinds: dict[type, type] = {str: str, dict: str, list: object}
+    if type(found) not in kinds:
+        return False
+    in_it = [
+        isinstance(item, kinds[type(found)])
+        and (_typed(item) in map(_typed, found) if isinstance(found, list) else item in found)
+        for item in wanted
+    ]
+    return any(in_it) if op == "has_any" else all(in_it)
+
+
 def lower(text: str) -> str:
-    """Fold ASCII only: beyond it Postgres follows the database's locale, so generated data avoids that."""
+    """The text with A–Z in lower case; beyond ASCII, Postgres follows the database's locale."""
     return text.translate(_ASCII_LOWER)
 
 
-def _typed(value: object) -> tuple[object, ...]:
-    """Return a form that is equal where JSON is: no 1 == True, but 1 == 1.0."""
+def _typed(value: object) -> tuple[Any, ...]:
+    """A form that is equal if the JSON is equal: 1 and 1.0 are, 1 and True are not."""
     match value:
         case None:
             return ("null",)
@@ -96,7 +121,7 @@ def _typed(value: object) -> tuple[object, ...]:
     return ("missing",)
 
 
-def _order(op: str, found: object, wanted: object) -> bool:
+def _order(op: str, found: Any, wanted: Any) -> bool:
     if isinstance(wanted, tuple):
         if not isinstance(found, list):
             return False

@@ -1,311 +1,378 @@
-"""A vector store in plain Python and numpy: the contract's second implementation, and nothing more."""
+"""A vector store in memory."""
 
 from __future__ import annotations
 
-import functools
-import json
-import re
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from pgrecall import (
-    Chunk,
+from pgrecall import guards
+from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text, storable_text, whole_number
+from pgrecall.errors import (
     ConfigurationError,
-    DeleteReport,
-    Document,
     EmbedSpaceMismatch,
-    Hit,
+    FilterError,
     InvalidEmbedding,
     InvalidInput,
     NotFound,
-    ReciprocalRank,
-    Weighted,
-    guards,
 )
-from pgrecall.arguments import MAX_ID_BYTES, check_text, whole_number
-from pgrecall.jsonable import dumps
-from pgrecall.operations.chunks.reads import refuse_everything
-from pgrecall.operations.search.shapes import similarity
-from pgrecall.statements.reads import Where
-from pgrecall.statements.words import words
-from pgrecall.testing.filters import matches
-from pgrecall.types import EmbedSpace, UpsertResult
+from pgrecall.filters import Filter
+from pgrecall.hits import Fusion, Hit, Mode, Weighted
+from pgrecall.testing import checks, words
+from pgrecall.testing.checks import twin
+from pgrecall.testing.filters import matches, matches_everything
+from pgrecall.types import (
+    Chunk,
+    DeleteReport,
+    Document,
+    EmbedSpace,
+    Metadata,
+    UpsertResult,
+    Vector,
+)
+
+if TYPE_CHECKING:
+    from pgrecall.protocols import VectorStore
+
+Halves = npt.NDArray[np.float16]
 
 
 @dataclass
-class Held:
-    """What one collection holds; replaced whole, so that a call that fails leaves nothing."""
+class Collection:
+    """What one collection holds. A call changes a copy, so that a call that fails leaves nothing."""
 
     space: EmbedSpace
+    text_config: str | None = None
     documents: dict[str, Document] = field(default_factory=dict)
     chunks: dict[str, Chunk] = field(default_factory=dict)  # without their embeddings
-    vectors: dict[str, Any] = field(default_factory=dict)  # as stored: half precision
-    text_config: str | None = None
+    vectors: dict[str, Halves] = field(default_factory=dict)
 
-    def copy(self) -> Held:
-        return Held(self.space, dict(self.documents), dict(self.chunks), dict(self.vectors), self.text_config)
-
-
-def twin(method: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    @functools.wraps(method)
-    async def acall(self, *args, **kwargs):
-        return method(self, *args, **kwargs)
-
-    return acall
+    def copy(self) -> Collection:
+        """A copy that can be changed without changing this one."""
+        return Collection(self.space, self.text_config, dict(self.documents), dict(self.chunks), dict(self.vectors))
 
 
-class MemoryVectorStore:
-    """One collection of one tenant; `shelves` is what all stores of one "database" share."""
+class InMemoryVectorStore:
+    """A `VectorStore` that keeps one collection in memory, for tests of applications; searches are exact.
 
-    def __init__(self, shelves: dict[tuple[str, str], Held], tenant, collection, space, text_config=None):
-        self._shelves, self._key, self._space, self._text_config = shelves, (tenant, collection), space, text_config
+    It keeps the same contract as `PostgresVectorStore`. Not safe to share between threads.
 
-    def upsert(self, chunks, *, documents=()):
-        return self._put(_all_of(chunks, Chunk), _all_of(documents, Document), None)
+    Args:
+        space: What the collection's vectors are made by. Default: None, the space of the collection, which then must
+            exist.
+        embed: A synchronous function from a list of texts to their vectors, for chunks that come without one.
+            Default: none.
+        text_config: Anything but None (the default) turns on search by words. Words are compared as they are,
+            without stems or stop words.
+        tenant: The tenant's id. Default: "test".
+        collection: The collection's name. Default: "default".
+        shared: Collections by tenant and name, which stores that are given the same dictionary share. Default: its own.
+    """
 
-    def replace_document(self, document, chunks):
-        owned = _all_of(chunks, Chunk)
+    def __init__(
+        self,
+        space: EmbedSpace | None = None,
+        *,
+        embed: Callable[[list[str]], Any] | None = None,
+        text_config: str | None = None,
+        tenant: str = "test",
+        collection: str = "default",
+        shared: dict[tuple[str, str], Collection] | None = None,
+    ) -> None:
+        self.tenant_id = check_text(tenant, "tenant", MAX_NAME_BYTES)
+        self.collection = check_text(collection, "collection", MAX_NAME_BYTES)
+        self._shared = {} if shared is None else shared
+        existing = self._shared.get((tenant, collection))
+        if space is None:
+            if existing is None:
+                raise InvalidInput(f"no space was given, and collection {collection!r} does not exist; give one")
+            space = existing.space
+        self._space = space
+        self._embed, self._text_config = embed, text_config
+
+    def upsert(self, chunks: Iterable[Chunk], *, documents: Iterable[Document] = ()) -> UpsertResult:
+        """Add or replace chunks by id, all or nothing; the last of two with the same id wins."""
+        return self._put(checks.all_of(chunks, Chunk), checks.all_of(documents, Document), None)
+
+    def replace_document(self, document: Document, chunks: Iterable[Chunk]) -> UpsertResult:
+        """Put a document and exactly these chunks of it; its other chunks are removed."""
+        [document], owned = checks.all_of([document], Document), checks.all_of(chunks, Chunk)
         for chunk in owned:
             if chunk.doc_id not in (None, document.id):
-                raise InvalidInput(f"chunk {chunk.id!r} names document {chunk.doc_id!r}, not {document.id!r}")
-        return self._put([replace(c, doc_id=document.id) for c in owned], [document], document.id)
+                raise InvalidInput(f"chunk {chunk.id!r} names document {chunk.doc_id!r}; expected {document.id!r}")
+        return self._put([changed(c, doc_id=document.id) for c in owned], [document], document.id)
 
-    def _put(self, given, documents, replaces):
+    def _put(self, given: list[Chunk], documents: list[Document], replaces: str | None) -> UpsertResult:
         held = self._held().copy()
-        self._same_space(held)
+        self._check_space(held)
         for document in documents:
-            held.documents[check_text(document.id, "id", MAX_ID_BYTES)] = _stored_document(document)
-        distinct = {check_text(c.id, "id", MAX_ID_BYTES): c for c in given}
-        names = {i: f"chunk {i!r}" for i in distinct}
-        vectors = [c for c in distinct.values() if c.embedding is not None]
-        stored = (
-            guards.to_stored([c.embedding for c in vectors], self._space, [names[c.id] for c in vectors])
-            if vectors
-            else None
-        )
-        new = {c.id: stored.vectors[n] for n, c in enumerate(vectors)}
-        changed = set()
-        for chunk_id, chunk in distinct.items():
-            clean, before = _stored_chunk(chunk, names[chunk_id]), held.chunks.get(chunk_id)
-            kept = held.vectors.get(chunk_id) if before is not None and before.text == clean.text else None
-            vector = new.get(chunk_id, kept)
-            if vector is None:
-                raise InvalidEmbedding(f"{names[chunk_id]} has no embedding, and none is stored for the same text")
-            if clean != before or not np.array_equal(vector, held.vectors[chunk_id]):
-                changed.add(chunk_id)
-            held.chunks[chunk_id], held.vectors[chunk_id] = clean, vector
-            if clean.doc_id is not None:
-                held.documents.setdefault(clean.doc_id, Document(clean.doc_id))
-        held.text_config = held.text_config if self._key in self._shelves else self._text_config
+            held.documents[check_text(document.id, "id", MAX_ID_BYTES)] = _document(document)
+        distinct = {check_text(c.id, "id", MAX_ID_BYTES): _chunk(c) for c in given}
+        vectors, embedded = self._vectors(held, {c.id: c for c in given}, distinct)
+        written = [i for i, c in distinct.items() if held.chunks.get(i) != c or _differ(vectors[i], held.vectors[i])]
+        held.chunks |= distinct
+        held.vectors |= vectors
+        for chunk in distinct.values():
+            if chunk.doc_id is not None:
+                held.documents.setdefault(chunk.doc_id, Document(chunk.doc_id))
         stale = [
             i for i, c in held.chunks.items() if replaces is not None and c.doc_id == replaces and i not in distinct
         ]
         _remove(held, stale)
-        self._shelves[self._key] = held
-        return UpsertResult([c.id for c in given], len(changed), len(distinct) - len(changed), 0, len(stale))
+        self._shared[self.tenant_id, self.collection] = held
+        unchanged = len(distinct) - len(written)
+        return UpsertResult([c.id for c in given], len(written), unchanged, embedded, len(stale))
+
+    def _vectors(
+        self, held: Collection, given: dict[str, Chunk], clean: dict[str, Chunk]
+    ) -> tuple[dict[str, Halves], int]:
+        """Each chunk's vector: as given, as stored for the same text, or embedded; and how many were embedded."""
+        kept = {
+            i: held.vectors[i]
+            for i, chunk in given.items()
+            if chunk.embedding is None and i in held.chunks and held.chunks[i].text == clean[i].text
+        }
+        new = {i: chunk.embedding for i, chunk in given.items() if chunk.embedding is not None}
+        bare = [i for i in given if i not in kept and i not in new]
+        if bare and self._embed is None:
+            raise InvalidEmbedding(
+                f"chunk {bare[0]!r} has no embedding, and none is stored for the same text; give one, or give the "
+                "store an embedding function: embed="
+            )
+        if self._embed is not None:
+            new |= zip(bare, checks.embedded(self._embed, [clean[i].text for i in bare]), strict=True)
+        if new:
+            stored = guards.to_stored(list(new.values()), self._space, [f"chunk {i!r}" for i in new])
+            kept |= zip(new, stored.vectors, strict=True)
+        return kept, len(bare)
 
     def query(
         self,
-        vector=None,
-        top_k=10,
-        filters=None,
+        vector: Vector | None = None,
+        top_k: int = 10,
+        filters: Filter | None = None,
         *,
-        text=None,
-        mode=None,
-        fusion=None,
-        fetch_k=None,
-        sparse_k=None,
-        ids=None,
-        doc_ids=None,
-    ):
-        whole_number(top_k, "top_k", 1)
+        text: str | None = None,
+        mode: Mode | None = None,
+        fusion: Fusion | None = None,
+        fetch_k: int | None = None,
+        sparse_k: int | None = None,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """The `top_k` best chunks that match every condition, best first, ties by id.
+
+        The arguments are those of `PostgresVectorStore.query`.
+        """
+        top_k = whole_number(top_k, "top_k", 1)
         mode = mode or ("dense" if text is None else "sparse" if vector is None else "hybrid")
-        for needs, given in (("vector", vector), ("text", text)):
-            if given is None and mode in ("hybrid", "dense" if needs == "vector" else "sparse"):
-                raise InvalidInput(f"no {needs} was given, which mode {mode!r} needs")
+        if vector is None and mode != "sparse":
+            raise InvalidInput(f"no vector was given; mode {mode!r} needs one")
+        if text is None and mode != "dense":
+            raise InvalidInput(f"no text was given; mode {mode!r} needs one")
         held = self._held()
-        self._same_space(held)
-        if mode != "dense" and self._key in self._shelves and held.text_config is None:
-            raise ConfigurationError(f"collection {self._key[1]!r} keeps no full text")
+        self._check_space(held)
+        if mode != "dense" and held.text_config is None and (self.tenant_id, self.collection) in self._shared:
+            raise ConfigurationError(
+                f"collection {self.collection!r} has no full-text search; create it with text_config='simple'"
+            )
         chunks = self._matching(filters, ids, doc_ids)
         depth = whole_number(fetch_k or max(50, 2 * top_k), "fetch_k", 1)
-        apart = {} if mode == "sparse" else self._nearest(held, vector, chunks, depth if mode == "hybrid" else top_k)
         sparse_depth = whole_number(sparse_k or depth, "sparse_k", 1)
-        said = {} if mode == "dense" else best_said(text, chunks, sparse_depth if mode == "hybrid" else top_k)
-        alike = {i: similarity(d, self._space.distance) for i, d in apart.items()}
-        scores = {"dense": alike, "sparse": said}.get(mode) or fused(alike, said, fusion or Weighted())
-        ranks = [{i: n for n, i in enumerate(leg, 1)} for leg in (apart, said)]
+        distances, dense, sparse = dict[str, float](), dict[str, float](), dict[str, float]()
+        if mode != "sparse" and vector is not None:
+            distances = self._nearest(held, vector, chunks, depth if mode == "hybrid" else top_k)
+            dense = {i: checks.similarity(d, self._space) for i, d in distances.items()}
+        if mode != "dense" and text is not None:
+            found = words.best(text, ((c.id, c.text) for c in chunks))
+            sparse = words.first(found, sparse_depth if mode == "hybrid" else top_k)
+        scores = words.fused(dense, sparse, fusion or Weighted()) if mode == "hybrid" else dense or sparse
+        ranks = [{i: rank for rank, i in enumerate(leg, 1)} for leg in (dense, sparse)]
         hits = []
-        for chunk_id in sorted(scores, key=lambda i: (-scores[i], i))[:top_k]:
-            copy = _copy(held.chunks[chunk_id])
-            source = held.documents.get(copy.doc_id, Document("-"))
-            known = (copy.text, copy.metadata, copy.doc_id, copy.index, source.source, source.uri, copy.payload)
-            places = (ranks[0].get(chunk_id), ranks[1].get(chunk_id), said.get(chunk_id))
-            hits.append(Hit(chunk_id, scores[chunk_id], apart.get(chunk_id), *known, *places))
+        for chunk_id, score in words.first(scores, top_k).items():
+            chunk = _chunk(held.chunks[chunk_id])
+            source = held.documents.get(chunk.doc_id or "", Document("-"))
+            hits.append(
+                Hit(
+                    chunk_id, score, distances.get(chunk_id), chunk.text, dict(chunk.metadata), chunk.doc_id,
+                    chunk.index, source.source, source.uri, None if chunk.payload is None else dict(chunk.payload),
+                    ranks[0].get(chunk_id), ranks[1].get(chunk_id), sparse.get(chunk_id),
+                )
+            )  # fmt: skip
         return hits
 
-    def _nearest(self, held, vector, chunks, k):
+    def _nearest(self, held: Collection, vector: Vector, chunks: list[Chunk], k: int) -> dict[str, float]:
+        """The distances of the `k` nearest chunks, nearest first, ties by id."""
         wanted = guards.to_stored([vector], self._space, ["the query"]).vectors[0].astype(float)
         found = [(self._distance(held.vectors[c.id].astype(float), wanted), c.id) for c in chunks]
         return {chunk_id: distance for distance, chunk_id in sorted(found)[:k]}
 
-    def _distance(self, one, other):
+    def _distance(self, one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
         if self._space.distance == "l2":
             return float(np.linalg.norm(one - other))
         product = float(one @ other)
-        return (
-            -product
-            if self._space.distance == "ip"
-            else 1 - product / float(np.linalg.norm(one) * np.linalg.norm(other))
-        )
+        if self._space.distance == "ip":
+            return -product
+        return 1 - product / float(np.linalg.norm(one) * np.linalg.norm(other))
 
-    def get(self, ids, *, with_embeddings=False):
+    def get(self, ids: Sequence[str], *, with_embeddings: bool = False) -> list[Chunk]:
+        """Chunks by id, in the order given; unknown ids are left out."""
         found = {c.id: c for c in self._matching(None, ids, None)}
         return [self._out(found[i], with_embeddings) for i in ids if i in found]
 
-    def documents(self, ids=None, *, limit=100, offset=0):
-        held = self._held().documents
-        chosen = sorted(held if ids is None else set(ids) & set(held))
-        return [_stored_document(held[i]) for i in _page(chosen, limit, offset)]
+    def documents(self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0) -> list[Document]:
+        """Documents with their provenance, ordered by id."""
+        held, wanted = self._held().documents, checks.id_set(ids, "ids")
+        chosen = sorted(i for i in held if wanted is None or i in wanted)
+        return [_document(held[i]) for i in checks.page(chosen, limit, offset)]
 
-    def count(self, filters=None, *, doc_ids=None):
+    def count(self, filters: Filter | None = None, *, doc_ids: Sequence[str] | None = None) -> int:
+        """How many chunks match every condition."""
         return len(self._matching(filters, None, doc_ids))
 
-    def set_metadata(self, metadata, *, ids=None, filters=None, doc_ids=None, replace=False):
-        refuse_everything(Where.of(filters, by_ids=ids is not None, by_documents=doc_ids is not None))
-        new = json.loads(dumps(dict(metadata), "the metadata"))
-        held, changed = self._held().copy(), 0
+    def set_metadata(
+        self,
+        metadata: Metadata,
+        *,
+        ids: Sequence[str] | None = None,
+        filters: Filter | None = None,
+        doc_ids: Sequence[str] | None = None,
+        replace: bool = False,
+    ) -> int:
+        """Merge `metadata` into that of matching chunks, or replace theirs; returns how many changed."""
+        _check_named(filters, ids, doc_ids)
+        new, held, count = checks.json_object(metadata, "the metadata"), self._held().copy(), 0
         for chunk in self._matching(filters, ids, doc_ids):
             after = dict(new) if replace else {**chunk.metadata, **new}
-            changed += after != chunk.metadata
-            held.chunks[chunk.id] = Chunk(chunk.id, chunk.text, None, chunk.doc_id, chunk.index, after, chunk.payload)
-        if changed:
-            self._shelves[self._key] = held
-        return changed
+            count += after != chunk.metadata
+            held.chunks[chunk.id] = changed(chunk, metadata=after)
+        if count:
+            self._shared[self.tenant_id, self.collection] = held
+        return count
 
-    def delete(self, ids=None, *, filters=None):
-        refuse_everything(Where.of(filters, by_ids=ids is not None))
-        return self._delete(self._matching(filters, ids, None), [])
+    def delete(self, ids: Sequence[str] | None = None, *, filters: Filter | None = None) -> DeleteReport:
+        """Delete the chunks that match every condition; without a condition it is an error."""
+        _check_named(filters, ids, None)
+        return self._delete(self._matching(filters, ids, None), None)
 
-    def delete_by_doc_id(self, doc_id):
-        return self._delete(self._matching(None, None, [doc_id]), [doc_id] if doc_id in self._held().documents else [])
+    def delete_by_doc_id(self, doc_id: str) -> DeleteReport:
+        """Delete a document with its chunks; an unknown one counts as zero."""
+        return self._delete(self._matching(None, None, [doc_id]), doc_id)
 
-    def _delete(self, chunks, documents):
+    def _delete(self, chunks: list[Chunk], document: str | None) -> DeleteReport:
         held = self._held().copy()
         _remove(held, [c.id for c in chunks])
-        for document in documents:
-            del held.documents[document]
-        if self._key in self._shelves:
-            self._shelves[self._key] = held
-        return DeleteReport(len(chunks), len(chunks), len(documents))
+        documents = 0 if held.documents.pop(document or "", None) is None else 1
+        if chunks or documents:
+            self._shared[self.tenant_id, self.collection] = held
+        return DeleteReport(len(chunks), len(chunks), documents)
 
-    def drop(self):
-        if self._key not in self._shelves:
-            raise NotFound(f"collection {self._key[1]!r} does not exist")
-        held = self._shelves.pop(self._key)
-        return DeleteReport(len(held.vectors), len(held.chunks), len(held.documents), collections=1)
-
-    def clear(self):
+    def clear(self) -> DeleteReport:
+        """Delete every chunk and document; the collection stays."""
         held = self._held()
-        if self._key in self._shelves:
-            self._shelves[self._key] = Held(held.space)
+        if (self.tenant_id, self.collection) in self._shared:
+            self._shared[self.tenant_id, self.collection] = Collection(held.space, held.text_config)
         return DeleteReport(len(held.vectors), len(held.chunks), len(held.documents))
 
-    def _held(self) -> Held:
-        return self._shelves.get(self._key) or Held(self._space)
+    def drop(self) -> DeleteReport:
+        """Delete the collection with everything in it. Raises NotFound."""
+        if (held := self._shared.pop((self.tenant_id, self.collection), None)) is None:
+            raise NotFound(f"collection {self.collection!r} does not exist")
+        return DeleteReport(len(held.vectors), len(held.chunks), len(held.documents), collections=1)
 
-    def _same_space(self, held):
+    def _held(self) -> Collection:
+        return self._shared.get((self.tenant_id, self.collection)) or Collection(self._space, self._text_config)
+
+    def _check_space(self, held: Collection) -> None:
         if held.space != self._space:
             raise EmbedSpaceMismatch(
-                f"collection {self._key[1]!r} holds vectors of {held.space}, but these are of {self._space}"
+                f"collection {self.collection!r} holds vectors of {held.space}, "
+                f"but the store was opened for {self._space}"
             )
 
-    def _matching(self, filters, ids, doc_ids):
-        for one in (ids, doc_ids):
-            if isinstance(one, str):
-                raise InvalidInput(f"found the string {one!r}; expected a list of ids")
+    def _matching(
+        self, filters: Filter | None, ids: Iterable[str] | None, doc_ids: Iterable[str] | None
+    ) -> list[Chunk]:
+        """Chunks that match every condition, ordered by id."""
+        if filters is not None and not isinstance(filters, Filter):
+            raise FilterError(f"filters is {type(filters).__name__}; expected a filter such as F.lang == 'de'")
+        wanted, sources = checks.id_set(ids, "ids"), checks.id_set(doc_ids, "doc_ids")
         return [
             chunk
             for _, chunk in sorted(self._held().chunks.items())
-            if (ids is None or chunk.id in ids)
-            and (doc_ids is None or chunk.doc_id in doc_ids)
+            if (wanted is None or chunk.id in wanted)
+            and (sources is None or chunk.doc_id in sources)
             and (filters is None or matches(filters, chunk.metadata))
         ]
 
-    def _out(self, chunk, with_embeddings):
-        vector = self._held().vectors[chunk.id].astype(np.float32).tolist()
-        return replace(_copy(chunk), embedding=vector if with_embeddings else None)
+    def _out(self, chunk: Chunk, with_embeddings: bool) -> Chunk:
+        vector = self._held().vectors[chunk.id].astype(np.float32).tolist() if with_embeddings else None
+        return changed(_chunk(chunk), embedding=vector)
 
-    def list(self, filters=None, *, limit=100, offset=0, ids=None, doc_ids=None, with_embeddings=False):
-        return [self._out(c, with_embeddings) for c in _page(self._matching(filters, ids, doc_ids), limit, offset)]
+    # Last: in the class body `list` is this method from here on.
+    def list(
+        self,
+        filters: Filter | None = None,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+        with_embeddings: bool = False,
+    ) -> list[Chunk]:
+        """Chunks that match every condition, ordered by id."""
+        found = checks.page(self._matching(filters, ids, doc_ids), limit, offset)
+        return [self._out(chunk, with_embeddings) for chunk in found]
 
     aupsert, areplace_document, aquery, aget = twin(upsert), twin(replace_document), twin(query), twin(get)
-    adocuments, acount, aset_metadata = twin(documents), twin(count), twin(set_metadata)
-    adelete, adelete_by_doc_id, adrop = twin(delete), twin(delete_by_doc_id), twin(drop)
-    aclear = twin(clear)
-    alist = twin(list)  # noqa: A003 -- the method above, not the type
+    alist, adocuments, acount, aset_metadata = twin(list), twin(documents), twin(count), twin(set_metadata)  # noqa: A003 -- the method
+    adelete, adelete_by_doc_id, aclear, adrop = twin(delete), twin(delete_by_doc_id), twin(clear), twin(drop)
 
 
-def best_said(text, chunks, k):
-    """The chunks with the most of the words: their scores, best first."""
-    parts = words(text)
-    wanted = [*({*re.findall(r"\w+", parts["words"].lower())}), *parts["phrases"]]
-    scores = {}
-    for chunk in chunks:
-        has = functools.partial(_says, chunk.text)
-        if (count := sum(map(has, wanted))) and not any(map(has, parts["without"])):
-            scores[chunk.id] = float(count)
-    return {i: scores[i] for i in sorted(scores, key=lambda i: (-scores[i], i))[:k]}
+def _check_named(filters: Filter | None, ids: object, doc_ids: object) -> None:
+    """Refuse to change a whole collection because of an empty condition. Raises InvalidInput."""
+    if ids is None and doc_ids is None and (filters is None or matches_everything(filters)):
+        raise InvalidInput(
+            "the condition is empty and would match the whole collection; give ids or a filter, or call clear()"
+        )
 
 
-def _says(text, phrase):
-    has, wanted = (" ".join(re.findall(r"\w+", part.lower())) for part in (text, phrase))
-    return bool(wanted) and f" {wanted} " in f" {has} "
+def _differ(one: Halves, other: Halves) -> bool:
+    return not np.array_equal(one, other)
 
 
-def fused(dense, sparse, fusion):
-    """Scores of both legs' chunks; each leg comes best first."""
-    scores = dict.fromkeys([*dense, *sparse], 0.0)
-    for leg, share in ((dense, fusion.alpha), (sparse, 1 - fusion.alpha)):
-        low, high = min(leg.values(), default=0), max(leg.values(), default=0)
-        for place, (chunk_id, score) in enumerate(leg.items(), 1):
-            if isinstance(fusion, ReciprocalRank):
-                scores[chunk_id] += share * 2 / (fusion.k + place)
-            else:
-                scores[chunk_id] += share * ((score - low) / (high - low) if high > low else 1.0)
-    return scores
-
-
-def _all_of(values, kind):
-    values = list(values)
-    if any(not isinstance(v, kind) for v in values):
-        raise InvalidInput(f"expected pgrecall.{kind.__name__}")
-    return values
-
-
-def _page(values, limit, offset):
-    return values[whole_number(offset, "offset", 0) :][: whole_number(limit, "limit", 0)]
-
-
-def _remove(held, ids):
+def _remove(held: Collection, ids: Iterable[str]) -> None:
     for chunk_id in ids:
         del held.chunks[chunk_id], held.vectors[chunk_id]
 
 
-def _stored_chunk(chunk, name):
-    if not isinstance(chunk.text, str) or "\0" in chunk.text:
-        raise InvalidInput(f"the text of {name} is no string that can be stored")
-    metadata = json.loads(dumps(chunk.metadata, f"the metadata of {name}"))
-    payload = json.loads(dumps(chunk.payload, f"the payload of {name}"))
-    return Chunk(chunk.id, chunk.text, None, chunk.doc_id, chunk.index, metadata, payload)
+def _chunk(chunk: Chunk) -> Chunk:
+    """A checked copy, without the embedding. Raises InvalidInput."""
+    name = f"chunk {chunk.id!r}"
+    index = None if chunk.index is None else whole_number(chunk.index, f"the index of {name}", -(2**31))
+    return Chunk(
+        chunk.id,
+        storable_text(chunk.text, f"the text of {name}"),
+        None,
+        None if chunk.doc_id is None else check_text(chunk.doc_id, f"the doc_id of {name}", MAX_ID_BYTES),
+        index,
+        checks.json_object(chunk.metadata, f"the metadata of {name}"),
+        None if chunk.payload is None else checks.json_object(chunk.payload, f"the payload of {name}"),
+    )
 
 
-def _copy(chunk):
-    return _stored_chunk(chunk, chunk.id)
+def _document(document: Document) -> Document:
+    """A checked copy. Raises InvalidInput."""
+    name = f"document {document.id!r}"
+    for text in (document.source, document.uri, document.content_hash):
+        if text is not None:
+            storable_text(text, f"the provenance of {name}")
+    return changed(document, metadata=checks.json_object(document.metadata, f"the metadata of {name}"))
 
 
-def _stored_document(document):
-    return replace(document, metadata=json.loads(dumps(document.metadata, f"the metadata of {document.id!r}")))
+if TYPE_CHECKING:
+    _: type[VectorStore] = InMemoryVectorStore

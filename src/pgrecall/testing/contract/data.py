@@ -11,7 +11,7 @@ from pgrecall import Chunk
 def vectors(count: int, dim: int = 8, seed: int = 0) -> npt.NDArray[np.float32]:
     """Random unit vectors, the same for the same seed."""
     made = np.random.default_rng(seed).normal(size=(count, dim))
-    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True), dtype=np.float32)
 
 
 def chunks(count: int, dim: int = 8, seed: int = 0, prefix: str = "c", per_document: int = 5) -> list[Chunk]:

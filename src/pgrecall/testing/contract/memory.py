@@ -1,16 +1,25 @@
-"""What a memory store does, whoever keeps the facts."""
+"""The contract of a `MemoryStore`."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from pgrecall import EmbedSpace, EmbedSpaceMismatch, F, Fact, FactKey, InvalidEmbedding, InvalidInput, NotFound
-from pgrecall.testing.contract.base import SPACE, AsyncFace
+from pgrecall import (
+    EmbedSpace,
+    EmbedSpaceMismatch,
+    F,
+    Fact,
+    FactKey,
+    InvalidEmbedding,
+    InvalidInput,
+    MemoryStore,
+    NotFound,
+)
+from pgrecall.testing.contract.base import SPACE, StoreContract
 
 
 def axis(n: int, other: float = 0.0) -> list[float]:
@@ -21,39 +30,44 @@ def axis(n: int, other: float = 0.0) -> list[float]:
 
 
 def keys(facts: list[Any]) -> list[str]:
+    """The facts' keys."""
     return [fact.key for fact in facts]
 
 
 def diet(value: object = "vegetarian", **more: Any) -> Fact:
+    """What Ann eats."""
     return Fact("ann", "preference", "diet", value, **more)
 
 
-class MemoryContract:
-    """Subclasses give `opener`: (tenant, **options of memory()) to a store; a test's stores share their rows."""
+class MemoryStoreContract(StoreContract):
+    """What a `MemoryStore` must do.
+
+    Override the fixture `make_store`: a function of a tenant, and of `actor`, `space`, `keep_versions` and `grace` by
+    name, as those of `Tenant.memory`.
+    """
+
+    protocol: ClassVar[type] = MemoryStore
 
     @pytest.fixture
-    def runner(self) -> Iterator[asyncio.Runner]:
-        with asyncio.Runner() as runner:
-            yield runner
+    def open_memory(self, make_store: Callable[..., Any], called: Callable[[Any], Any]) -> Callable[..., Any]:
+        """Opens a store, called in the test's mode."""
 
-    @pytest.fixture
-    def opener(self) -> Any:
-        raise NotImplementedError
-
-    @pytest.fixture(params=["sync", "async"])
-    def open_memory(self, request: pytest.FixtureRequest, runner: asyncio.Runner, opener: Any) -> Any:
         def open_memory(tenant: str = "a", **options: Any) -> Any:
-            store = opener(tenant, **{"actor": "me", "space": SPACE, **options})
-            return store if request.param == "sync" else AsyncFace(store, runner)
+            return called(make_store(tenant, **{"actor": "me", "space": SPACE, **options}))
 
         return open_memory
 
     @pytest.fixture
     def memory(self, open_memory: Any) -> Any:
+        """One tenant's facts; there are none yet."""
         return open_memory()
 
-    def test_a_fact_comes_back_as_it_was_put(self, memory):
-        """With every field that the caller gave, and who and when beside them."""
+    def test_the_store_has_the_protocols_verbs(self, make_store: Any) -> None:
+        """Each verb has the protocol's arguments and defaults; arguments of the store's own are optional."""
+        assert self.verbs_that_differ(make_store("a", actor="me", space=SPACE)) == []
+
+    def test_a_fact_comes_back_as_it_was_put(self, memory: Any) -> None:
+        """A fact comes back with every field that the caller gave, and with its actor and times."""
         given = Fact(
             "ann", "preference", "diet", {"a": [1, None, "é"]}, "eats no meat", "chat 7", 0.25, 3600.0,
             namespace=("x", "y"),
@@ -66,8 +80,8 @@ class MemoryContract:
         assert memory.get(put.id) == put == memory.search_facts()[0]
         assert memory.get_facts([put.fact_key, FactKey("ann", "preference", "diet")]) == [put, None]
 
-    def test_the_same_identity_supersedes(self, memory):
-        """One live version; the older one has an end, and stays in the history; the first time of all is kept."""
+    def test_the_same_identity_supersedes(self, memory: Any) -> None:
+        """A second fact of the same identity ends the first, which stays in the history; created_at stays."""
         first, second = memory.put_fact(diet()), memory.put_fact(diet("vegan"))
         assert memory.search_facts() == [second]
         assert (second.supersedes_id, second.created_at) == (first.id, first.created_at)
@@ -76,8 +90,8 @@ class MemoryContract:
         assert ended.valid_to == second.valid_from
         assert memory.history(key="diet") == memory.history(first.id) == [second, ended]
 
-    def test_each_part_of_the_identity_tells_facts_apart(self, memory):
-        """Another subject, kind, key or namespace is another fact."""
+    def test_each_part_of_the_identity_tells_facts_apart(self, memory: Any) -> None:
+        """A fact with another subject, kind, key or namespace is another fact."""
         facts = [
             diet(1), Fact("bob", "preference", "diet", 2), Fact("ann", "plan", "diet", 3),
             Fact("ann", "preference", "x", 4),
@@ -88,14 +102,15 @@ class MemoryContract:
         memory.put_facts(facts)
         assert sorted(fact.value for fact in memory.search_facts()) == [1, 2, 3, 4, 5, 6, 7]
 
-    def test_of_two_with_one_identity_in_a_call_the_last_wins(self, memory):
-        """And it alone is stored."""
-        [put] = memory.put_facts([diet(1), diet(2)])
+    def test_of_two_with_one_identity_in_a_call_the_last_wins(self, memory: Any) -> None:
+        """Of two facts with the same identity in one call, only the last is stored."""
+        [put] = memory.put_facts([diet(1), diet(2)], reason="twice")
         assert put.value == 2 and memory.history(put.id) == [put]
+        assert [(e.target_id, e.reason) for e in memory.events()] == [(put.id, "twice")]
 
-    def test_a_call_is_all_or_nothing(self, memory):
-        """One fact that can't be stored keeps the others out."""
-        with pytest.raises(InvalidInput, match=r"NaN|nan"):
+    def test_a_call_is_all_or_nothing(self, memory: Any) -> None:
+        """If one fact can't be stored, none of the call is."""
+        with pytest.raises(InvalidInput):
             memory.put_facts([diet(), Fact("ann", "k", "bad", float("nan"))])
         with pytest.raises(InvalidEmbedding):
             memory.put_facts([diet(), Fact("ann", "k", "bad", 1, embedding=[1.0])])
@@ -111,7 +126,7 @@ class MemoryContract:
             Fact("s", "kind", "", 1),
             Fact("s", "kind", "k" * 1_990 + "é" * 10, 1),
             Fact("s", "kind", "key", 1, namespace=("",)),
-            Fact("s", "kind", "key", 1, namespace="path"),
+            Fact("s", "kind", "key", 1, namespace="path"),  # type: ignore[arg-type]
             Fact("s", "kind", "a\0b", 1),
             Fact("s", "kind", "\ud800", 1),
             Fact("s", "kind", "key", {"a": {1, 2}}),
@@ -123,14 +138,14 @@ class MemoryContract:
             {"subject": "s"},
         ],
     )
-    def test_what_can_not_be_a_fact_is_refused(self, memory, fact):
-        """Before anything is written."""
+    def test_what_can_not_be_a_fact_is_refused(self, memory: Any, fact: Any) -> None:
+        """A fact that can't be stored raises InvalidInput, and nothing is stored."""
         with pytest.raises(InvalidInput):
             memory.put_fact(fact)
         assert memory.search_facts() == []
 
-    def test_conditions_are_anded(self, memory):
-        """Subject, kinds, key and the value's filter narrow what is found, the newest first."""
+    def test_conditions_are_anded(self, memory: Any) -> None:
+        """Subject, kinds, key and the filter on the value are ANDed; the newest facts come first."""
         memory.put_facts(
             [Fact("ann", "a", "1", {"n": 1}), Fact("ann", "b", "2", {"n": 2}), Fact("bob", "a", "3", {"n": 3})]
         )
@@ -143,13 +158,13 @@ class MemoryContract:
         assert memory.search_facts(subject="nobody") == [] == memory.search_facts(kind=[])
         assert len(memory.search_facts(limit=2)) == 2 and len(memory.search_facts(limit=10, offset=3)) == 1
 
-    def test_a_namespace_is_a_prefix_of_whole_labels_taken_literally(self, memory):
-        """(a,) is not (ab,), wildcards are labels like others, and () is everywhere."""
+    def test_a_namespace_is_a_prefix_of_whole_labels_taken_literally(self, memory: Any) -> None:
+        """A namespace matches whole labels: (a,) does not match (ab,), % and * are literal, () matches all."""
         paths = [("a",), ("a", "b"), ("ab",), ("a%",), ("*", "b"), ("a", "b_"), ("é", "ü")]
         memory.put_facts([Fact(None, "k", "/".join(path), 1, namespace=path) for path in paths])
         memory.put_fact(diet())
 
-        def below(*path):
+        def below(*path: str) -> list[str]:
             return sorted(keys(memory.search_facts(namespace=path, limit=99)))
 
         assert below("a") == ["a", "a/b", "a/b_"]
@@ -160,8 +175,8 @@ class MemoryContract:
         assert below("b") == []
         assert len(below()) == 8
 
-    def test_namespaces_are_listed_by_prefix_and_suffix(self, memory):
-        """`*` is any one label there; only what is live counts, and facts without a namespace have none."""
+    def test_namespaces_are_listed_by_prefix_and_suffix(self, memory: Any) -> None:
+        """list_namespaces lists the namespaces of live facts; `*` in a prefix or suffix matches any one label."""
         paths = [("a", "x", "v1"), ("a", "y", "v1"), ("a", "y", "v2"), ("b", "v1")]
         memory.put_facts([Fact(None, "k", "k", 1, namespace=path) for path in paths])
         memory.put_fact(diet())
@@ -173,16 +188,16 @@ class MemoryContract:
         memory.delete(key="k", namespace=("b", "v1"))
         assert memory.list_namespaces() == paths[:3]
 
-    def test_orders(self, memory):
-        """By recency, or by confidence, unknown ones last."""
+    def test_orders(self, memory: Any) -> None:
+        """Facts are ordered by recency or by confidence; facts without a confidence come last."""
         for key, confidence in (("low", 0.1), ("none", None), ("high", 0.9)):
             memory.put_fact(Fact("ann", "k", key, key, confidence=confidence))
         assert keys(memory.search_facts()) == ["high", "none", "low"]
         assert keys(memory.search_facts(order_by="recency")) == ["high", "none", "low"]
         assert keys(memory.search_facts(order_by="confidence")) == ["high", "low", "none"]
 
-    def test_words_find_facts_by_their_text(self, memory):
-        """Any of them does, in any case; a string is its own text, other values have the text that came with them."""
+    def test_words_find_facts_by_their_text(self, memory: Any) -> None:
+        """Any of the words finds a fact by its text, in any case; the text of a string is the string."""
         memory.put_facts(
             [diet("Eats no MEAT"), Fact("ann", "k", "fish", {"a": 1}, "likes fish"), Fact("ann", "k", "none", 1)]
         )
@@ -191,8 +206,8 @@ class MemoryContract:
         assert memory.search_facts(text="rabbit") == []
         assert memory.search_facts(text="fish")[0].score > 0
 
-    def test_the_nearest_vector_is_found_and_the_best_field_counts(self, memory):
-        """Facts without vectors are not found by one."""
+    def test_the_nearest_vector_is_found_and_the_best_field_counts(self, memory: Any) -> None:
+        """A search by vector ranks each fact by its best field, and does not find facts without vectors."""
         memory.put_facts(
             [
                 Fact("ann", "k", "one", 1, embedding=axis(0)),
@@ -208,8 +223,8 @@ class MemoryContract:
         assert keys(memory.search_facts(query_vector=axis(3), limit=1)) == ["two"]
         assert keys(memory.search_facts(query_vector=axis(0), kind="other")) == []
 
-    def test_words_and_vector_together(self, memory):
-        """What both find comes before what one does."""
+    def test_words_and_vector_together(self, memory: Any) -> None:
+        """A fact that is found by words and by vector ranks before one that is found by one of them."""
         memory.put_facts(
             [
                 Fact("ann", "k", "both", "red car", embedding=axis(0)),
@@ -220,8 +235,8 @@ class MemoryContract:
         found = keys(memory.search_facts(text="red", query_vector=axis(0)))
         assert found[0] == "both" and set(found) == {"both", "words", "vector"}
 
-    def test_a_superseded_or_forgotten_value_is_found_by_no_vector(self, memory):
-        """A new version without a vector leaves none to find."""
+    def test_a_superseded_or_forgotten_value_is_found_by_no_vector(self, memory: Any) -> None:
+        """A search by vector finds live versions only; a restored one is found again."""
         memory.put_fact(diet(embedding=axis(0)))
         memory.put_fact(diet("vegan", embedding=axis(4)))
         [found] = memory.search_facts(query_vector=axis(0))
@@ -234,8 +249,8 @@ class MemoryContract:
         memory.restore(gone.id)
         assert memory.search_facts(query_vector=axis(0))[0].id == gone.id
 
-    def test_vectors_of_another_space_are_refused(self, open_memory):
-        """In writing and in asking; a wrong length too."""
+    def test_vectors_of_another_space_are_refused(self, open_memory: Any) -> None:
+        """A vector of another space or length raises an error, in writes and in searches."""
         open_memory().put_fact(diet(embedding=axis(0)))
         other = open_memory(space=EmbedSpace("test", "other", 8))
         with pytest.raises(EmbedSpaceMismatch, match="test/eight"):
@@ -246,8 +261,8 @@ class MemoryContract:
             open_memory().search_facts(query_vector=[1.0])
         assert len(other.search_facts()) == 1
 
-    def test_as_of_answers_as_of_then(self, memory):
-        """Between two versions stands the older one; before the first, none."""
+    def test_as_of_answers_as_of_then(self, memory: Any) -> None:
+        """as_of finds the version that was live at that time; it does not go with a vector."""
         first = memory.put_fact(diet())
         second = memory.put_fact(diet("vegan"))
         instant = timedelta(microseconds=1)
@@ -257,13 +272,13 @@ class MemoryContract:
         assert [f.value for f in memory.search_facts(as_of=second.valid_from)] == ["vegan"]
         assert [f.value for f in memory.search_facts(as_of=first.valid_from, text="vegetarian")] == ["vegetarian"]
         for bad in (datetime(2026, 1, 1), "today"):
-            with pytest.raises(InvalidInput, match="time zone"):
+            with pytest.raises(InvalidInput):
                 memory.search_facts(as_of=bad)
-        with pytest.raises(InvalidInput, match="as_of"):
+        with pytest.raises(InvalidInput):
             memory.search_facts(as_of=first.valid_from, query_vector=axis(0))
 
-    def test_what_was_forgotten_is_gone_from_every_read(self, memory):
-        """With its history, also as of a time when it stood; another fact stays."""
+    def test_what_was_forgotten_is_gone_from_every_read(self, memory: Any) -> None:
+        """No read returns a forgotten fact or its history, as_of included; other facts stay."""
         first = memory.put_fact(diet())
         second = memory.put_fact(diet("vegan"))
         memory.put_fact(Fact("ann", "k", "other", "stays"))
@@ -275,14 +290,14 @@ class MemoryContract:
         assert memory.search_facts(as_of=first.valid_from) == [] == memory.search_facts(text="vegan vegetarian")
         assert keys(memory.search_facts()) == ["other"]
 
-    def test_a_fact_is_forgotten_by_the_id_of_any_of_its_versions(self, memory):
-        """An id from before it was corrected means the fact still."""
+    def test_a_fact_is_forgotten_by_the_id_of_any_of_its_versions(self, memory: Any) -> None:
+        """The id of a superseded version still names the fact."""
         first = memory.put_fact(diet())
         memory.put_fact(diet("vegan"))
         assert memory.delete(first.id) == 1 and memory.search_facts() == []
 
-    def test_restoring_brings_all_of_it_back(self, memory):
-        """The live version, its history, and its place."""
+    def test_restoring_brings_all_of_it_back(self, memory: Any) -> None:
+        """restore brings back the live version and its history."""
         first, second = memory.put_fact(diet()), memory.put_fact(diet("vegan"))
         memory.delete(second.id)
         assert memory.restore(first.id) == second
@@ -292,29 +307,29 @@ class MemoryContract:
         memory.delete(key="diet")
         assert memory.restore(key="diet") == second
 
-    def test_what_has_a_successor_is_not_restored(self, memory):
-        """The error names it, and nothing changes; once that one is forgotten too, either can be."""
+    def test_a_fact_with_a_newer_version_is_not_restored(self, memory: Any) -> None:
+        """restore raises InvalidInput while a newer fact is live; if that is forgotten too, either can be restored."""
         old = memory.put_fact(diet())
         memory.delete(old.id)
         new = memory.put_fact(diet("vegan"))
         assert new.supersedes_id is None and new.created_at == new.valid_from
-        with pytest.raises(InvalidInput, match="newer"):
+        with pytest.raises(InvalidInput):
             memory.restore(old.id)
         assert memory.search_facts() == [new]
         memory.delete(new.id)
         assert memory.restore(old.id) == old
         assert memory.search_facts() == [old]
 
-    def test_the_grace_time_ends(self, open_memory):
-        """After it nothing can be restored."""
+    def test_the_grace_time_ends(self, open_memory: Any) -> None:
+        """After the grace time, restore raises NotFound."""
         memory = open_memory(grace=timedelta(0))
         put = memory.put_fact(diet())
         memory.delete(put.id)
-        with pytest.raises(NotFound, match="grace"):
+        with pytest.raises(NotFound):
             memory.restore(put.id)
 
-    def test_erasing_leaves_nothing_to_restore(self, memory):
-        """Every version goes, forgotten ones too; only the trail has their ids."""
+    def test_erasing_leaves_nothing_to_restore(self, memory: Any) -> None:
+        """erase deletes every version, forgotten ones too."""
         old = memory.put_fact(diet())
         memory.delete(old.id)
         put = [memory.put_fact(diet(n)) for n in range(3)]
@@ -324,34 +339,34 @@ class MemoryContract:
             memory.restore(old.id)
         assert memory.put_fact(diet()).supersedes_id is None
 
-    def test_a_key_that_names_several_facts_is_an_error_that_lists_them(self, memory):
-        """Nothing is changed; subject, kind and namespace say which one is meant."""
+    def test_a_key_that_names_several_facts_is_an_error_that_lists_them(self, memory: Any) -> None:
+        """A key that names several facts changes nothing; subject, kind and namespace narrow it to one."""
         memory.put_facts(
             [diet(), Fact("bob", "preference", "diet", 1), Fact("ann", "preference", "diet", 2, namespace=("n",))]
         )
         for verb in (memory.delete, memory.erase, memory.history):
-            with pytest.raises(InvalidInput, match=r"diet.*3 facts.*'ann'.*'bob'"):
+            with pytest.raises(InvalidInput, match=r"(?s)diet.*ann.*bob"):
                 verb(key="diet")
         assert memory.delete(key="diet", subject="bob") == 1
         assert memory.delete(key="diet", subject="ann", namespace=()) == 1
         assert memory.delete(key="diet") == 1
         assert memory.search_facts() == []
         for wrong in ({}, {"fact_id": "x", "key": "y"}):
-            with pytest.raises(InvalidInput, match="which fact"):
+            with pytest.raises(InvalidInput):
                 memory.delete(**wrong)
 
-    def test_every_change_has_its_event_and_no_event_has_a_value(self, memory):
-        """In order, with target, subject, actor and reason."""
+    def test_every_change_has_its_event_and_no_event_has_a_value(self, memory: Any) -> None:
+        """The trail has an event for each change, with target, subject, actor and reason, in order."""
         first = memory.put_fact(diet("secret one"), reason="told")
         second = memory.put_fact(diet("secret two"))
         memory.delete(second.id, reason="asked")
-        memory.restore(second.id)
+        memory.restore(second.id, reason="sorry")
         memory.erase(second.id)
         memory.delete(second.id)
         found = memory.events()
         assert [(e.action, e.target_id, e.reason) for e in found] == [
             ("put", first.id, "told"), ("supersede", second.id, None), ("forget", second.id, "asked"),
-            ("restore", second.id, None), ("erase", second.id, None),
+            ("restore", second.id, "sorry"), ("erase", second.id, None),
         ]  # fmt: skip
         assert {(e.subject, e.actor) for e in found} == {("ann", "me")}
         assert "secret" not in repr(found)
@@ -359,8 +374,8 @@ class MemoryContract:
         assert memory.events(target_id=first.id) == found[:1]
         assert memory.events(subject="bob") == [] and memory.events(subject="ann", limit=2) == found[:2]
 
-    def test_expired_facts_are_gone_before_any_sweep(self, memory):
-        """From every read; a new one begins anew."""
+    def test_expired_facts_are_gone_before_any_sweep(self, memory: Any) -> None:
+        """No read returns an expired fact, and a new fact of its identity has no predecessor."""
         past = datetime.now(UTC) - timedelta(seconds=1)
         old = memory.put_fact(diet(expires_at=past, embedding=axis(0)))
         assert memory.search_facts() == [] == memory.search_facts(as_of=old.valid_from)
@@ -371,15 +386,15 @@ class MemoryContract:
         assert new.supersedes_id is None and new.created_at == new.valid_from
         assert memory.history(new.id) == [new]
 
-    def test_versions_beyond_the_limit_go(self, open_memory):
-        """The newest stay; each that went has its event."""
+    def test_versions_beyond_the_limit_go(self, open_memory: Any) -> None:
+        """Only keep_versions versions stay; each that was removed has its event."""
         memory = open_memory(keep_versions=2)
         put = [memory.put_fact(diet(n)) for n in range(4)]
         assert [f.value for f in memory.history(put[3].id)] == [3, 2]
         assert [e.target_id for e in memory.events() if e.action == "prune"] == [put[0].id, put[1].id]
 
-    def test_tenants_do_not_see_each_other(self, open_memory):
-        """One identity in two tenants is two facts."""
+    def test_tenants_do_not_see_each_other(self, open_memory: Any) -> None:
+        """Facts with the same identity in two tenants are two facts."""
         one, two = open_memory("a"), open_memory("b")
         first = one.put_fact(diet(1, embedding=axis(0)))
         second = two.put_fact(diet(2, embedding=axis(0)))

@@ -1,8 +1,10 @@
-"""What every vector store keeps and removes, whoever keeps its rows."""
+"""The contract of a `VectorStore`: its writes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from pgrecall import (
     And,
     Chunk,
+    DeleteReport,
     Document,
     EmbedSpace,
     EmbedSpaceMismatch,
@@ -19,26 +22,27 @@ from pgrecall import (
     Not,
     Or,
 )
-from pgrecall.testing.contract.base import Opened, ids_of
+from pgrecall.testing.contract.base import ids_of
 from pgrecall.testing.contract.data import chunks
+from pgrecall.testing.contract.stores import OpensVectorStores
 
 
-def counted(report):
-    """What a report counts, without the tables that had nothing."""
+def counted(report: DeleteReport) -> dict[str, int]:
+    """The report without the tables of which nothing was deleted."""
     return {table: count for table, count in report.items() if count}
 
 
-class WritesContract(Opened):
+class VectorWritesContract(OpensVectorStores):
     """Upserts, documents, metadata and deletes."""
 
-    def test_ids_come_back_one_an_input_and_the_last_wins(self, store):
-        """Of two chunks with one id the later is kept; every input gets its id, in order."""
+    def test_ids_come_back_one_an_input_and_the_last_wins(self, store: Any) -> None:
+        """The last of two chunks with the same id is stored; the result lists the id of each input, in order."""
         first, second = Chunk("x", "first", [1.0] * 8), Chunk("x", "second", [2.0] + [1.0] * 7)
         result = store.upsert([first, Chunk("y", "other", [1.0] * 8), second])
         assert (result.ids, result.written, result.unchanged) == (["x", "y", "x"], 2, 0)
         assert store.get(["x"])[0].text == "second"
 
-    def test_what_is_the_same_is_left_alone(self, store):
+    def test_unchanged_chunks_are_not_written(self, store: Any) -> None:
         """A second upsert of the same chunks writes none of them."""
         made = chunks(12)
         assert store.upsert(made).written == 12
@@ -58,8 +62,8 @@ class WritesContract(Opened):
         ],
         ids=lambda change: next(iter(change)),
     )
-    def test_each_change_is_written(self, store, change):
-        """Whatever differs, that chunk alone is written and read back as given."""
+    def test_each_change_is_written(self, store: Any, change: Any) -> None:
+        """If one field of one chunk changes, only that chunk is written, and it is read back as given."""
         made = chunks(6)
         store.upsert(made)
         made[2] = replace(made[2], **change)
@@ -71,11 +75,11 @@ class WritesContract(Opened):
             else:
                 assert getattr(now, name) == value
 
-    def test_a_generator_is_read_once(self, store):
-        """Chunks may come from a generator; nothing is read twice or left over."""
+    def test_a_generator_is_read_once(self, store: Any) -> None:
+        """Chunks may come from a generator, which is read once and to its end."""
         drawn = []
 
-        def generated():
+        def generated() -> Iterator[Chunk]:
             for chunk in chunks(25):
                 drawn.append(chunk.id)
                 yield chunk
@@ -83,10 +87,10 @@ class WritesContract(Opened):
         assert store.upsert(generated()).ids == drawn == [c.id for c in chunks(25)]
         assert store.count() == 25
 
-    def test_a_generator_that_fails_leaves_nothing(self, store):
-        """The caller's own error comes through, and none of the call's chunks is there."""
+    def test_a_generator_that_fails_leaves_nothing(self, store: Any) -> None:
+        """If the generator raises, its error reaches the caller and nothing is stored."""
 
-        def broken():
+        def broken() -> Iterator[Chunk]:
             yield from chunks(5)
             raise RuntimeError("the source broke")
 
@@ -94,8 +98,8 @@ class WritesContract(Opened):
             store.upsert(broken())
         assert store.count() == 0
 
-    def test_one_bad_chunk_leaves_nothing_of_the_call(self, store):
-        """All or nothing: good chunks beside a bad one are not kept, old ones are not changed."""
+    def test_one_bad_chunk_leaves_nothing_of_the_call(self, store: Any) -> None:
+        """If one chunk is invalid, no chunk of the call is stored or changed."""
         made = chunks(4)
         store.upsert(made[:2])
         changed = replace(made[0], text="new")
@@ -103,43 +107,41 @@ class WritesContract(Opened):
             store.upsert([changed, *made[2:], Chunk("bad", "text", [1.0] * 7)])
         assert (store.count(), store.get([made[0].id])[0].text) == (2, made[0].text)
 
-    def test_a_vector_is_kept_where_the_text_is_the_same(self, store):
-        """A chunk without an embedding keeps the stored one of the same text; a new text needs one."""
+    def test_the_vector_is_kept_if_the_text_is_unchanged(self, store: Any) -> None:
+        """A chunk without an embedding keeps the stored one if its text is unchanged; a new text needs an embedding."""
         store.upsert([Chunk("1", "text", [1.0] * 8)])
         store.upsert([Chunk("1", "text", metadata={"seen": True})])
         assert store.query([1.0] * 8)[0].metadata == {"seen": True}
         for chunk in (Chunk("1", "new text"), Chunk("2", "text")):
-            with pytest.raises(InvalidEmbedding, match="no embedding"):
+            with pytest.raises(InvalidEmbedding):
                 store.upsert([chunk])
 
     @pytest.mark.parametrize(
-        ("vector", "message"),
-        [
-            ([1.0] * 7, r"has 7 dimensions.* has 8\. Was another model used"),
-            ([float("nan")] + [1.0] * 7, "NaN or infinite"),
-            ([0.0] * 8, "all zeros"),
-            (["1"] * 8, "expected a flat list of numbers"),
-        ],
+        "vector",
+        [[1.0] * 7, [float("nan")] + [1.0] * 7, [0.0] * 8, ["1"] * 8],
+        ids=["short", "NaN", "zeros", "strings"],
     )
-    def test_a_wrong_vector_is_refused_in_and_out(self, store, vector, message):
-        """It neither gets in, where the error names the chunk, nor is compared."""
-        with pytest.raises(InvalidEmbedding, match=f"chunk 'c' .*{message}|chunk 'c' is .*{message}"):
+    def test_a_wrong_vector_is_refused_in_and_out(self, store: Any, vector: Any) -> None:
+        """A wrong vector is neither stored nor searched by; if a chunk has it, the error names the chunk."""
+        with pytest.raises(InvalidEmbedding, match="'c'"):
             store.upsert([Chunk("c", "text", vector)])
+        assert store.count() == 0
         store.upsert(chunks(2))
-        with pytest.raises(InvalidEmbedding, match=f"the query .*{message}"):
+        with pytest.raises(InvalidEmbedding):
             store.query(vector)
 
-    def test_another_models_vectors_are_refused(self, open_store, store):
-        """A collection answers in its own space only, even where the length is the same, and says which."""
+    def test_another_models_vectors_are_refused(self, open_store: Any, store: Any) -> None:
+        """A vector of another space of equal length raises an error that names the collection's space."""
         store.upsert(chunks(3))
         other = open_store(space=EmbedSpace("test", "other", 8))
-        for call in (lambda: other.upsert(chunks(1)), lambda: other.query([1.0] * 8)):
-            with pytest.raises(EmbedSpaceMismatch, match=r"test/eight \(8 dims, cosine\).*test/other"):
-                call()
+        with pytest.raises(EmbedSpaceMismatch, match="test/eight"):
+            other.upsert(chunks(1))
+        with pytest.raises(EmbedSpaceMismatch, match="test/eight"):
+            other.query([1.0] * 8)
         assert store.count() == 3
 
-    def test_what_was_given_can_change_later(self, store):
-        """Values are copied: changing an object that was given or returned changes nothing stored."""
+    def test_changing_a_value_later_changes_nothing_stored(self, store: Any) -> None:
+        """Values are copied: changing an object that was passed or returned does not change what is stored."""
         metadata = {"tags": ["a"]}
         store.upsert([Chunk("1", "text", [1.0] * 8, metadata=metadata)])
         metadata["tags"].append("b")
@@ -147,8 +149,8 @@ class WritesContract(Opened):
         store.get(["1"])[0].metadata["tags"].append("d")
         assert store.get(["1"])[0].metadata == {"tags": ["a"]}
 
-    def test_replacing_a_document_removes_its_stale_chunks(self, store):
-        """Exactly the given chunks belong to it afterwards; other documents are untouched."""
+    def test_replacing_a_document_removes_its_stale_chunks(self, store: Any) -> None:
+        """After replace_document the document has exactly the given chunks; other documents are unchanged."""
         store.upsert(chunks(10))
         new = [Chunk("c0001", "kept id", [1.0] * 8), Chunk("n1", "new", [1.0] * 8, "c-doc-0")]
         result = store.replace_document(Document("c-doc-0", source="v2"), new)
@@ -158,15 +160,15 @@ class WritesContract(Opened):
         assert store.replace_document(Document("c-doc-0"), []).removed == 2
         assert (store.count(doc_ids=["c-doc-0"]), len(store.documents())) == (0, 2)
 
-    def test_a_replacement_takes_no_chunk_that_names_another_document(self, store):
-        """It is an error, and nothing is changed."""
+    def test_a_replacement_takes_no_chunk_that_names_another_document(self, store: Any) -> None:
+        """A chunk that names another document raises InvalidInput, and nothing changes."""
         store.upsert(chunks(5))
-        with pytest.raises(InvalidInput, match="'x' names document 'other', not 'c-doc-0'"):
+        with pytest.raises(InvalidInput):
             store.replace_document(Document("c-doc-0"), [Chunk("x", "text", [1.0] * 8, "other")])
         assert store.count() == 5
 
-    def test_metadata_changes_without_the_vector(self, store):
-        """Merged or replaced for those that match; the number that changed comes back, vectors stay."""
+    def test_metadata_changes_without_the_vector(self, store: Any) -> None:
+        """set_metadata merges or replaces the metadata of matching chunks, and returns how many changed."""
         store.upsert(chunks(9))
         before = store.get(["c0000"], with_embeddings=True)[0].embedding
         assert store.set_metadata({"lang": "xx", "new": 1}, filters=F.lang == "de") == 3
@@ -176,8 +178,8 @@ class WritesContract(Opened):
         now = store.get(["c0000"], with_embeddings=True)[0]
         assert (now.metadata, list(now.embedding)) == ({"only": True}, list(before))
 
-    def test_deletes_take_exactly_what_was_said(self, store):
-        """By ids, by filter, by both; counts are exact and documents stay."""
+    def test_delete_removes_exactly_what_matches(self, store: Any) -> None:
+        """delete takes ids, a filter or both; it counts exactly and leaves documents."""
         store.upsert(chunks(20))
         assert counted(store.delete(["c0000", "c0001", "nope"])) == {"vectors": 2, "chunks": 2}
         assert store.delete(filters=F.n >= 18).chunks == 2
@@ -192,27 +194,25 @@ class WritesContract(Opened):
         [None, And(), Not(Or()), And(And(), Not(Or())), Or(F.n == 1, And()), F.n.nin([])],
         ids=["nothing", "And()", "not Or()", "nested", "Or of all", "nin []"],
     )
-    def test_an_empty_condition_never_means_everything(self, store, everything):
-        """Deleting or re-tagging without saying which chunks is an error, however the nothing is spelled."""
+    def test_an_empty_condition_never_means_everything(self, store: Any, everything: Any) -> None:
+        """delete and set_metadata raise InvalidInput if the condition is empty or always true, in whatever form."""
         store.upsert(chunks(3))
-        for call in (
-            lambda: store.delete(filters=everything),
-            lambda: store.set_metadata({"a": 1}, filters=everything),
-        ):
-            with pytest.raises(InvalidInput, match="would match the whole collection"):
-                call()
+        with pytest.raises(InvalidInput):
+            store.delete(filters=everything)
+        with pytest.raises(InvalidInput):
+            store.set_metadata({"a": 1}, filters=everything)
         assert (store.count(), store.count(F.a == 1)) == (3, 0)
         assert store.delete(["c0001"], filters=everything).chunks == 1
 
-    def test_a_document_goes_with_its_chunks(self, store):
-        """delete_by_doc_id removes the document, its chunks and vectors, and nothing else."""
+    def test_a_document_goes_with_its_chunks(self, store: Any) -> None:
+        """delete_by_doc_id removes the document with its chunks and vectors, and nothing else."""
         store.upsert(chunks(10))
         assert counted(store.delete_by_doc_id("c-doc-1")) == {"vectors": 5, "chunks": 5, "documents": 1}
         assert ids_of(store.list()) == [f"c{n:04d}" for n in range(5)]
         assert [d.id for d in store.documents()] == ["c-doc-0"]
 
-    def test_a_dropped_collection_is_gone_and_its_name_free(self, open_store, store):
-        """drop says what it removed; the name can then hold another model's vectors."""
+    def test_a_dropped_collection_is_gone_and_its_name_free(self, open_store: Any, store: Any) -> None:
+        """drop reports what it removed; a new collection of that name may have another space."""
         store.upsert(chunks(10))
         assert counted(store.drop()) == {"vectors": 10, "chunks": 10, "documents": 2, "collections": 1}
         assert (store.count(), store.documents()) == (0, [])
@@ -220,8 +220,8 @@ class WritesContract(Opened):
         other.upsert([Chunk("1", "text", [1.0, 2.0, 3.0])])
         assert ids_of(other.query([1.0, 2.0, 3.0])) == ["1"]
 
-    def test_a_cleared_collection_is_empty_and_keeps_its_space(self, open_store, store):
-        """clear says what it removed, is nothing to do twice, and the name still holds the model's vectors alone."""
+    def test_a_cleared_collection_is_empty_and_keeps_its_space(self, open_store: Any, store: Any) -> None:
+        """clear reports what it removed; the collection keeps its space."""
         store.upsert(chunks(10))
         assert counted(store.clear()) == {"vectors": 10, "chunks": 10, "documents": 2}
         assert (store.count(), store.documents()) == (0, [])
@@ -230,8 +230,8 @@ class WritesContract(Opened):
             open_store(space=EmbedSpace("test", "other", 3)).upsert([Chunk("1", "text", [1.0, 2.0, 3.0])])
 
     @pytest.mark.parametrize("elsewhere", [{"tenant": "b"}, {"collection": "other"}], ids=["tenant", "collection"])
-    def test_tenants_and_collections_never_meet(self, open_store, store, elsewhere):
-        """The same ids elsewhere are other chunks: read, changed and deleted without touching these."""
+    def test_tenants_and_collections_never_meet(self, open_store: Any, store: Any, elsewhere: Any) -> None:
+        """Equal ids in another tenant or collection are other chunks, read, changed and deleted on their own."""
         other = open_store(**elsewhere)
         store.upsert([Chunk("1", "ours", [1.0] * 8, "d")], documents=[Document("d", "ours")])
         assert other.get(["1"]) == other.query([1.0] * 8) == []
