@@ -17,10 +17,10 @@ from pgrecall.errors import InvalidEmbedding
 from pgrecall.types import EmbedSpace, Vector
 
 HALF_MAX = float(np.finfo(np.float16).max)  # 65504
-#: A model of the same name must still give its canary this cosine; hosted models jitter below it by rounding alone.
+#: A model of the same name must still give the fingerprint text this cosine; hosted models jitter below it by rounding alone.
 FINGERPRINT_COSINE = 0.999
 #: What the fingerprint of a collection's model is taken from; never change it, collections hold its vector.
-CANARY = "pgrecall: the quick brown fox jumps over the lazy dog, 0123456789."
+FINGERPRINT_TEXT = "pgrecall: the quick brown fox jumps over the lazy dog, 0123456789."
 
 
 class Stored(NamedTuple):
@@ -137,7 +137,7 @@ def _refuse(bad: Any, names: Sequence[str], why: str) -> None:
 
 
 def same_model(now: Vector, then: Vector) -> float:
-    """Cosine of two canary vectors; 0.0 where their lengths differ."""
+    """Cosine of two fingerprints; 0.0 if their lengths differ."""
     a, b = np.asarray(now, dtype=np.float64), np.asarray(then, dtype=np.float64)
     if a.shape != b.shape:
         return 0.0

@@ -143,7 +143,7 @@ def import_lines(
     known = tenant.collection(name)
     text_config = header.text_config if known is None else None
     store = tenant.vectors(name, header.space, text_config=text_config)
-    store._model.canary = header.fingerprint
+    store._model.fingerprint = header.fingerprint
     chunks = _chunks(rest, header.space.dim, len(documents))
     return store.upsert(chunks, documents=documents, commit_every=commit_every, progress=progress)
 

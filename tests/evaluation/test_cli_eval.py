@@ -198,7 +198,7 @@ def test_a_run_of_nothing_but_failures_exits_1(cli):
     [
         ("json:dumps", 2, "--embed json:dumps returned"),
         ("json:loads", 2, "--embed json:loads failed: TypeError"),
-        ("builtins:list", 2, "the embedding function's canary is str"),
+        ("builtins:list", 2, "the embedding function's fingerprint is str"),
         ("other", 4, "The model was changed under its name"),
     ],
 )

@@ -215,7 +215,7 @@ class Both:
 
 
 def test_an_embedder_is_called_in_the_callers_mode(db, tenant_id, space):
-    """The a… methods await the asynchronous function, the others call the synchronous one; so does the canary."""
+    """The a… methods await the asynchronous function, the others call the synchronous one; so does the fingerprint."""
     both = Both()
     embedder = both.embedder()
     store = db.tenant(tenant_id).vectors("handbook", space, embed=embedder)
@@ -224,7 +224,7 @@ def test_an_embedder_is_called_in_the_callers_mode(db, tenant_id, space):
     store.upsert(bare(3, "other"))
     assert both.calls == ["async", "async", "sync"]
     db.tenant(tenant_id).vectors("handbook", space, embed=embedder).query([1.0] * 8)
-    assert len(both.calls) == 3  # a store that shares the embedder needs no canary of its own
+    assert len(both.calls) == 3  # a store that shares the embedder needs no fingerprint of its own
 
 
 def test_a_model_tells_its_dimensions_at_the_first_use_and_not_before(db, tenant_id):

@@ -238,7 +238,7 @@ def test_what_the_model_makes_is_checked_before_the_switch(tenant, store, admin_
     assert tenant.cancel_reembed("handbook") == 250
     assert vectors_of(admin_connection, tenant) == {"old": 250}
 
-    def drifting(texts):  # the canary and the first part as ever, then another model answers under the name
+    def drifting(texts):  # the fingerprint and the first part as ever, then another model answers under the name
         drifting.calls += 1
         return models.new(texts) if drifting.calls <= 2 else -models.new(texts)
 

@@ -114,10 +114,10 @@ def _embedded(function: Callable[[list[str]], Any], query: str, collection: str,
     from pgrecall import guards
     from pgrecall.operations.registry import check_fingerprint
 
-    canary, vector = function([guards.CANARY, query])
-    guards.to_stored([canary, vector], header.space, ["--embed's canary", "the query"])
+    fingerprint, vector = function([guards.FINGERPRINT_TEXT, query])
+    guards.to_stored([fingerprint, vector], header.space, ["--embed's fingerprint", "the query"])
     if header.fingerprint is not None:
-        check_fingerprint(f"collection {collection!r}", header.space, header.fingerprint.tolist(), canary)
+        check_fingerprint(f"collection {collection!r}", header.space, header.fingerprint.tolist(), fingerprint)
     return vector
 
 

@@ -199,7 +199,7 @@ def guard(
     create_tenants: bool,
     text_config: str | None,
     indexed_keys: Sequence[IndexedKey],
-    canary: Vector | None,
+    fingerprint: Vector | None,
 ) -> Guarded:
     """The first statement of every write: the tenant lives, the collection stands and answers in this space.
 
@@ -211,11 +211,11 @@ def guard(
         ensure_tenant(tx, place.scope.tenant, create=create_tenants)
         if text_config is not None:
             text_config = known_text_config(tx, text_config)
-        fingerprint = None if canary is None else wire.float4_array(np.asarray(canary))
+        stored = None if fingerprint is None else wire.float4_array(np.asarray(fingerprint))
         # Ready at once: there is nothing yet to fill them with.
         keys = [{"number": n, "path": k.path, "type": k.type, "ready": True} for n, k in enumerate(indexed_keys, 1)]
         settings = json.dumps({"keys": keys, "key_numbers": len(keys)} if keys else {})
-        values = place.at(text_config=text_config, fingerprint=fingerprint, settings=settings, **space_params(space))
+        values = place.at(text_config=text_config, fingerprint=stored, settings=settings, **space_params(space))
         if not tx.count(sql.ADD_COLLECTION, values) and not tx.rows(sql.GUARD, place.at()):
             # The space was dropped since it was registered.
             add_space(tx, space)
@@ -235,10 +235,10 @@ def guard(
             f"tenant.set_text_config({place.collection!r}, {text_config!r})"
         )
     _check_keys(place, indexed_keys, keys)
-    if canary is not None and stored_print is not None:
-        check_fingerprint(f"collection {place.collection!r}", space, stored_print, canary)
-    elif canary is not None:
-        tx.count(sql.SET_FINGERPRINT, place.at(fingerprint=wire.float4_array(np.asarray(canary))))
+    if fingerprint is not None and stored_print is not None:
+        check_fingerprint(f"collection {place.collection!r}", space, stored_print, fingerprint)
+    elif fingerprint is not None:
+        tx.count(sql.SET_FINGERPRINT, place.at(fingerprint=wire.float4_array(np.asarray(fingerprint))))
     return Guarded(active, stored_print, stored_config, generation, keys or [], next_space)
 
 
@@ -275,9 +275,9 @@ def refuse_space(what: str, holds: EmbedSpace, given: EmbedSpace | EmbedModel) -
     raise EmbedSpaceMismatch(f"{what} holds vectors of {holds}, but these are of {given}. {todo}")
 
 
-def check_fingerprint(what: str, space: EmbedSpace, stored: list[float], canary: Vector) -> None:
-    """Raise FingerprintMismatch where the model gives its canary text another vector than it used to."""
-    cosine = guards.same_model(canary, stored)
+def check_fingerprint(what: str, space: EmbedSpace, stored: list[float], fingerprint: Vector) -> None:
+    """Raise FingerprintMismatch if the model gives the fingerprint text another vector than before."""
+    cosine = guards.same_model(fingerprint, stored)
     if not cosine >= guards.FINGERPRINT_COSINE:
         raise FingerprintMismatch(
             f"the embedding function for {what} calls itself {space}, but gives a known text another vector "

@@ -113,7 +113,7 @@ class PostgresVectorStore(Searching):
             create_tenants=not database.require_known_tenants,
             text_config=self._text_config,
             indexed_keys=self._indexed_keys,
-            canary=self._model.canary,
+            fingerprint=self._model.fingerprint,
             on_nul=on_nul,
             caretaker=database._caretaker,
         )

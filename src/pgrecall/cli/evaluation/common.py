@@ -87,7 +87,7 @@ def asked(
     from pgrecall.evaluation.retrievers import verify
     from pgrecall.operations.models.embedding import Embedder
 
-    function = Embedder(load_embed(embed)) if needs_model else None  # whose canary all stores share
+    function = Embedder(load_embed(embed)) if needs_model else None  # whose fingerprint all stores share
     filters = None if where is None else parse_filter(where)
     store: Any = opened.vectors(collection, embed=function)
     if each_tenant:

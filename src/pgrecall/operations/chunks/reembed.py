@@ -105,8 +105,8 @@ class _Done(Exception):
 
 def space_of(gate: Gate, to: EmbedSpace | EmbedModel, embedder: Embedder, calls: Calls) -> EmbedSpace:
     """The new space. If `to` is a model, its number of dimensions is that of the fingerprint's vector."""
-    canary = patiently(gate, calls, lambda: embedder.canary(gate))
-    return to if isinstance(to, EmbedSpace) else to.space(len(canary))
+    fingerprint = patiently(gate, calls, lambda: embedder.fingerprint(gate))
+    return to if isinstance(to, EmbedSpace) else to.space(len(fingerprint))
 
 
 def reembed(gate: Gate, job: Job, *, switch: bool) -> ReembedResult:
@@ -136,8 +136,8 @@ def _counts(gate: Gate, job: Job) -> tuple[int, int]:
 
 def _begin(gate: Gate, job: Job) -> _Old | None:
     """Register the new space, so that writers invalidate its vectors. Returns the old space; None if it is switched."""
-    canary = job.embedder.canary(gate)
-    guards.to_stored([canary], job.to, ["the embedding function's canary"])
+    fingerprint = job.embedder.fingerprint(gate)
+    guards.to_stored([fingerprint], job.to, ["the embedding function's fingerprint"])
     with gate.transaction(job.place.scope, "reembed") as tx:
         rows = tx.rows(sql.HELD, job.place.at())
         if not rows:
@@ -155,16 +155,16 @@ def _begin(gate: Gate, job: Job) -> _Old | None:
             )
         if holds == job.to:
             if own_print is not None:
-                registry.check_fingerprint(job.what, job.to, own_print, canary)
+                registry.check_fingerprint(job.what, job.to, own_print, fingerprint)
             job.number = old
             return None
         if coming is not None:
             job.number = held_next
             if next_print is not None:
-                registry.check_fingerprint(job.what, job.to, next_print, canary)
+                registry.check_fingerprint(job.what, job.to, next_print, fingerprint)
         else:
             job.number = registry.add_space(tx, job.to)
-            tx.count(sql.BEGIN, job.at(fingerprint=wire.float4_array(np.asarray(canary))))
+            tx.count(sql.BEGIN, job.at(fingerprint=wire.float4_array(np.asarray(fingerprint))))
         return _Old(old, holds)
 
 

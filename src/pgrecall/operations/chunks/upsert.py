@@ -46,7 +46,7 @@ class Target:
     create_tenants: bool
     text_config: str | None = None
     indexed_keys: tuple[IndexedKey, ...] = ()
-    canary: Any = None
+    fingerprint: Any = None
     on_nul: OnNul = "error"
     caretaker: Caretaker | None = None
 
@@ -310,7 +310,7 @@ def _write_group(
             create_tenants=target.create_tenants,
             text_config=target.text_config,
             indexed_keys=target.indexed_keys,
-            canary=target.canary,
+            fingerprint=target.fingerprint,
         )
         # ON CONFLICT DO UPDATE locks each row, even if unchanged: concurrent replacements of a document wait here.
         _write_documents(tx, target, documents)

@@ -223,10 +223,10 @@ def _kept(memory: Memory) -> int | None:
 
 def _in_space(tx: Transaction, memory: Memory, found: Settings, space: EmbedSpace) -> Settings:
     """The settings, answering in `space`. Raises EmbedSpaceMismatch, FingerprintMismatch."""
-    canary = memory.model.canary
-    fingerprint = None if canary is None else wire.float4_array(np.asarray(canary))
+    fingerprint = memory.model.fingerprint
+    stored = None if fingerprint is None else wire.float4_array(np.asarray(fingerprint))
     if found.space is None:
-        values = memory.at(fingerprint=fingerprint, **space_params(space))
+        values = memory.at(fingerprint=stored, **space_params(space))
         tx.count(sql.SET_SPACE, values)
         if (again := Settings.of(tx.rows(sql.SETTINGS, memory.at()))) is None or again.space is None:
             registry.add_space(tx, space)  # dropped since it was registered
@@ -237,10 +237,10 @@ def _in_space(tx: Transaction, memory: Memory, found: Settings, space: EmbedSpac
     assert found.space is not None
     if found.space != space:
         registry.refuse_space(memory.what, found.space, space)
-    if canary is not None and found.fingerprint is not None:
-        registry.check_fingerprint(memory.what, space, found.fingerprint, canary)
-    elif canary is not None:
-        tx.count(sql.SET_FINGERPRINT, memory.at(fingerprint=fingerprint))
+    if fingerprint is not None and found.fingerprint is not None:
+        registry.check_fingerprint(memory.what, space, found.fingerprint, fingerprint)
+    elif fingerprint is not None:
+        tx.count(sql.SET_FINGERPRINT, memory.at(fingerprint=stored))
     return found
 
 

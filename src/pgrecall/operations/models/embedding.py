@@ -24,18 +24,18 @@ class Embedder:
     def __init__(self, embed: Callable[[list[str]], Any], aembed: Callable[[list[str]], Any] | None = None) -> None:
         self.embed = embed
         self.aembed = aembed or embed
-        self._canary: Vector | None = None
+        self._fingerprint: Vector | None = None
 
     def __call__(self, texts: list[str]) -> Any:
         """The texts' vectors, by the synchronous function."""
         return self.embed(texts)
 
-    def canary(self, gate: Gate) -> Vector:
+    def fingerprint(self, gate: Gate) -> Vector:
         """The vector of the fingerprint's text; embedded at the first call."""
-        if self._canary is None:
-            [vector] = call_embed(gate, self, [guards.CANARY])
-            self._canary = guards.numbers(vector, "the embedding function's canary").astype(np.float32)
-        return self._canary
+        if self._fingerprint is None:
+            [vector] = call_embed(gate, self, [guards.FINGERPRINT_TEXT])
+            self._fingerprint = guards.numbers(vector, "the embedding function's fingerprint").astype(np.float32)
+        return self._fingerprint
 
 
 #: From a list of texts to their vectors, or to an awaitable of them; or an Embedder.
@@ -66,7 +66,7 @@ class ModelInUse:
     def __init__(self, space: EmbedSpace | EmbedModel | None, embed: Embed | None) -> None:
         self.given = space
         self.embedder = embed if isinstance(embed, Embedder) or embed is None else Embedder(embed)
-        self.canary: Vector | None = None
+        self.fingerprint: Vector | None = None
         self._space = space if isinstance(space, EmbedSpace) else None
         self._verified = embed is None
         if isinstance(space, EmbedModel) and embed is None:
@@ -107,17 +107,17 @@ class ModelInUse:
         if held is not None and self.given.space(held.space.dim) != held.space:
             registry.refuse_space(what, held.space, self.given)
         assert self.embedder is not None
-        return self.given.space(len(self.embedder.canary(gate)))
+        return self.given.space(len(self.embedder.fingerprint(gate)))
 
     def _verify(self, gate: Gate, what: str, space: EmbedSpace, held: Held | None) -> None:
         assert self.embedder is not None
         if held is not None and held.space != space:
             registry.refuse_space(what, held.space, space)
-        canary = self.embedder.canary(gate)
-        guards.to_stored([canary], space, ["the embedding function's canary"])
-        self.canary = canary
+        fingerprint = self.embedder.fingerprint(gate)
+        guards.to_stored([fingerprint], space, ["the embedding function's fingerprint"])
+        self.fingerprint = fingerprint
         if held is not None and held.fingerprint is not None:
-            registry.check_fingerprint(what, space, held.fingerprint, canary)
+            registry.check_fingerprint(what, space, held.fingerprint, fingerprint)
         # What has none yet gets it from a write: a reader with the wrong model must not stamp it. What is
         # yet to be made is looked at again by the next call.
         self._verified = held is not None
