@@ -17,7 +17,7 @@ from pgrecall.errors import InvalidEmbedding
 from pgrecall.types import EmbedSpace, Vector
 
 HALF_MAX = float(np.finfo(np.float16).max)  # 65504
-#: A model of the same name must still give the fingerprint text this cosine; hosted models jitter below it by rounding alone.
+#: The cosine that a model of the same name must reach on the fingerprint text. Rounding in hosted models stays above.
 FINGERPRINT_COSINE = 0.999
 #: What the fingerprint of a collection's model is taken from; never change it, collections hold its vector.
 FINGERPRINT_TEXT = "pgrecall: the quick brown fox jumps over the lazy dog, 0123456789."

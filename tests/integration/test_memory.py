@@ -332,21 +332,21 @@ def plan(admin_url, tenant_id, statement, params):
 def test_facts_are_found_by_index_on_tables_that_were_never_analyzed(new_database):
     """By subject, by namespace, by identity: no scan of the table, none of the tenant."""
     from pgrecall.operations.memory.packing import identities
+    from pgrecall.statements import fact_reads
     from pgrecall.statements import facts as sql
-    from pgrecall.statements import recall
 
     url = new_database(migrated=True)
     whole = identities([FactKey("ann", "k", "key")])
     shown = plan(url, "t", sql.HEADS, {"keep": None, **whole})
     assert "Seq Scan" not in shown and shown.count("memory_facts_live_key") == 1
     assert "memory_facts_versions_idx" in shown
-    assert "memory_facts_live_key" in plan(url, "t", recall.BY_KEYS, whole)
-    by_subject = recall.listing(recall.Facts.of(None, by_subject=True), "recency")
+    assert "memory_facts_live_key" in plan(url, "t", fact_reads.BY_KEYS, whole)
+    by_subject = fact_reads.listing(fact_reads.Facts.of(None, by_subject=True), "recency")
     page = {"limit": 10, "offset": 0}
     assert "memory_facts_live_key" in plan(url, "t", by_subject, {"subject": "ann", **page})
-    below = recall.listing(recall.Facts.of(F.a == 1, by_namespace=True), "recency")
-    values = {"prefix": ["a"], "beyond": ["a\x01"], **recall.filter_values(recall.Facts.of(F.a == 1)), **page}
+    below = fact_reads.listing(fact_reads.Facts.of(F.a == 1, by_namespace=True), "recency")
+    values = {"prefix": ["a"], "beyond": ["a\x01"], **fact_reads.filter_values(fact_reads.Facts.of(F.a == 1)), **page}
     shown = plan(url, "t", below, values)
     assert "memory_facts_namespace_idx" in shown and "namespace >= '{a}'" in shown
-    history = plan(url, "t", recall.HISTORY, {**whole, **page})
+    history = plan(url, "t", fact_reads.HISTORY, {**whole, **page})
     assert "memory_facts_versions_idx" in history

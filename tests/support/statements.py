@@ -15,12 +15,12 @@ from pgrecall.statements import (
     docstore,
     erasure,
     evaluation,
+    fact_reads,
     facts,
     fulltext,
     graphs,
     keys,
     reads,
-    recall,
     records,
     reembedding,
     registry,
@@ -32,8 +32,8 @@ from pgrecall.statements.reads import Where
 from pgrecall.statements.search import Form, Graph
 
 MODULES = (
-    chat, deletes, docstore, erasure, evaluation, facts, fulltext, graphs, keys, reads, recall, records, reembedding,
-    registry, runs, writes,
+    chat, deletes, docstore, erasure, evaluation, fact_reads, facts, fulltext, graphs, keys, reads, records,
+    reembedding, registry, runs, writes,
 )  # fmt: skip
 #: Texts that are parts of statements, or no SQL at all.
 PARTS = {
@@ -83,7 +83,7 @@ def texts() -> Iterator[tuple[str, str]]:
         yield f"delete {number}", reads.delete(where)
         yield from ((f"retag {r} {number}", reads.retag(where, replace=r)) for r in (False, True))
     yield from erasures()
-    yield from recalls()
+    yield from composed_fact_reads()
 
 
 def erasures() -> Iterator[tuple[str, str]]:
@@ -104,17 +104,17 @@ def erasures() -> Iterator[tuple[str, str]]:
             yield f"sweep {name}.{column}", erasure.sweep(name, column)
 
 
-def recalls() -> Iterator[tuple[str, str]]:
+def composed_fact_reads() -> Iterator[tuple[str, str]]:
     names = ("by_subject", "by_kinds", "by_key", "by_namespace", "as_of")
     for tree, by in product((None, F.lang == "de"), product((False, True), repeat=5)):
-        which = recall.Facts.of(tree, **dict(zip(names, by, strict=True)))
-        yield f"facts {tree} {by}", recall.listing(which, "confidence")
+        which = fact_reads.Facts.of(tree, **dict(zip(names, by, strict=True)))
+        yield f"facts {tree} {by}", fact_reads.listing(which, "confidence")
         for distance in ("cosine", "l2", "ip"):
             yield (
                 f"facts by both {distance} {tree} {by}",
-                recall.relevant(which, "relevance", words=True, distance=distance),
+                fact_reads.relevant(which, "relevance", words=True, distance=distance),
             )
-        yield f"facts by words {tree} {by}", recall.relevant(which, "recency", words=True, distance=None)
+        yield f"facts by words {tree} {by}", fact_reads.relevant(which, "recency", words=True, distance=None)
 
 
 #: By name.

@@ -17,7 +17,7 @@ from pgrecall.operations.memory.put import Memory
 from pgrecall.operations.memory.read import Search
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate
-from pgrecall.statements.recall import Facts, filter_values
+from pgrecall.statements.fact_reads import Facts, filter_values
 from pgrecall.stores.twins import Work, twins
 from pgrecall.types import Vector
 

@@ -203,7 +203,7 @@ class Searching:
             while True:
                 space_id = self._database._known_space_id(gate, place.scope, space, afresh=afresh)
                 if guess:
-                    route = routes.recall(place, space_id)
+                    route = routes.cached(place, space_id)
                 else:
                     route = routes.find(gate, place, space, space_id, afresh=afresh)
                 narrow, bound = narrowed(asked["where"], asked["values"], route.keys)

@@ -1,4 +1,4 @@
-"""Recalling facts: by id, identity or conditions; by words, vector or both. What was read may start its ttl anew."""
+"""Reading facts: by id, identity or conditions; by words, vector or both. Reading may restart a fact's ttl."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pgrecall.operations.memory.put import Memory, Settings, settings, settle
 from pgrecall.operations.models.embedding import call_embed
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Rows, Transaction
+from pgrecall.statements import fact_reads as reads
 from pgrecall.statements import facts as sql
-from pgrecall.statements import recall as reads
-from pgrecall.statements.recall import Facts
+from pgrecall.statements.fact_reads import Facts
 from pgrecall.statements.words import words
 from pgrecall.types import EmbedSpace, Vector
 

@@ -96,11 +96,11 @@ class Routes:
         """The collection's indexed keys, for whoever searches no space."""
         return self._remembered((place.scope.tenant, place.collection, 0), lambda: self._keys(gate, place)).keys
 
-    def recall(self, place: Place, space_id: int) -> Route:
-        """What is remembered, for a search by a vector alone: a route, SMALL, or UNKNOWN.
+    def cached(self, place: Place, space_id: int) -> Route:
+        """The cached route, for a search by a vector alone: a route, SMALL, or UNKNOWN. Never asks the database.
 
-        Asking first would be a transaction more for each collection that was not searched within the last seconds,
-        which is most of many tenants' collections.
+        Asking first would cost another transaction for each collection that was not searched within the last seconds.
+        With many tenants, that is most collections.
         """
         return self._held((place.scope.tenant, place.collection, space_id))
 
