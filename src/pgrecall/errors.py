@@ -58,6 +58,10 @@ class SubjectErased(PgRecallError):
     """The subject's data was erased. Its tombstone rejects later writes."""
 
 
+class Refused(PgRecallError):
+    """Nothing was done, because the call would destroy what is in use or protected: take that away first."""
+
+
 class ConfigurationError(PgRecallError):
     """The connection, its role or its settings do not allow the operation: change the configuration."""
 

@@ -166,6 +166,31 @@ class BulkLoadResult:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentChanges:
+    """How documents differ from those that a collection holds: made by `store.compare_documents`.
+
+    `new` ones are not stored yet, `changed` ones have another content hash (or none), `missing` are the ids of stored
+    documents that were not among those compared.
+    """
+
+    new: tuple[Document, ...] = ()
+    changed: tuple[Document, ...] = ()
+    unchanged: tuple[Document, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What `store.sync_documents` did: numbers of documents, and of the `chunks` that new and changed ones have."""
+
+    new: int
+    changed: int
+    unchanged: int
+    deleted: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteReport(Mapping[str, int]):
     """Rows deleted per table. It is also a mapping from table to rows deleted."""
 
@@ -195,6 +220,14 @@ class SpaceInfo:
     id: int
     space: EmbedSpace
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceUse:
+    """How many collections, and how many tenants' memories, use a space."""
+
+    collections: int = 0
+    memories: int = 0
 
 
 #: The type of the values that an indexed key holds. Values of other types are found without the index.

@@ -305,5 +305,5 @@ def test_at_a_terminal_it_asks(db, handbook, app_url, answer, code, left):
     command = [SCRIPT, "tenants", "delete", handbook, "--url", text(app_url), "--json"]
     done = subprocess.run(command, stdin=its, capture_output=True, text=True, check=False)
     os.close(ours), os.close(its)
-    assert done.returncode == code and "Go on?" in done.stderr
+    assert done.returncode == code and "Continue?" in done.stderr
     assert db.tenant(handbook).vectors("handbook").count() == left

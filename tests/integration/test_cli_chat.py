@@ -34,7 +34,7 @@ def test_chats_are_listed_by_subject(cli, chat):
     assert "ana" in cli("chat", "list").out
     assert [c["session_id"] for c in cli("chat", "list", "--subject", "ana", "--json").json] == ["s"]
     assert cli("chat", "list", "-s", "ben", "--json").json == []
-    assert "no such chats" in cli("chat", "list", "-s", "ben").out
+    assert "no matching chats" in cli("chat", "list", "-s", "ben").out
 
 
 def test_a_chat_is_shown(cli, chat):

@@ -28,7 +28,7 @@ def test_a_database_from_empty_to_base_and_back(new_database):
     assert run("db", "plan", "-u", url, "--json").json["pending"][0]["revision"] == "0001"
     assert "CREATE TABLE pgrecall.chunks" in run("db", "plan", "--sql", "-u", url).out
     assert run("db", "upgrade", "-u", url).out == f"base → {migrate.head()}\n"
-    assert run("db", "upgrade", "-u", url).out == f"Already at {migrate.head()}.\n"
+    assert run("db", "upgrade", "-u", url).out == f"Already at revision {migrate.head()}.\n"
     status = run("db", "status", "-u", url, "--json").json
     assert (status["revision"], status["pending"], status["environment"]) == (migrate.head(), [], "production")
     assert run("--json", "db", "check", "-u", url).json == {"drift": []}

@@ -37,7 +37,7 @@ def test_runs_are_listed_and_filtered(cli, runs):
     assert [r["run_id"] for r in cli("runs", "list", "--json").json] == ["bad", "good"]
     assert [r["run_id"] for r in cli("runs", "list", "--status", "failed", "--json").json] == ["bad"]
     assert [r["run_id"] for r in cli("runs", "list", "-s", "ana", "-f", '{"team": 1}', "--json").json] == ["good"]
-    assert "no such runs" in cli("runs", "list", "-s", "ben").out
+    assert "no matching runs" in cli("runs", "list", "-s", "ben").out
     assert cli("runs", "list", "-f", "nonsense").code == 2
 
 
@@ -55,7 +55,7 @@ def test_a_runs_evidence_says_what_became_of_it(cli, runs):
     assert [c["now"] for c in found["chunks"]] == ["same", "gone"]
     shown = cli("runs", "evidence", "good").out
     assert "gone" in shown and "test/eight" in shown and found["chunks"][0]["content_hash"][:12] in shown
-    assert "no chunks" in cli("runs", "evidence", "bad").out
+    assert "no evidence" in cli("runs", "evidence", "bad").out
     assert cli("runs", "evidence", "nobody's").code == 1
 
 

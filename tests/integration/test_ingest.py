@@ -69,7 +69,7 @@ def counts(result):
 
 def test_files_become_documents_and_passages(database, ingest):
     """Each kind as it is told; provenance and metadata with every hit."""
-    assert counts(ingest("--passage", 300, "--metadata", '{"team": "hr"}')) == {"new": 4, "empty": 1}
+    assert counts(ingest("--chunk-size", 300, "--metadata", '{"team": "hr"}')) == {"new": 4, "empty": 1}
     store = database.tenant("acme").vectors("h")
     assert [d.id for d in store.documents()] == ["deep/guide.md", "faq.jsonl#1", "plain.txt", "two"]
     plain = store.list(limit=50)
@@ -85,22 +85,22 @@ def test_files_become_documents_and_passages(database, ingest):
 
 def test_a_second_run_does_what_has_changed_and_no_more(database, ingest, folder):
     """Unchanged documents are not embedded; a changed one has exactly its new passages; what is gone goes on demand."""
-    ingest("--passage", 300)
+    ingest("--chunk-size", 300)
     import counting_model
 
     counting_model.calls.clear()
-    assert counts(ingest("--passage", 300)) == {"unchanged": 4, "empty": 1} and not counting_model.calls
+    assert counts(ingest("--chunk-size", 300)) == {"unchanged": 4, "empty": 1} and not counting_model.calls
     (folder / "plain.txt").write_text("One paragraph.")
-    assert counts(ingest("--passage", 300, "--dry-run"))["changed"] == 1 and not counting_model.calls
-    assert counts(ingest("--passage", 300)) == {"changed": 1, "unchanged": 3, "empty": 1}
+    assert counts(ingest("--chunk-size", 300, "--dry-run"))["changed"] == 1 and not counting_model.calls
+    assert counts(ingest("--chunk-size", 300)) == {"changed": 1, "unchanged": 3, "empty": 1}
     store = database.tenant("acme").vectors("h")
     assert [c.text for c in store.list(limit=50) if c.doc_id == "plain.txt"] == ["One paragraph."]
     (folder / "plain.txt").unlink()
-    assert counts(ingest("--passage", 300)) == {"unchanged": 3, "empty": 1} and len(store.documents()) == 4
-    assert ingest("--passage", 300, "--prune").code == 2 and len(store.documents()) == 4  # nobody there to ask
-    assert counts(ingest("--passage", 300, "--prune", "--yes")) == {"unchanged": 3, "empty": 1, "pruned": 1}
+    assert counts(ingest("--chunk-size", 300)) == {"unchanged": 3, "empty": 1} and len(store.documents()) == 4
+    assert ingest("--chunk-size", 300, "--prune").code == 2 and len(store.documents()) == 4  # nobody there to ask
+    assert counts(ingest("--chunk-size", 300, "--prune", "--yes")) == {"unchanged": 3, "empty": 1, "pruned": 1}
     assert len(store.documents()) == 3
-    assert counts(ingest("--passage", 200)) == {"changed": 3, "empty": 1}
+    assert counts(ingest("--chunk-size", 200)) == {"changed": 3, "empty": 1}
 
 
 def test_a_run_that_was_cut_off_is_gone_on_with(database, ingest, folder):
@@ -125,7 +125,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with(database, ingest, folder):
         ("bad.jsonl", b'{"text": "a", "metadata": 3}', '"metadata" is int'),
         ("bad.jsonl", b'{"text": "a", "id": true}', "must be text"),
         ("bad.txt", b"fine\nnot \xff fine", "bad.txt, line 2: not UTF-8"),
-        ("bad.jsonl", b'{"text": "a", "id": "plain.txt"}', "both have a document 'plain.txt'"),
+        ("bad.jsonl", b'{"text": "a", "id": "plain.txt"}', "both contain a document 'plain.txt'"),
     ],
 )
 def test_what_can_not_be_read_is_named_and_nothing_is_written(database, ingest, folder, name, content, said):
@@ -141,10 +141,10 @@ def test_other_wrong_input_is_refused(ingest, folder, tmp_path):
     for arguments, paths, said in [
         ((), [tmp_path / "nowhere"], "does not exist"),
         ((), [folder / "picture.png"], "of a kind that is not read"),
-        (("--passage", 0), [folder], "expected 1 or more"),
+        (("--chunk-size", 0), [folder], "expected 1 or more"),
         (("--metadata", "[1]"), [folder], "expected a JSON object"),
-        (("--metadata", "{"), [folder], "no JSON"),
-        ((), [folder / "empty.txt"], "nothing to read"),
+        (("--metadata", "{"), [folder], "not JSON"),
+        ((), [folder / "empty.txt"], "no document was found"),
     ]:
         refused = ingest(*arguments, paths=paths)
         assert refused.code == 2 and said in refused.json["error"]["message"], (arguments, paths)

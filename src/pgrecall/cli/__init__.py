@@ -1,4 +1,4 @@
-"""The command line: `pgrecall --help`. Commands live beside this file, one module for each group."""
+"""The command line: `pgrecall --help`. Each group of commands has a module of its own."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from pgrecall.cli.session import DEFAULTS, MEANING, SHARED, signed
 EPILOG = "\n\n".join(
     [
         "[bold]Examples[/]",
-        "[cyan]export PGRECALL_URL=$(pgrecall up)[/]   start the embedded server, and let it stay up",
-        "[cyan]pgrecall --url postgresql://owner@host/app db upgrade[/]   make or upgrade the tables",
-        "[cyan]pgrecall collections list -t acme[/]   what a tenant holds",
+        "[cyan]export PGRECALL_URL=$(pgrecall up)[/]   start the embedded server and keep it running",
+        "[cyan]pgrecall --url postgresql://owner@host/app db upgrade[/]   create or upgrade the tables",
+        "[cyan]pgrecall collections list -t acme[/]   list a tenant's collections",
         "[cyan]pgrecall search 'how many holidays?' -t acme -c handbook --embed my_models:embed[/]",
-        "[cyan]pgrecall export handbook -t acme -o handbook.jsonl[/]   and back: "
-        "[cyan]pgrecall import handbook.jsonl -t other[/]",
-        "[cyan]pgrecall doctor --json | jq .metrics[/]   numbers to watch",
+        "[cyan]pgrecall export handbook -t acme -o handbook.jsonl[/]   export a collection",
+        "[cyan]pgrecall import handbook.jsonl -t other[/]   import it again, here into another tenant",
+        "[cyan]pgrecall doctor --json | jq .metrics[/]   metrics for monitoring",
         "[bold]Exit codes[/]",
         *(f"[cyan]{int(code)}[/]  {meaning}" for code, meaning in MEANING.items()),
     ]
 )
 
 app = typer.Typer(
-    help="pgrecall: tenant-aware Postgres + pgvector memory for AI applications.",
+    help="Tenant-aware Postgres + pgvector memory for AI applications.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    # Its tracebacks would show the values of variables, and a URL holds a password.
+    # Its tracebacks show the values of variables, and a URL may contain a password.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
@@ -65,7 +65,9 @@ def _root(ctx: typer.Context, **shared: Any) -> None:
     ctx.obj = {name: value for name, value in shared.items() if name in SHARED}
 
 
-_Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
+_Version = Annotated[
+    bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+]
 signed(_root, SHARED | {"version": _Version}, DEFAULTS | {"version": False})
 app.callback()(_root)
 

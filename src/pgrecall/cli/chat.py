@@ -22,9 +22,9 @@ app = typer.Typer(name="chat", help="List, show, export, clear and drop a tenant
 ChatArgument: TypeAlias = Annotated[str, typer.Argument(metavar="SESSION_ID", show_default=False)]
 StatusOption: TypeAlias = Annotated[str, typer.Option("--status", help="active, archived, or all.")]
 SubjectOption: TypeAlias = Annotated[
-    str | None, typer.Option("--subject", "-s", help="Whose: a user's id.", show_default=False)
+    str | None, typer.Option("--subject", "-s", help="Only chats of this subject: a user's id.", show_default=False)
 ]
-#: Characters of a message that are shown unless --full says all.
+#: Characters of a message that are shown without --full.
 SHOWN = 400
 
 
@@ -33,14 +33,14 @@ def list_(
     session: Session,
     tenant: TenantOption,
     subject: SubjectOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="Chats at most.")] = 100,
 ) -> None:
-    """A tenant's chats, or a subject's, the last written first."""
+    """List a tenant's chats, or a subject's, most recently written first."""
     with session.tenant(tenant) as opened:
         found = opened.chats(subject, limit=limit)
     rows = [(c.session_id, c.subject, c.messages, c.archived, c.updated_at, c.expires_at) for c in found]
     columns = ("chat", "subject", "messages", "archived", "last write", "expires")
-    session.emit([_chat(c) for c in found], table(columns, rows) if rows else f"{tenant} has no such chats.")
+    session.emit([_chat(c) for c in found], table(columns, rows) if rows else f"{tenant} has no matching chats.")
 
 
 @command(app, "show")
@@ -48,23 +48,25 @@ def show(
     session: Session,
     session_id: ChatArgument,
     tenant: TenantOption,
-    last: Annotated[int | None, typer.Option("--last", "-n", help="The newest so many.", show_default=False)] = None,
+    last: Annotated[
+        int | None, typer.Option("--last", "-n", help="Only the newest N messages.", show_default=False)
+    ] = None,
     status: StatusOption = "active",
-    full: Annotated[bool, typer.Option("--full", help="Show whole texts.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Do not shorten long messages.")] = False,
 ) -> None:
-    """A chat's messages in their order; exit 1 where it does not exist."""
+    """Show a chat's messages in order; exit 1 if the chat does not exist."""
     with session.tenant(tenant) as opened:
         info = _existing(opened, session_id)
         found = opened.chat(session_id).messages(last, status=_status(status))
     rows = [(m.position, m.created_at, m.role, _shown(m, full=full)) for m in found]
     columns = ("position", "written", "role", "message")
     data = _chat(info) | {"content": [_message(m) for m in found]}
-    session.emit(data, table(columns, rows) if rows else f"{session_id} has no such messages.")
+    session.emit(data, table(columns, rows) if rows else f"{session_id} has no matching messages.")
 
 
 @command(app, "export")
 def export(session: Session, session_id: ChatArgument, tenant: TenantOption, status: StatusOption = "all") -> None:
-    """Write a chat's messages as JSON lines, everything that is kept of them; exit 1 where it does not exist."""
+    """Write a chat's messages as JSON lines with all their fields; exit 1 if the chat does not exist."""
     wanted, after = _status(status), -1
     with session.tenant(tenant) as opened:
         _existing(opened, session_id)
@@ -82,7 +84,7 @@ def clear(
     status: StatusOption = "all",
     yes: YesOption = False,
 ) -> None:
-    """Delete a chat's messages; the chat itself stays, with its subject and metadata."""
+    """Delete a chat's messages; the chat itself keeps its subject and metadata."""
     wanted = _status(status)
     with session.tenant(tenant) as opened:
         _existing(opened, session_id)
@@ -94,7 +96,7 @@ def clear(
 
 @command(app, "drop")
 def drop(session: Session, session_id: ChatArgument, tenant: TenantOption, yes: YesOption = False) -> None:
-    """Delete a chat with everything in it."""
+    """Delete a chat with all its messages."""
     with session.tenant(tenant) as opened:
         info = _existing(opened, session_id)
         held = f"{info.messages + info.archived:,} messages"
@@ -122,7 +124,7 @@ def _chat(info: ChatInfo) -> dict[str, Any]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    """All of a message but what is empty."""
+    """A message without its empty fields."""
     return {name: value for name, value in asdict(message).items() if value not in (None, {}, ())}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="collections",
-    help="A tenant's collections: list, show, index, full text, another model, drop.",
+    help="List, show, index, re-embed and drop a tenant's collections.",
     no_args_is_help=True,
 )
 
@@ -31,7 +31,7 @@ NameArgument: TypeAlias = Annotated[str, typer.Argument(metavar="COLLECTION", sh
 
 @command(app, "list")
 def list_(session: Session, tenant: TenantOption) -> None:
-    """A tenant's collections, with their spaces and counts; exit 1 where there is no such tenant."""
+    """List a tenant's collections with their spaces and counts; exit 1 if the tenant does not exist."""
     with session.tenant(tenant) as opened:
         found = opened.collections()
         if not found and opened._database.tenant_info(tenant) is None:
@@ -42,7 +42,7 @@ def list_(session: Session, tenant: TenantOption) -> None:
 
 @command(app, "show")
 def show(session: Session, name: NameArgument, tenant: TenantOption) -> None:
-    """One collection; exit 1 where it does not exist."""
+    """Show a collection; exit 1 if it does not exist."""
     with session.tenant(tenant) as opened:
         found = opened.collection(name)
     if found is None:
@@ -50,7 +50,7 @@ def show(session: Session, name: NameArgument, tenant: TenantOption) -> None:
     columns, rows = collection_table([found])
     if found.ef_search is not None:
         columns, rows = (*columns, "ef_search"), [(*rows[0], found.ef_search)]
-    keys = [key_text(k.path, k.type) + ("" if k.ready else " (being filled)") for k in found.indexed_keys]
+    keys = [key_text(k.path, k.type) + ("" if k.ready else " (being built)") for k in found.indexed_keys]
     shown = table((*columns, "indexed keys"), [(*rows[0], "\n".join(keys))]) if keys else table(columns, rows)
     session.emit(asdict(found), shown)
 
@@ -63,17 +63,19 @@ def index_key(
         str,
         typer.Argument(
             metavar="KEY:TYPE",
-            help="A key of the metadata, or a JSON list for a nested one; text, number or bool.",
+            help="A metadata key, or a JSON list for a nested key; the type is text, number or bool.",
             show_default=False,
         ),
     ],
     tenant: TenantOption,
-    drop: Annotated[bool, typer.Option("--drop", help="Drop it: filters find the same without it.")] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Drop the index; filters give the same results without it.")
+    ] = False,
 ) -> None:
-    """Let filters on a metadata key use an index, where nobody may be superuser (see `db tune`).
+    """Index a metadata key, so that filters on it are fast without a superuser's `db tune`.
 
-    For example lang:text, or '["author", "age"]:number'. What is there is entered in batches while others read and
-    write; run it again where it was cut off. Every write of a chunk then pays for it.
+    For example lang:text, or '["author", "age"]:number'. Stored chunks are indexed in batches while others read and
+    write. If the command is interrupted, run it again. The index makes every write of a chunk slower.
     """
     path, kind = parse_key(key)
     shown = key_text(path, kind)
@@ -81,12 +83,12 @@ def index_key(
         if drop:
             gone = opened.unindex_key(name, path, kind)
             result = {"tenant": tenant, "collection": name, "dropped": {"path": path, "type": kind}, "entries": gone}
-            session.emit(result, f"{name}: {shown} is not indexed any more; {gone:,} entries deleted")
+            session.emit(result, f"{name}: dropped the index on {shown} with {gone:,} entries")
             return
         found = opened.collection(name)
         with progress(session, f"indexing {shown}", None if found is None else found.chunks) as report:
             done = opened.index_key(name, path, kind, progress=lambda count, _: report(count))
-    session.emit({"tenant": tenant, "collection": name} | asdict(done), f"{name}: {shown} is indexed")
+    session.emit({"tenant": tenant, "collection": name} | asdict(done), f"{name}: indexed {shown}")
 
 
 @command(app, "tune")
@@ -94,32 +96,35 @@ def tune(
     session: Session,
     name: NameArgument,
     tenant: TenantOption,
-    recall: Annotated[float, typer.Option("--recall", help="What shall be found of the nearest, up to 1.")] = 0.99,
-    k: Annotated[int, typer.Option("-k", help="How many nearest.")] = 10,
-    queries: Annotated[int, typer.Option("--queries", help="How many stored vectors are asked.")] = 50,
+    recall: Annotated[
+        float, typer.Option("--recall", help="Target recall, up to 1: the share of the nearest chunks to find.")
+    ] = 0.99,
+    k: Annotated[int, typer.Option("-k", help="Nearest chunks per query: the k of recall@k.")] = 10,
+    queries: Annotated[int, typer.Option("--queries", help="Stored vectors to query with.")] = 50,
     ef_search: Annotated[
-        int | None, typer.Option("--ef-search", help="Measure nothing, use this one.", show_default=False)
+        int | None, typer.Option("--ef-search", help="Set this value without measuring.", show_default=False)
     ] = None,
-    reset: Annotated[bool, typer.Option("--reset", help="By the collection's size again.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Return to the default, by the collection's size.")] = False,
 ) -> None:
-    """Choose how far searches go into a large collection's graph: the least that finds enough, by measuring.
+    """Measure and set the smallest ef_search that reaches the target recall in a large collection.
 
-    Stored vectors are asked by the graph and exactly; its searches use what was chosen from now on. Exit 1 where even
-    the most finds too little: the best was chosen then, and a denser graph would find more.
+    Stored vectors are searched for through the graph and exactly, and the results compared. Later searches of the
+    collection use the chosen value. If no value reaches the target, the best one is set and the exit code is 1; a
+    denser graph would find more.
     """
     if reset or ef_search is not None:
         if reset and ef_search is not None:
-            raise InvalidInput("say --ef-search or --reset, not both")
+            raise InvalidInput("--ef-search and --reset were both given; pass one of them")
         with session.tenant(tenant) as opened:
             opened.set_ef_search(name, ef_search)
-        how = "by its size" if ef_search is None else f"ef_search {ef_search}"
-        session.emit({"tenant": tenant, "collection": name, "ef_search": ef_search}, f"{name}: searched with {how}")
+        how = "the default, by its size" if ef_search is None else ef_search
+        session.emit({"tenant": tenant, "collection": name, "ef_search": ef_search}, f"{name}: ef_search is now {how}")
         return
     with session.tenant(tenant) as opened:
         done = opened.tune(name, recall, k=k, queries=queries)
     data = {"tenant": tenant, "collection": name} | asdict(done) | {"met": done.met}
     if done.ef_search is None:
-        session.emit(data, f"{name}: small enough to be searched exactly; there is nothing to choose")
+        session.emit(data, f"{name}: small enough for exact search, so there is nothing to tune")
         return
     rows = [
         (p.ef_search, f"{p.recall:.3f}", f"{p.p50_ms:.2f}", "chosen" if p.ef_search == done.ef_search else "")
@@ -128,23 +133,23 @@ def tune(
     session.emit(data, table(("ef_search", f"recall@{k}", "p50, ms", ""), rows))
     if not done.met:
         session.note(
-            f"no ef_search finds {recall:g}; the best was chosen. A denser graph finds more: "
+            f"no ef_search reaches a recall of {recall:g}, so the best one was set. A denser graph finds more: "
             "pgrecall spaces index SPACE --m 32 --ef-construction 256"
         )
         raise typer.Exit(1)
 
 
 def parse_key(text: str) -> tuple[list[str], KeyType]:
-    """What stands before and after the last colon. Raises InvalidInput."""
+    """The path and the type before and after the last colon. Raises InvalidInput."""
     key, colon, kind = text.rpartition(":")
     if not colon or not key:
-        raise InvalidInput(f"{text!r:.80} is no KEY:TYPE; expected for example lang:text, or year:number")
+        raise InvalidInput(f"{text!r:.80} is not KEY:TYPE; expected for example lang:text or year:number")
     path = [key]
     if key.startswith("["):
         try:
             path = json.loads(key)
         except ValueError as exc:
-            raise InvalidInput(f"{key!r:.80} is no JSON list of keys ({exc})") from exc
+            raise InvalidInput(f"{key!r:.80} is not a JSON list of keys: {exc}") from exc
     return path, cast("KeyType", kind)
 
 
@@ -161,22 +166,24 @@ def text(
     tenant: TenantOption,
     config: Annotated[
         str | None,
-        typer.Option("--config", help="The language: a text search configuration of Postgres.", show_default=False),
+        typer.Option(
+            "--config", help="The language: a Postgres text search configuration, such as english.", show_default=False
+        ),
     ] = None,
-    off: Annotated[bool, typer.Option("--off", help="Keep no full text any more.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Remove full-text search.")] = False,
 ) -> None:
-    """Keep full text, for searches by words, of a collection that has rows; or in another language, or no more.
+    """Add full-text search to an existing collection, change its language, or remove it.
 
-    Readers and writers go on meanwhile, and searches by words are refused until it is done. Interrupted, it goes on
-    where it stopped when it is called again.
+    Reads and writes continue meanwhile; sparse and hybrid searches are refused until it is done. If the command is
+    interrupted, run it again: it continues where it stopped.
     """
     if off is (config is not None):
-        raise InvalidInput("say --config with a language, such as english, or --off")
+        raise InvalidInput("pass either --config with a language, such as english, or --off")
     with session.tenant(tenant) as opened:
         found = opened.collection(name)
-        with progress(session, f"full text of {name}", None if found is None else found.chunks) as report:
+        with progress(session, f"updating full text of {name}", None if found is None else found.chunks) as report:
             changed = opened.set_text_config(name, config, progress=lambda done, _: report(done))
-    keeps = f"full text as {config}" if config else "no full text"
+    keeps = f"full-text search in {config}" if config else "no full-text search"
     data = {"tenant": tenant, "collection": name, "text_config": config, "changed": changed}
     session.emit(data, f"{name}: {keeps}, {changed:,} chunks changed")
 
@@ -187,37 +194,41 @@ def reembed(
     name: NameArgument,
     tenant: TenantOption,
     provider: Annotated[
-        str | None, typer.Option(help="The new model's, for example openai.", show_default=False)
+        str | None, typer.Option(help="The new model's provider, for example openai.", show_default=False)
     ] = None,
-    model: Annotated[str | None, typer.Option(help="For example text-embedding-3-large.", show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The new model, for example text-embedding-3-large.", show_default=False)
+    ] = None,
     dim: Annotated[
-        int | None, typer.Option(help="Its vectors' length; else its first vector's.", show_default=False)
+        int | None,
+        typer.Option(help="Dimensions of its vectors. Default: those of its first vector.", show_default=False),
     ] = None,
     distance: Annotated[DistanceName, typer.Option(help="How its vectors are compared.")] = DistanceName.cosine,
     embed: EmbedOption = None,
     concurrency: ConcurrencyOption = 1,
-    batch: Annotated[int, typer.Option(help="Chunks read at once.")] = 500,
+    batch: Annotated[int, typer.Option(help="Chunks read at a time.")] = 500,
     no_switch: Annotated[
-        bool, typer.Option("--no-switch", help="Stop before the switch, so that `maintain` builds the graph first.")
+        bool, typer.Option("--no-switch", help="Stop before the switch, so that `maintain` can build the graph first.")
     ] = False,
-    cancel: Annotated[bool, typer.Option("--cancel", help="Give it up: drop the new vectors.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel the re-embedding and drop the new vectors.")] = False,
 ) -> None:
-    """Embed a collection anew by another model, --embed, while it is read and written; then it answers in that.
+    """Re-embed a collection with another model (--embed) while it stays in use, then switch to the new vectors.
 
-    The new vectors are made beside the old ones, which answer until the end; a sample of them is checked, and the
-    collection switches at once. Killed on the way, it goes on where it stopped when it is called again. Writers go on
-    with the old model until the switch, and must have the new one after it.
+    The new vectors are stored next to the old ones, which serve searches until the switch. A sample is checked before
+    the collection switches in one step. If the command is interrupted, run it again: it continues where it stopped.
+    Writers use the old model until the switch and must use the new one after it.
     """
     if cancel:
         with session.tenant(tenant) as opened:
             found = opened.collection(name)
             dropped = opened.cancel_reembed(name)
         under_way = found is not None and found.next_space is not None
-        shown = f"{name}: {'given up' if under_way else 'nothing was under way'}, {dropped:,} vectors dropped"
+        state = "re-embedding cancelled" if under_way else "no re-embedding was in progress"
+        shown = f"{name}: {state}, {dropped:,} vectors dropped"
         session.emit({"tenant": tenant, "collection": name, "cancelled": under_way, "dropped": dropped}, shown)
         return
     if provider is None or model is None:
-        raise InvalidInput("say the new model: --provider and --model, and --embed for what calls it (or --cancel)")
+        raise InvalidInput("the new model is missing; pass --provider, --model and --embed, or --cancel")
     function = load_embed(embed)
     from pgrecall.types import EmbedModel
 
@@ -226,8 +237,8 @@ def reembed(
     with session.tenant(tenant) as opened:
         found = opened.collection(name)
         with (
-            _going_on(session),
-            progress(session, f"embedding {name} anew", None if found is None else found.chunks) as report,
+            _resumable(session),
+            progress(session, f"re-embedding {name}", None if found is None else found.chunks) as report,
         ):
             done = opened.reembed(
                 name,
@@ -242,32 +253,32 @@ def reembed(
 
 
 @contextmanager
-def _going_on(session: Session) -> Iterator[None]:
-    """Say how what was interrupted goes on."""
+def _resumable(session: Session) -> Iterator[None]:
+    """After an interrupt, print how to continue."""
     try:
         yield
     except KeyboardInterrupt:
         said = (
-            "Interrupted; the vectors made so far are kept, and the old ones go on answering until the switch. "
-            "The same command goes on; with --cancel instead it is given up."
+            "Interrupted. The new vectors stored so far are kept, and searches still use the old ones. "
+            "Run the same command to continue, or with --cancel to give up."
         )
         session.stderr().print(said, highlight=False)
         raise
 
 
 def _reembedded(name: str, done: ReembedResult) -> str:
-    state = "answers in" if done.switched else "is ready to answer in"
-    told = f"{name}: {done.chunks:,} chunks, {done.embedded:,} embedded now; {state} {done.space}"
+    state = "switched to" if done.switched else "ready to switch to"
+    text = f"{name}: {done.chunks:,} chunks, {done.embedded:,} embedded now; {state} {done.space}"
     if done.found is not None:
-        told += f"; of {done.sampled} sampled {done.found:.0%} find themselves"
+        text += f"; {done.found:.0%} of {done.sampled} sampled chunks find themselves"
     if done.dropped:
-        told += f"; {done.dropped:,} old vectors dropped"
-    return told if done.switched else f"{told}. To switch: the same without --no-switch"
+        text += f"; {done.dropped:,} old vectors dropped"
+    return text if done.switched else f"{text}. To switch, run it again without --no-switch"
 
 
 @command(app, "drop")
 def drop(session: Session, name: NameArgument, tenant: TenantOption, yes: YesOption = False) -> None:
-    """Delete a collection with everything in it."""
+    """Delete a collection with all its documents and chunks."""
     with session.tenant(tenant) as opened:
         found = opened.collection(name)
         if found is None:

@@ -23,16 +23,20 @@ def register(app: typer.Typer, panel: str) -> None:
 
 def doctor(
     session: Session,
-    recall_queries: Annotated[int, typer.Option(help="Samples of each space's graph; 0 measures none.")] = 20,
-    recall_k: Annotated[int, typer.Option(help="How many nearest chunks a sample asks for.")] = 10,
-    recall_seconds: Annotated[float, typer.Option(help="What measuring recall may take, in all.")] = 5.0,
+    recall_queries: Annotated[
+        int, typer.Option(help="Queries per space's graph to measure its recall with; 0 measures nothing.")
+    ] = 20,
+    recall_k: Annotated[int, typer.Option(help="Nearest chunks per query: the k of recall@k.")] = 10,
+    recall_seconds: Annotated[
+        float, typer.Option(help="Time limit for measuring recall, in seconds, over all graphs.")
+    ] = 5.0,
 ) -> None:
-    """Look the database over, as the login of --url: what is wrong, and what to do. Exit 1 on any failure.
+    """Check the database as the login of --url, and print what is wrong and how to fix it. Exit 1 on any failure.
 
-    Checks the server and pgvector with its known CVEs, the revision, row-level security, roles, drift,
-    INVALID indexes, what the login could reach, the statistics, and, with a login for maintenance, graphs: what waits
-    beside them, what they lost, and their recall, against exact searches of a sample. Changes nothing. --json adds
-    numbers to watch.
+    Checks the server, pgvector and its known CVEs, the schema revision, row-level security, roles, drift, INVALID
+    indexes, the login's privileges and the statistics. With the maintenance login it also checks graphs: rows that are
+    not in them yet, deleted rows, and recall compared with exact searches. Changes nothing. --json adds metrics for
+    monitoring.
     """
     from pgrecall import doctor as doctors
 
@@ -65,6 +69,7 @@ def _shown(findings: list[Finding]) -> Callable[[Console], None]:
         console.print(grid)
         failed = sum(finding.status == "fail" for finding in findings)
         warned = sum(finding.status == "warn" for finding in findings)
-        console.print(f"\n{failed} failed, {warned} to look at, {len(findings) - failed - warned} well.")
+        passed = len(findings) - failed - warned
+        console.print(f"\n{passed} passed, {warned} warning{'s' * (warned != 1)}, {failed} failed.")
 
     return show

@@ -1,4 +1,4 @@
-"""`--embed package.module:callable`: one convention wherever the command line must embed text."""
+"""`--embed package.module:callable`: the embedding function of every command that embeds text."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ EmbedOption: TypeAlias = Annotated[
         envvar="PGRECALL_EMBED",
         metavar="MODULE:CALLABLE",
         show_default=False,
-        help="What embeds text: a function from a list of texts to their vectors, sync or async. "
-        "The current folder is looked in too.",
+        help="The embedding function: takes a list of texts, returns their vectors; sync or async. "
+        "Modules of the current folder are found too.",
     ),
 ]
 
 ConcurrencyOption: TypeAlias = Annotated[
-    int, typer.Option("--concurrency", help="Calls of --embed at once, in threads where it is synchronous.")
+    int, typer.Option("--concurrency", help="Concurrent calls of --embed; a synchronous function is called in threads.")
 ]
 
-EXAMPLE = """text must be embedded, and nothing says by what. For example, in a file my_models.py here:
+EXAMPLE = """this command embeds text, but no embedding function was given. For example, write a file my_models.py:
     def embed(texts):
         return model.encode(texts)
-and then: --embed my_models:embed, or once for all: export PGRECALL_EMBED=my_models:embed"""
+and pass --embed my_models:embed, or set it once: export PGRECALL_EMBED=my_models:embed"""
 
 
 def load_embed(name: str | None) -> Callable[[list[str]], Any]:
-    """The function that `name` ("package.module:callable") stands for, as a synchronous one.
+    """The function that `name` ("package.module:callable") refers to, wrapped as a synchronous one.
 
-    Raises: InvalidInput, also in place of any error of the function itself.
+    Raises: InvalidInput, also if the function itself raises.
     """
     if not name:
         raise InvalidInput(EXAMPLE)
@@ -55,8 +55,8 @@ def load_embed(name: str | None) -> Callable[[list[str]], Any]:
         sys.path.insert(0, here)
     try:
         function: Any = functools.reduce(getattr, path.split("."), importlib.import_module(module_name))
-    except Exception as exc:  # a foreign module may raise anything
-        raise InvalidInput(f"--embed {name}: can't be loaded ({type(exc).__name__}: {exc})") from exc
+    except Exception as exc:  # a user's module may raise anything
+        raise InvalidInput(f"--embed {name} could not be loaded: {type(exc).__name__}: {exc}") from exc
     if not callable(function):
         raise InvalidInput(f"--embed {name} is {type(function).__name__}; expected a function")
     loop = _background_loop()
@@ -77,7 +77,7 @@ def load_embed(name: str | None) -> Callable[[list[str]], Any]:
 
 
 def space_of(name: str | None, function: Callable[[list[str]], Any]) -> EmbedSpace:
-    """The space of a new collection: what --embed calls itself, as long as its vectors are."""
+    """The space of a new collection, named after --embed, with the dimensions of its vectors."""
     from pgrecall.types import EmbedSpace
 
     module, _, called = str(name).partition(":")
@@ -85,7 +85,7 @@ def space_of(name: str | None, function: Callable[[list[str]], Any]) -> EmbedSpa
 
 
 def _background_loop() -> asyncio.AbstractEventLoop:
-    """One for all calls, of whatever thread: an asynchronous client's connections belong to it."""
+    """One event loop for the calls of all threads: an asynchronous client's connections belong to its loop."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="pgrecall-embed-loop", daemon=True).start()
     return loop

@@ -1,14 +1,16 @@
-"""`pgrecall facts`, `pgrecall sweep`: what is remembered, and what was done to it."""
+"""`pgrecall facts` and `pgrecall sweep`: a tenant's facts and their audit trail."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from pgrecall.cli.embedding import EmbedOption, load_embed
+from pgrecall.cli.search import Mode, parse_filter
 from pgrecall.cli.session import Session, TenantOption, YesOption, command, table
 from pgrecall.errors import InvalidInput, NotFound
 
@@ -18,28 +20,44 @@ if TYPE_CHECKING:
     from pgrecall.stores.tenant import Tenant
 
 app = typer.Typer(
-    name="facts", help="List, put, forget, restore and erase a tenant's facts; read the trail.", no_args_is_help=True
+    name="facts",
+    help="List, search, put, forget, restore and erase a tenant's facts; show the audit trail.",
+    no_args_is_help=True,
 )
 
-IdArgument: TypeAlias = Annotated[str | None, typer.Argument(metavar="[ID]", show_default=False)]
+IdArgument: TypeAlias = Annotated[str | None, typer.Argument(metavar="ID", show_default=False)]
 KeyOption: TypeAlias = Annotated[str | None, typer.Option("--key", "-k", help="The fact's key.", show_default=False)]
 KindOption: TypeAlias = Annotated[str | None, typer.Option("--kind", help="The fact's kind.", show_default=False)]
 SubjectOption: TypeAlias = Annotated[
-    str | None, typer.Option("--subject", "-s", help="Whom it is about.", show_default=False)
+    str | None, typer.Option("--subject", "-s", help="The fact's subject: a user's id.", show_default=False)
 ]
 NamespaceOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--namespace", "-n", help="A label of its namespace; once for each label.", show_default=False),
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="A label of the namespace; repeat it for each label, outermost first.",
+        show_default=False,
+    ),
 ]
 ActorOption: TypeAlias = Annotated[
-    str, typer.Option("--actor", envvar="PGRECALL_ACTOR", help="Who acts, as the trail names it.", show_default=False)
+    str,
+    typer.Option("--actor", envvar="PGRECALL_ACTOR", help="Who acts; recorded in the audit trail.", show_default=False),
 ]
 ReasonOption: TypeAlias = Annotated[
-    str | None, typer.Option("--reason", help="Why, for the trail.", show_default=False)
+    str | None, typer.Option("--reason", help="Why; recorded in the audit trail.", show_default=False)
 ]
-LimitOption: TypeAlias = Annotated[int, typer.Option("--limit", help="How many at most.")]
+FilterOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--filter", "-f", metavar="JSON", help="Filter on the value, as in `pgrecall search`."),
+]
+AsOfOption: TypeAlias = Annotated[
+    datetime | None,
+    typer.Option("--as-of", help="Facts as they were at this time (UTC), for example 2026-03-03T18:00:00."),
+]
+LimitOption: TypeAlias = Annotated[int, typer.Option("--limit", help="Rows at most.")]
 
-#: Who reads: nothing of it is written.
+#: The actor of commands that only read; it is never stored.
 _READER = "command line"
 
 
@@ -71,7 +89,7 @@ def _short(value: object) -> str:
 
 
 def as_data(fact: StoredFact) -> dict[str, Any]:
-    """A fact as JSON prints it."""
+    """A fact as --json prints it."""
     data = asdict(fact)
     del data["embedding"], data["embed_texts"]
     return data
@@ -86,7 +104,10 @@ def _meant(
 def _one(memory: PostgresMemoryStore, meant: dict[str, Any]) -> list[StoredFact]:
     found = memory.history(**meant)
     if not found:
-        raise NotFound(f"tenant {memory.tenant_id!r} has no such fact, or it was forgotten or has expired")
+        raise NotFound(
+            f"tenant {memory.tenant_id!r} has no live fact of that id or key; it may be forgotten or expired: "
+            "pgrecall facts events"
+        )
     return found
 
 
@@ -94,38 +115,87 @@ def _one(memory: PostgresMemoryStore, meant: dict[str, Any]) -> list[StoredFact]
 def list_(
     session: Session,
     tenant: TenantOption,
-    text: Annotated[str | None, typer.Argument(metavar="[WORDS]", show_default=False)] = None,
+    words: Annotated[str | None, typer.Argument(metavar="WORDS", hidden=True)] = None,
     subject: SubjectOption = None,
     kind: KindOption = None,
     key: KeyOption = None,
     namespace: NamespaceOption = None,
-    where: Annotated[
-        str | None,
-        typer.Option("--filter", help='On the value, as JSON: {"lang": "en"}, as for `pgrecall search`.'),
-    ] = None,
-    as_of: Annotated[
-        datetime | None, typer.Option("--as-of", help="As of this time (UTC), for example 2026-03-03T18:00:00.")
-    ] = None,
+    where: FilterOption = None,
+    as_of: AsOfOption = None,
     limit: LimitOption = 50,
 ) -> None:
-    """A tenant's live facts, the newest first; with WORDS those whose text has any of them, best first."""
-    from datetime import UTC
-
-    from pgrecall.cli.search import parse_filter
-
+    """List a tenant's live facts, newest first."""
+    if words is not None:
+        typer.echo("facts list WORDS is deprecated; use: pgrecall facts search WORDS --mode sparse", err=True)
     with session.tenant(tenant) as opened:
         found = _memory(opened).search_facts(
-            subject=subject,
-            kind=kind,
-            key=key,
-            namespace=namespace or (),
-            filters=None if where is None else parse_filter(where),
-            text=text,
-            as_of=None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC),
-            limit=limit,
+            **_conditions(subject, kind, key, namespace, where, as_of), text=words, limit=limit, refresh=False
+        )
+    _emit(session, found)
+
+
+@command(app, "search")
+def search(
+    session: Session,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A question in plain words.", show_default=False)],
+    tenant: TenantOption,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="By meaning (dense), by words (sparse), or by both. Default: hybrid with --embed, else sparse.",
+            show_default=False,
+        ),
+    ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", help="Facts to return.")] = 10,
+    subject: SubjectOption = None,
+    kind: KindOption = None,
+    key: Annotated[str | None, typer.Option("--key", help="Only facts with this key.", show_default=False)] = None,
+    namespace: NamespaceOption = None,
+    where: FilterOption = None,
+    as_of: AsOfOption = None,
+    embed: EmbedOption = None,
+) -> None:
+    """Search a tenant's live facts, best first.
+
+    The query is embedded by --embed, which must be the model that made the facts' vectors. Words and
+    [cyan]"quoted phrases"[/] are OR-ed; [cyan]-word[/] excludes. --as-of works with --mode sparse only.
+    """
+    chosen = mode or (Mode.hybrid if embed else Mode.sparse)
+    function = None if chosen is Mode.sparse else load_embed(embed)
+    with session.tenant(tenant) as opened:
+        found = opened.memory(actor=_READER, embed=function).search_facts(
+            **_conditions(subject, kind, key, namespace, where, as_of),
+            text=query,
+            mode=_MODES[chosen],  # type: ignore[arg-type]
+            limit=top_k,
             refresh=False,
         )
-    session.emit([as_data(f) for f in found], table(*_rows(found)) if found else "No such facts.")
+    _emit(session, found)
+
+
+_MODES = {Mode.dense: "vector", Mode.sparse: "text", Mode.hybrid: "hybrid"}
+
+
+def _conditions(
+    subject: str | None,
+    kind: str | None,
+    key: str | None,
+    namespace: list[str] | None,
+    where: str | None,
+    as_of: datetime | None,
+) -> dict[str, Any]:
+    return {
+        "subject": subject,
+        "kind": kind,
+        "key": key,
+        "namespace": namespace or (),
+        "filters": None if where is None else parse_filter(where),
+        "as_of": None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC),
+    }
+
+
+def _emit(session: Session, found: list[StoredFact]) -> None:
+    session.emit([as_data(f) for f in found], table(*_rows(found)) if found else "No matching facts.")
 
 
 @command(app, "show")
@@ -138,7 +208,7 @@ def show(
     subject: SubjectOption = None,
     namespace: NamespaceOption = None,
 ) -> None:
-    """One fact by id, or by --key, with all its versions, the newest first; exit 1 where there is none."""
+    """Show a fact, by ID or --key, with all its versions, newest first; exit 1 if there is none."""
     with session.tenant(tenant) as opened:
         found = _one(_memory(opened), _meant(fact_id, key, kind, subject, namespace))
     session.emit([as_data(f) for f in found], table(*_rows(found)))
@@ -156,16 +226,18 @@ def put(
     actor: ActorOption,
     kind: Annotated[str, typer.Option("--kind", help="The fact's kind.", show_default=False)],
     key: Annotated[str, typer.Option("--key", "-k", help="The fact's key.", show_default=False)],
-    value: Annotated[str, typer.Argument(metavar="VALUE", help="JSON; what is none is taken as a text.")],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="A JSON value; anything else is taken as a string.")],
     subject: SubjectOption = None,
     namespace: NamespaceOption = None,
-    text: Annotated[str | None, typer.Option("--text", help="What is searched; else VALUE where it is a text.")] = None,
-    source: Annotated[str | None, typer.Option("--source", help="Where it is from.")] = None,
-    confidence: Annotated[float | None, typer.Option("--confidence", help="0 to 1.")] = None,
-    ttl: Annotated[float | None, typer.Option("--ttl", help="Seconds after which it expires.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="The text to search in. Default: VALUE, if it is a string.")
+    ] = None,
+    source: Annotated[str | None, typer.Option("--source", help="Where the fact comes from.")] = None,
+    confidence: Annotated[float | None, typer.Option("--confidence", help="From 0 to 1.")] = None,
+    ttl: Annotated[float | None, typer.Option("--ttl", help="Seconds until it expires.")] = None,
     reason: ReasonOption = None,
 ) -> None:
-    """Remember a fact; the live one of the same subject, kind, key and namespace is superseded."""
+    """Store a fact. It supersedes the live fact of the same subject, kind, key and namespace."""
     from pgrecall.facts import Fact
 
     fact: Fact = Fact(
@@ -203,12 +275,14 @@ def forget(
     namespace: NamespaceOption = None,
     reason: ReasonOption = None,
 ) -> None:
-    """Forget a fact by id or --key, with its history; `facts restore` takes that back within 30 days."""
+    """Forget a fact, by ID or --key, with its history; `facts restore` can undo it for 30 days."""
     with session.tenant(tenant) as opened:
         memory = _memory(opened, actor)
         newest = _one(memory, _meant(fact_id, key, kind, subject, namespace))[0]
         count = memory.delete(newest.id, reason=reason)
-    session.emit({"id": newest.id, "forgotten": count}, f"{newest.id}: forgotten" if count else "was forgotten already")
+    session.emit(
+        {"id": newest.id, "forgotten": count}, f"{newest.id}: " + ("forgotten" if count else "was already forgotten")
+    )
 
 
 @command(app, "restore")
@@ -223,7 +297,7 @@ def restore(
     namespace: NamespaceOption = None,
     reason: ReasonOption = None,
 ) -> None:
-    """Bring a forgotten fact back, by id (`facts events --action forget` has it) or --key."""
+    """Restore a forgotten fact, by ID (see `facts events --action forget`) or --key."""
     with session.tenant(tenant) as opened:
         stored = _memory(opened, actor).restore(**_meant(fact_id, key, kind, subject, namespace), reason=reason)
     session.emit(as_data(stored), f"{stored.id}: restored")
@@ -242,29 +316,31 @@ def erase(
     reason: ReasonOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Delete a fact for good, by id or --key: every version, forgotten ones too, and vectors."""
+    """Permanently delete a fact, by ID or --key: every version, including forgotten ones, and their vectors."""
     meant = _meant(fact_id, key, kind, subject, namespace)
     if (fact_id is None) == (key is None):
-        raise InvalidInput("say which fact: by ID, or by --key")
-    session.confirm(f"This deletes fact {fact_id or key!r} of tenant {tenant!r} for good", yes=yes)
+        raise InvalidInput("name one fact: by ID or by --key")
+    session.confirm(f"This permanently deletes fact {fact_id or key!r} of tenant {tenant!r}", yes=yes)
     with session.tenant(tenant) as opened:
         count = _memory(opened, actor).erase(**meant, reason=reason)
     if not count:
-        raise NotFound(f"tenant {tenant!r} has no such fact")
-    session.emit({"versions": count}, f"erased, {count} version{'s' * (count != 1)}")
+        raise NotFound(f"tenant {tenant!r} has no fact of that id or key")
+    session.emit({"versions": count}, f"erased {count} version{'s' * (count != 1)}")
 
 
-@command(app, "events")
+@command(app, "events", renamed={"--by": "--actor"})
 def events(
     session: Session,
     tenant: TenantOption,
     subject: SubjectOption = None,
-    target: Annotated[str | None, typer.Option("--target", help="The id of a fact's version.")] = None,
-    action: Annotated[list[str] | None, typer.Option("--action", help="put, forget, …; once for each.")] = None,
-    actor: Annotated[str | None, typer.Option("--by", help="Who acted.")] = None,
+    target: Annotated[str | None, typer.Option("--target", help="Only events of this fact version, by id.")] = None,
+    action: Annotated[
+        list[str] | None, typer.Option("--action", help="Only these actions: put, forget, …; repeat it for several.")
+    ] = None,
+    actor: Annotated[str | None, typer.Option("--actor", help="Only events of this actor.")] = None,
     limit: LimitOption = 100,
 ) -> None:
-    """The trail: what was done to facts, by whom and why, the oldest first; never the values."""
+    """Show the audit trail, oldest first: what was done to facts, by whom and why, without their values."""
     with session.tenant(tenant) as opened:
         chosen: Any = action or None
         found = _memory(opened).events(subject=subject, target_id=target, action=chosen, actor=actor, limit=limit)
@@ -280,12 +356,15 @@ def register(root: typer.Typer, panel: str) -> None:
 
 def sweep(
     session: Session,
-    batch: Annotated[int, typer.Option("--batch", help="Rows of a transaction.")] = 1_000,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    batch: Annotated[int, typer.Option("--batch", help="Rows per transaction.")] = 1_000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only; delete nothing.")] = False,
 ) -> None:
-    """Purge what expired, and what was forgotten longer ago than its grace time, of all tenants. Needs maintenance."""
+    """Delete expired rows, and facts whose grace time after `facts forget` is over, of all tenants.
+
+    Needs the maintenance login.
+    """
     with session.database() as database, session.working("Sweeping…"):
         report = database.sweep(batch=batch, dry_run=dry_run)
     rows = [(name, count) for name, count in report.items()]
-    verb = "would go" if dry_run else "purged"
+    verb = "would be deleted" if dry_run else "deleted"
     session.emit({"purged": dict(report), "tenants": report.tenants, "dry_run": dry_run}, table(("table", verb), rows))

@@ -17,7 +17,7 @@ from pgrecall.errors import InvalidInput
 
 
 def register(app: typer.Typer, panel: str) -> None:
-    """Add the command; `import` is one of the group of that name."""
+    """Add `export`; `import` belongs to the group of that name."""
     command(app, "export", rich_help_panel=panel)(export)
 
 
@@ -27,16 +27,20 @@ def export(
     tenant: TenantOption,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Where to; - or nothing is stdout.", show_default=False),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The file to write. Default: stdout, as with -.", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Write a collection as JSON lines: documents, chunks, vectors, provenance; exactly what is stored.
+    """Write a collection as JSON lines: its documents, chunks, vectors and provenance, exactly as stored.
 
-    A file is complete or not there. Exit 1 where the collection does not exist.
+    The file appears only when it is complete. Exit 1 if the collection does not exist.
     """
     to_stdout = output in (None, "-")
     if output is None and sys.stdout.isatty():
-        raise InvalidInput("an export is long lines of numbers; name a file: -o FILE (or -o - to see them)")
+        raise InvalidInput(
+            "an export does not go to a terminal by default; name a file with -o FILE, or pass -o - to print it"
+        )
     from pgrecall import transfer
 
     with session.tenant(tenant) as opened:
@@ -50,7 +54,7 @@ def export(
                 written = _write_file(lines, Path(str(output)), done)
     if not to_stdout:
         data = {"tenant": tenant, "collection": collection, "file": output, "lines": written}
-        session.emit(data, f"{collection}: {written - 2:,} documents and chunks in {output}")
+        session.emit(data, f"{collection}: {written - 2:,} documents and chunks written to {output}")
 
 
 def _write(lines: Iterator[str], file: IO[bytes], done: Callable[[int], None]) -> int:
@@ -70,7 +74,7 @@ def _write_file(lines: Iterator[str], path: Path, done: Callable[[int], None]) -
             written = _write(lines, file, done)
         part.replace(path)
     except OSError as exc:
-        raise InvalidInput(f"can't write {path}: {exc.strerror}") from exc
+        raise InvalidInput(f"could not write {path}: {exc.strerror}") from exc
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -79,23 +83,27 @@ def _write_file(lines: Iterator[str], path: Path, done: Callable[[int], None]) -
 
 def import_(
     session: Session,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="An export; - is stdin.", show_default=False)],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="An export; - reads stdin.", show_default=False)],
     tenant: Annotated[
         str | None,
-        typer.Option("--tenant", "-t", help="Into this tenant; else the exported one.", show_default=False),
+        typer.Option(
+            "--tenant", "-t", help="The tenant to import into. Default: the exported one.", show_default=False
+        ),
     ] = None,
     collection: Annotated[
         str | None,
-        typer.Option("--collection", "-c", help="Into this collection; else the exported one.", show_default=False),
+        typer.Option(
+            "--collection", "-c", help="The collection to import into. Default: the exported one.", show_default=False
+        ),
     ] = None,
     commit_every: Annotated[
         int | None,
-        typer.Option(help="Commit after each so many chunks, instead of all or nothing.", show_default=False),
+        typer.Option(metavar="N", help="Commit every N chunks instead of all or nothing.", show_default=False),
     ] = None,
 ) -> None:
-    """Read an export back: the same chunks, vectors and settings. Chunks that are there already are replaced.
+    """Import an export: the same chunks, vectors and settings. Chunks with the same ids are replaced.
 
-    All or nothing. A collection that holds another model's vectors is left alone (exit 4).
+    All or nothing, unless --commit-every is given. A collection with vectors of another model is refused (exit 4).
     """
     from pgrecall import transfer
 
@@ -111,7 +119,7 @@ def import_(
             read = _counted(chain([first], lines), done)
             result = transfer.import_lines(opened, read, into, commit_every=commit_every)
     data = {"tenant": name, "collection": into, "written": result.written, "unchanged": result.unchanged}
-    session.emit(data, f"{name}/{into}: {result.written:,} chunks written, {result.unchanged:,} there already")
+    session.emit(data, f"{name}/{into}: {result.written:,} chunks written, {result.unchanged:,} unchanged")
 
 
 @contextmanager
@@ -123,7 +131,7 @@ def _opened(file: str) -> Iterator[tuple[Iterator[bytes], int | None]]:
         path = Path(file)
         opened, size = path.open("rb"), path.stat().st_size
     except OSError as exc:
-        raise InvalidInput(f"can't read {file}: {exc.strerror}") from exc
+        raise InvalidInput(f"could not read {file}: {exc.strerror}") from exc
     with opened:
         yield iter(opened), size
 

@@ -1,4 +1,4 @@
-"""`pgrecall import`: an export of ours, and what other libraries kept in Postgres."""
+"""`pgrecall import`: a pgrecall export, or the tables of another library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Files(TyperGroup):
-    """Where no other command is named, what follows is a file: `pgrecall import handbook.jsonl`."""
+    """Without a command's name, the argument is a file: `pgrecall import handbook.jsonl`."""
 
     default = "file"
 
@@ -35,50 +35,62 @@ class _Files(TyperGroup):
 app = typer.Typer(
     name="import",
     cls=_Files,
-    help="Read an export back, or bring over what another library keeps in Postgres.",
+    help="Import an export, or data that another library stored in Postgres.",
     no_args_is_help=True,
 )
 command(app, "file")(files.import_)
 
 FromOption = Annotated[
     str | None,
-    typer.Option("--from", metavar="URL", help="The other library's database; else this one.", show_default=False),
+    typer.Option("--from", metavar="URL", help="The other library's database. Default: this one.", show_default=False),
 ]
-SchemaOption = Annotated[str, typer.Option("--schema", help="The schema of its tables.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
+SchemaOption = Annotated[str, typer.Option("--schema", help="The schema of the other library's tables.")]
+QueriesOption = Annotated[
+    int, typer.Option("--queries", help="Afterwards, compare the nearest rows of N stored ones in both.", metavar="N")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Count only; write nothing.")]
 
 
-@command(app, "langchain-postgres")
+@command(app, "langchain-postgres", renamed={"--questions": "--queries"})
 def langchain_postgres(
     session: Session,
     table: Annotated[
         str, typer.Argument(help="A PGVectorStore's table, or langchain_pg_embedding.", show_default=False)
     ],
     tenant: TenantOption,
-    model: Annotated[str, typer.Option(metavar="PROVIDER/MODEL", help="What made the vectors.", show_default=False)],
+    model: Annotated[
+        str, typer.Option(metavar="PROVIDER/MODEL", help="The model that made the vectors.", show_default=False)
+    ],
     collection: Annotated[
-        str | None, typer.Option("--collection", "-c", help="Into this one; else the table's name.", show_default=False)
+        str | None,
+        typer.Option(
+            "--collection", "-c", help="The collection to import into. Default: the table's name.", show_default=False
+        ),
     ] = None,
     pgvector_collection: Annotated[
-        str | None, typer.Option(help="Of langchain_pg_embedding, this collection.", show_default=False)
+        str | None, typer.Option(help="The collection to read from langchain_pg_embedding.", show_default=False)
     ] = None,
     only: Annotated[
         str | None,
-        typer.Option(metavar="KEY=VALUE", help="Only rows with this metadata: a tenant's.", show_default=False),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Only rows with this metadata value, for example one tenant's.",
+            show_default=False,
+        ),
     ] = None,
     distance: Annotated[str, typer.Option(help="How vectors are compared: cosine, l2 or ip.")] = "cosine",
     text_config: Annotated[
-        str | None, typer.Option(help="Keep full text too, such as english.", show_default=False)
+        str | None, typer.Option(help="Add full-text search in this language, such as english.", show_default=False)
     ] = None,
     source: FromOption = None,
     schema: SchemaOption = "public",
-    questions: Annotated[int, typer.Option(help="Afterwards ask both so many times, and compare.")] = 20,
+    queries: QueriesOption = 20,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Bring a vector table of langchain-postgres into a collection: ids, texts, metadata, vectors as they are.
+    """Import a vector table of langchain-postgres: ids, texts, metadata and vectors, unchanged.
 
-    Interrupted, run it again: what is there is left alone. Then the ten nearest of some rows are compared in both;
-    exit 1 where fewer than 98 of 100 are the same.
+    If the command is interrupted, run it again: rows that were imported are left alone. Afterwards, the ten nearest
+    rows of some stored ones are compared in both; exit 1 if fewer than 98 % are the same.
     """
     from pgrecall.imports import vectors
 
@@ -86,46 +98,56 @@ def langchain_postgres(
     into = collection or pgvector_collection or table
     with session.tenant(tenant) as opened, _source(session, source, schema) as peer:
         rows = vectors.table(peer, table, collection=pgvector_collection, only=chosen)
-        result = _load(session, opened, rows, into, made, text_config, questions, dry_run)
+        result = _load(session, opened, rows, into, made, text_config, queries, dry_run)
     _report(session, {"tenant": tenant, "collection": into}, f"{tenant}/{into}", "chunks", result)
     _exit_unless_the_same(result)
 
 
-@command(app, "llamaindex-postgres")
+@command(app, "llamaindex-postgres", renamed={"--questions": "--queries"})
 def llamaindex_postgres(
     session: Session,
     table: Annotated[
-        str, typer.Argument(help="A PGVectorStore's table; its data_ may be left out.", show_default=False)
+        str, typer.Argument(help="A PGVectorStore's table; the prefix data_ is optional.", show_default=False)
     ],
     tenant: TenantOption,
-    model: Annotated[str, typer.Option(metavar="PROVIDER/MODEL", help="What made the vectors.", show_default=False)],
+    model: Annotated[
+        str, typer.Option(metavar="PROVIDER/MODEL", help="The model that made the vectors.", show_default=False)
+    ],
     collection: Annotated[
-        str | None, typer.Option("--collection", "-c", help="Into this one; else the table's name.", show_default=False)
+        str | None,
+        typer.Option(
+            "--collection", "-c", help="The collection to import into. Default: the table's name.", show_default=False
+        ),
     ] = None,
     only: Annotated[
         str | None,
-        typer.Option(metavar="KEY=VALUE", help="Only rows with this metadata: a tenant's.", show_default=False),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Only rows with this metadata value, for example one tenant's.",
+            show_default=False,
+        ),
     ] = None,
     distance: Annotated[str, typer.Option(help="How vectors are compared: cosine, l2 or ip.")] = "cosine",
     text_config: Annotated[
-        str | None, typer.Option(help="Keep full text too, such as english.", show_default=False)
+        str | None, typer.Option(help="Add full-text search in this language, such as english.", show_default=False)
     ] = None,
     source: FromOption = None,
     schema: SchemaOption = "public",
-    questions: Annotated[int, typer.Option(help="Afterwards ask both so many times, and compare.")] = 20,
+    queries: QueriesOption = 20,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Bring a vector table of LlamaIndex's PGVectorStore into a collection: nodes, their sources, vectors as they are.
+    """Import a table of LlamaIndex's PGVectorStore: nodes, their sources and vectors, unchanged.
 
-    Interrupted, run it again: what is there is left alone. Then the ten nearest of some nodes are compared in both;
-    exit 1 where fewer than 98 of 100 are the same. Needs the package llama-index-pgrecall.
+    If the command is interrupted, run it again: nodes that were imported are left alone. Afterwards, the ten nearest
+    nodes of some stored ones are compared in both; exit 1 if fewer than 98 % are the same. Needs the package
+    llama-index-pgrecall.
     """
     from pgrecall.imports import llamaindex
 
     into = collection or table.removeprefix("data_")
     with session.tenant(tenant) as opened, _source(session, source, schema) as peer:
         rows = llamaindex.table(peer, table, only=_only(only))
-        result = _load(session, opened, rows, into, _model(model, _distance(distance)), text_config, questions, dry_run)
+        result = _load(session, opened, rows, into, _model(model, _distance(distance)), text_config, queries, dry_run)
     _report(session, {"tenant": tenant, "collection": into}, f"{tenant}/{into}", "nodes", result)
     _exit_unless_the_same(result)
 
@@ -139,9 +161,10 @@ def llamaindex_chat(
     schema: SchemaOption = "public",
     dry_run: DryRunOption = False,
 ) -> None:
-    """Bring a chat store of LlamaIndex into a tenant's chats, key by key.
+    """Import a LlamaIndex chat store: each key becomes a chat.
 
-    Interrupted, run it again. Needs the package llama-index-pgrecall, which reads LlamaIndex's messages.
+    If the command is interrupted, run it again. Needs the package llama-index-pgrecall, which reads LlamaIndex's
+    messages.
     """
     from pgrecall.imports import llamaindex
 
@@ -163,9 +186,9 @@ def langchain_history(
     schema: SchemaOption = "public",
     dry_run: DryRunOption = False,
 ) -> None:
-    """Bring a chat table of langchain-postgres into a tenant's chats, session by session.
+    """Import a chat table of langchain-postgres: each session becomes a chat.
 
-    Interrupted, run it again. Needs the package langchain-pgrecall, which reads LangChain's messages.
+    If the command is interrupted, run it again. Needs the package langchain-pgrecall, which reads LangChain's messages.
     """
     from pgrecall.imports import chats
 
@@ -185,15 +208,18 @@ def langgraph_store(
     table: Annotated[str, typer.Option("--table", help="The store's table.")] = "store",
     model: Annotated[
         str | None,
-        typer.Option(metavar="PROVIDER/MODEL", help="Bring its vectors too, which this made.", show_default=False),
+        typer.Option(
+            metavar="PROVIDER/MODEL", help="Import its vectors too, which this model made.", show_default=False
+        ),
     ] = None,
     source: FromOption = None,
     schema: SchemaOption = "public",
     dry_run: DryRunOption = False,
 ) -> None:
-    """Bring LangGraph's long-term memory (PostgresStore) into a tenant's facts.
+    """Import LangGraph's long-term memory (PostgresStore) as a tenant's facts.
 
-    Interrupted, run it again: items whose value is there are left alone. Without --model items come without vectors.
+    If the command is interrupted, run it again: items with the same value are left alone. Without --model, items are
+    imported without their vectors.
     """
     from pgrecall.imports import store
 
@@ -216,10 +242,10 @@ def _load(
     into: str,
     model: EmbedModel,
     text_config: str | None,
-    questions: int,
+    queries: int,
     dry_run: bool,
 ) -> Imported:
-    """Bring a vector table over, telling how far it is."""
+    """Import a vector table, with a progress bar."""
     from pgrecall.imports import vectors
 
     with progress(session, f"importing {into}", rows.count()) as done:
@@ -230,7 +256,7 @@ def _load(
             model,
             text_config=text_config,
             dry_run=dry_run,
-            questions=questions,
+            questions=queries,
             progress=lambda number, _: done(number),
         )
 
@@ -266,7 +292,7 @@ def _model(model: str, distance: Distance = "cosine") -> EmbedModel:
 
 @contextmanager
 def _source(session: Session, url: str | None, schema: str) -> Iterator[Source]:
-    """The other library's database; this one as its owner, who sees everyone's tables, where none is named."""
+    """The other library's database. Default: this one, as its owner, who may read all tables."""
     from pgrecall.imports.source import opened
 
     with ExitStack() as stack:
@@ -276,10 +302,10 @@ def _source(session: Session, url: str | None, schema: str) -> Iterator[Source]:
 
 def _report(session: Session, data: dict[str, Any], where: str, what: str, result: Imported) -> None:
     counts = {"found": result.found, "written": result.written, "unchanged": result.unchanged}
-    told = f"{where}: {result.found:,} {what} found"
+    text = f"{where}: {result.found:,} {what} found"
     if not result.dry_run:
-        told += f", {result.written:,} written, {result.unchanged:,} there already"
+        text += f", {result.written:,} written, {result.unchanged:,} unchanged"
     if result.compared:
         counts |= {"same": result.same, "compared": result.compared}
-        told += f"; of {result.compared:,} nearest {result.same:,} are the same in both"
-    session.emit(data | counts | {"dry_run": result.dry_run}, told)
+        text += f"; {result.same:,} of {result.compared:,} nearest rows are the same in both"
+    session.emit(data | counts | {"dry_run": result.dry_run}, text)

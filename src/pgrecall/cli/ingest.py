@@ -1,10 +1,9 @@
-"""`pgrecall ingest`: files in, so that they can be searched."""
+"""`pgrecall ingest`: files become searchable documents and chunks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,178 +15,137 @@ from pgrecall.cli.session import Session, TenantOption, YesOption, command
 from pgrecall.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from pgrecall.reading import Source, Splitters
-    from pgrecall.stores.vectors import PostgresVectorStore
-    from pgrecall.types import Chunk, Document
-
-#: Documents that are looked up, or described, in one call.
-PAGE = 1_000
+    from pgrecall.reading import Source
+    from pgrecall.types import Document
 
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
-    command(app, "ingest", rich_help_panel=panel)(ingest)
-
-
-@dataclass
-class _Plan:
-    """What is to be done with each document: its name -> the file that it is read from."""
-
-    hashes: dict[str, str] = field(default_factory=dict)
-    files: dict[str, Path] = field(default_factory=dict)
-    of_file: dict[Path, str] = field(default_factory=dict)
-    new: set[str] = field(default_factory=set)
-    changed: set[str] = field(default_factory=set)
-    empty: int = 0
-    gone: list[str] = field(default_factory=list)
+    command(app, "ingest", rich_help_panel=panel, renamed={"--passage": "--chunk-size"})(ingest)
 
 
 def ingest(
     session: Session,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders.", show_default=False)],
     tenant: TenantOption,
-    collection: Annotated[str, typer.Option("--collection", "-c", help="Where to; made if it is new.")] = "default",
-    passage: Annotated[int, typer.Option(help="Characters of a passage, at most.")] = 1_000,
+    collection: Annotated[
+        str, typer.Option("--collection", "-c", help="The collection; created if it is new.")
+    ] = "default",
+    chunk_size: Annotated[int, typer.Option("--chunk-size", help="Characters per chunk, at most.")] = 1_000,
     metadata: Annotated[
-        str | None, typer.Option(metavar="JSON", help="An object, for every chunk.", show_default=False)
+        str | None, typer.Option(metavar="JSON", help="A JSON object to store with every chunk.", show_default=False)
     ] = None,
     text_config: Annotated[
-        str | None, typer.Option("--text-config", help="Keep full text in a new collection.", show_default=False)
+        str | None,
+        typer.Option(
+            "--text-config", help="Add full-text search to a new collection, such as english.", show_default=False
+        ),
     ] = None,
     concurrency: ConcurrencyOption = 1,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete the collection's documents that are not among PATH... any more.")
+        bool, typer.Option("--prune", help="Delete the collection's documents that are no longer in PATH...")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read, compare and count; write nothing.")] = False,
     embed: EmbedOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Ingest text (.txt), Markdown (.md) and JSON lines (.jsonl): split, embedded by --embed, and searchable.
+    """Ingest text (.txt), Markdown (.md) and JSON lines (.jsonl): split into chunks and embedded by --embed.
 
-    Each file is a document, named by its path below the folder that was given. Each line of JSON lines is one, an
-    object: [cyan]{"text": "…", "id": "…", "uri": "…", "metadata": {…}}[/], of which only text must be there.
+    A text or Markdown file is one document, named by its path below the given folder. In JSON lines, each line is a
+    document: an object [cyan]{"text": "…", "id": "…", "uri": "…", "metadata": {…}}[/], of which only text is required.
 
-    Run again, only what is new or has changed is embedded and written; a document that changed has exactly its new
-    passages then. All files are read and checked before anything is written. Where it was cut off, run it again.
+    A second run embeds and writes only new and changed documents; all chunks of a changed document are replaced. All
+    files are read and checked before anything is written. If the command is interrupted, run it again.
     """
     about = _object(metadata)
+    from pgrecall.operations.chunks import sync
+    from pgrecall.operations.models.calls import Calls
     from pgrecall.reading import Splitters
 
-    splitters = Splitters(passage)
+    splitters = Splitters(chunk_size)
+    found = _Files(paths, chunk_size)
     with session.tenant(tenant) as opened:
         held = opened.collection(collection)
-        plan = _planned(paths, passage, opened.vectors(collection) if held is not None else None, prune=prune)
-        if not plan.hashes:
-            raise InvalidInput(f"there is nothing to read in {', '.join(map(str, paths))}")
+        held_store = opened.vectors(collection)
+        changes = held_store._run(lambda gate: sync.compare(gate, held_store._place(gate), found.documents))
+        gone = len(changes.missing) if prune else 0
         counts = {
-            "documents": len(plan.hashes),
-            "new": len(plan.new),
-            "changed": len(plan.changed),
-            "unchanged": len(plan.hashes) - len(plan.new) - len(plan.changed),
-            "empty": plan.empty,
-            "pruned": len(plan.gone),
+            "documents": len(found.documents),
+            "new": len(changes.new),
+            "changed": len(changes.changed),
+            "unchanged": len(changes.unchanged),
+            "empty": found.empty,
+            "pruned": gone,
         }
-        told = {"tenant": tenant, "collection": collection, "dry_run": dry_run} | counts
-        said = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+        data = {"tenant": tenant, "collection": collection, "dry_run": dry_run} | counts
+        text = ", ".join(f"{count:,} {what}" for what, count in counts.items())
         if dry_run:
-            session.emit(told, f"{collection}: {said}; nothing was written")
+            session.emit(data, f"{collection}: {text}; dry run, nothing was written")
             return
-        if plan.gone:
-            session.confirm(f"This deletes {len(plan.gone):,} documents of collection {collection!r}", yes=yes)
+        if gone:
+            session.confirm(f"This deletes {gone:,} documents of collection {collection!r}", yes=yes)
         function = load_embed(embed)
         space = space_of(embed, function) if held is None else None
         store = opened.vectors(collection, space, embed=function, text_config=text_config if held is None else None)
-        with progress(session, f"ingesting into {collection}", len(plan.new) + len(plan.changed)) as done:
-            passages = _write(store, plan, splitters, about, concurrency, done)
-        for doc_id in plan.gone:
-            store.delete_by_doc_id(doc_id)
-    session.emit(told | {"passages": passages}, f"{collection}: {said}; {passages:,} passages")
+        with progress(session, f"ingesting into {collection}", len(changes.new) + len(changes.changed)) as done:
+            job = sync.Job(
+                lambda document: found.source(document).passages(splitters, about),
+                prune=prune,
+                embed=store._model.embedder,
+                calls=Calls(concurrency),
+                progress=lambda count, _: done(count),
+            )
+            result = store._run(lambda gate: sync.apply(gate, lambda: store._target(gate, "error"), changes, job))
+    session.emit(data | {"chunks": result.chunks}, f"{collection}: {text}; {result.chunks:,} chunks written")
 
 
 def _object(text: str | None) -> dict[str, Any]:
     try:
         found = {} if text is None else json.loads(text)
     except ValueError as exc:
-        raise InvalidInput(f"--metadata is no JSON: {exc}") from exc
+        raise InvalidInput(f"--metadata is not JSON: {exc}") from exc
     if not isinstance(found, dict):
         raise InvalidInput(f"--metadata is {type(found).__name__}; expected a JSON object")
     return found
 
 
-def _planned(paths: list[Path], passage: int, store: PostgresVectorStore | None, *, prune: bool) -> _Plan:
-    """Read everything once, and compare it with what the collection holds."""
-    from pgrecall.reading import files, sources
+class _Files:
+    """The documents of files, which are read twice: all of them to compare, then those to write, in the same order."""
 
-    plan = _Plan()
-    for name, path in files(paths):
-        plan.of_file[path] = name
-        for source in sources(name, path, passage):
-            document = source.document
-            if not source.text.strip():
-                plan.empty += 1
-                continue
-            if document.id in plan.files:
-                raise InvalidInput(
-                    f"{path} and {plan.files[document.id]} both have a document {document.id!r:.80}; ids must differ"
-                )
-            plan.files[document.id], plan.hashes[document.id] = path, str(document.content_hash)
-    held = dict(_held(store)) if store is not None else {}
-    plan.new = set(plan.hashes) - set(held)
-    plan.changed = {name for name, digest in plan.hashes.items() if name in held and held[name] != digest}
-    if prune:
-        plan.gone = sorted(set(held) - set(plan.hashes))
-    return plan
+    def __init__(self, paths: list[Path], characters: int) -> None:
+        """Read and check every file. Raises InvalidInput."""
+        from pgrecall.reading import files, sources
 
+        self._characters = characters
+        self._names: dict[Path, str] = {}
+        self._path_of: dict[str, Path] = {}
+        self._reading: tuple[Path, Iterator[Source]] | None = None
+        self.documents: list[Document] = []
+        self.empty = 0
+        for name, path in files(paths):
+            self._names[path] = name
+            for source in sources(name, path, characters):
+                document = source.document
+                if not source.text.strip():
+                    self.empty += 1
+                elif document.id in self._path_of:
+                    both = f"{path} and {self._path_of[document.id]}"
+                    raise InvalidInput(f"{both} both contain a document {document.id!r:.80}; ids must be unique")
+                else:
+                    self._path_of[document.id] = path
+                    self.documents.append(document)
+        if not self.documents:
+            raise InvalidInput(f"no document was found in {', '.join(map(str, paths))}")
 
-def _held(store: PostgresVectorStore) -> Iterator[tuple[str, str | None]]:
-    offset = 0
-    while page := store.documents(limit=PAGE, offset=offset):
-        yield from ((document.id, document.content_hash) for document in page)
-        offset += len(page)
+    def source(self, document: Document) -> Source:
+        """The document's text. Raises InvalidInput if its file changed meanwhile and has no such document any more."""
+        path = self._path_of[document.id]
+        for again in (False, True):
+            if again or self._reading is None or self._reading[0] != path:
+                from pgrecall.reading import sources
 
-
-def _write(
-    store: PostgresVectorStore,
-    plan: _Plan,
-    splitters: Splitters,
-    about: dict[str, Any],
-    concurrency: int,
-    done: Callable[[int], None],
-) -> int:
-    """What changed, document by document; then what is new, in bulk. How many passages.
-
-    A new document's hash is written last, after all passages: one without its hash was cut off, and is taken for
-    changed.
-    """
-    passages = finished = 0
-    described: list[Document] = []
-
-    def read(wanted: set[str]) -> Iterator[Source]:
-        from pgrecall.reading import sources
-
-        for path in dict.fromkeys(plan.files[name] for name in wanted):
-            for source in sources(plan.of_file[path], path, splitters.characters):
-                if source.document.id in wanted:
-                    yield source
-
-    for source in read(plan.changed):
-        chunks = source.passages(splitters, about)
-        store.replace_document(source.document, chunks)
-        passages, finished = passages + len(chunks), finished + 1
-        done(finished)
-
-    def new() -> Iterator[Chunk]:
-        nonlocal passages, finished
-        for source in read(plan.new):
-            chunks = source.passages(splitters, about)
-            described.append(source.document)
-            yield from chunks
-            passages, finished = passages + len(chunks), finished + 1
-            done(finished)
-
-    if plan.new:
-        unfinished = (replace(source.document, content_hash=None) for source in read(plan.new))
-        store.bulk_load(new(), documents=unfinished, embed_concurrency=concurrency)
-        for start in range(0, len(described), PAGE):
-            store.upsert([], documents=described[start : start + PAGE])
-    return passages
+                self._reading = path, sources(self._names[path], path, self._characters)
+            for source in self._reading[1]:
+                if source.document.id == document.id:
+                    return source
+        raise InvalidInput(f"{path} changed while it was ingested; document {document.id!r:.80} is gone; run it again")

@@ -1,4 +1,4 @@
-"""`pgrecall maintain`, and what `pgrecall spaces index` shares with it."""
+"""`pgrecall maintain`, and the code that `pgrecall spaces index` shares with it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from pgrecall.types import GraphBuild
 
 WaitOption: TypeAlias = Annotated[
-    float, typer.Option(help="Seconds to wait for another process that maintains.", show_default=False)
+    float, typer.Option(help="Seconds to wait for another maintenance process. Default: 0.", show_default=False)
 ]
 MemoryOption: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="What a build may take, such as 2GB; else what the server's settings allow.", show_default=False),
+    typer.Option(help="Memory for a build, such as 2GB. Default: by the server's settings.", show_default=False),
 ]
 WorkersOption: TypeAlias = Annotated[
     int | None,
-    typer.Option(help="Processes that help to build; else half of max_parallel_workers.", show_default=False),
+    typer.Option(help="Parallel workers of a build. Default: half of max_parallel_workers.", show_default=False),
 ]
 
 
@@ -36,17 +36,17 @@ def register(app: typer.Typer, panel: str) -> None:
 def maintain(
     session: Session,
     space: Annotated[
-        int | None, typer.Option(help="One space, as `spaces list` numbers them.", show_default=False)
+        int | None, typer.Option(help="Only this space, by its id in `spaces list`.", show_default=False)
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make graphs anew, whatever they hold.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Rebuild graphs even if they are up to date.")] = False,
     wait: WaitOption = 0.0,
     memory: MemoryOption = None,
     workers: WorkersOption = None,
 ) -> None:
-    """Keep searches of large collections fast: waiting rows enter their space's graph (HNSW), or a new one is built.
+    """Keep searches of large collections fast: add new rows to their space's HNSW graph, or build a new graph.
 
-    Run it from time to time, from one place or, with --wait, from many: they take turns. Searches and writes go on
-    meanwhile. Needs the owner's login on a direct connection, not through a pooler, and the one for maintenance.
+    Run it regularly. With --wait, several processes take turns. Searches and writes continue meanwhile. Needs the
+    owner's login on a direct connection, not through a pooler, and the maintenance login.
     """
     from pgrecall.types import GraphBuild
 
@@ -54,7 +54,7 @@ def maintain(
 
 
 def run_maintenance(session: Session, space: int | None, *, rebuild: bool, wait: float, build: GraphBuild) -> None:
-    """Maintain, and print what was done for each space."""
+    """Maintain graphs, and print what was done for each space."""
     from pgrecall.operations.search.routes import MAX_DIM, exact_max
 
     with session.database() as database, _progress(session) as progress:
@@ -66,14 +66,14 @@ def run_maintenance(session: Session, space: int | None, *, rebuild: bool, wait:
     for d in done:
         if rebuild and d.action == "exact":
             session.note(
-                f"space {d.space_id} has no collection that a graph would serve (more than {exact_max(d.space.dim):,} "
-                f"rows of up to {MAX_DIM:,} dims): its searches are exact"
+                f"space {d.space_id} needs no graph: it has no collection of more than {exact_max(d.space.dim):,} rows "
+                f"with at most {MAX_DIM:,} dimensions, so its searches are exact"
             )
 
 
 @contextmanager
 def _progress(session: Session) -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar on stderr, where that is a terminal."""
+    """A progress bar on stderr if it is a terminal."""
     if session.as_json or not sys.stderr.isatty():
         yield None
         return

@@ -1,4 +1,4 @@
-"""A bar on the terminal while a command takes its time."""
+"""A progress bar on the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgrecall.cli.session import Session
 def progress(
     session: Session, what: str, total: int | None, *, bytes_: bool = False
 ) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where that is a terminal; gives a function that takes how much is done."""
+    """A progress bar on stderr if it is a terminal; yields a function that takes the amount done so far."""
     if session.as_json or not sys.stderr.isatty():
         yield lambda _: None
         return

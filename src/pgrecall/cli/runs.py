@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pgrecall.stores.runs import PostgresRuns
 
 app = typer.Typer(
-    name="runs", help="List, show and prune a tenant's runs; what their answers rested on.", no_args_is_help=True
+    name="runs", help="List, show and prune a tenant's runs, and show their evidence.", no_args_is_help=True
 )
 
 RunArgument: TypeAlias = Annotated[str, typer.Argument(metavar="RUN_ID", show_default=False)]
@@ -29,15 +29,21 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 def list_(
     session: Session,
     tenant: TenantOption,
-    status: Annotated[str | None, typer.Option("--status", help="Of this status only.", show_default=False)] = None,
-    subject: Annotated[str | None, typer.Option("--subject", "-s", help="Whose.", show_default=False)] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", help="Only runs with this status.", show_default=False)
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option("--subject", "-s", help="Only runs of this subject: a user's id.", show_default=False)
+    ] = None,
     where: Annotated[
         str | None,
-        typer.Option("--filter", "-f", metavar="JSON", help="On metadata, as in search.", show_default=False),
+        typer.Option(
+            "--filter", "-f", metavar="JSON", help="Filter on metadata, as in `pgrecall search`.", show_default=False
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="Runs at most.")] = 100,
 ) -> None:
-    """A tenant's runs, the last touched first."""
+    """List a tenant's runs, most recently written first."""
     from pgrecall.cli.search import parse_filter
 
     filters = None if where is None else parse_filter(where)
@@ -45,12 +51,12 @@ def list_(
         found = opened.runs().list(filters, status=status, subject=subject, limit=limit)
     rows = [(r.run_id, r.status, r.state_version, r.subject, r.updated_at, r.expires_at) for r in found]
     columns = ("run", "status", "version", "subject", "last write", "expires")
-    session.emit([asdict(r) for r in found], table(columns, rows) if rows else f"{tenant} has no such runs.")
+    session.emit([asdict(r) for r in found], table(columns, rows) if rows else f"{tenant} has no matching runs.")
 
 
 @command(app, "show")
 def show(session: Session, run_id: RunArgument, tenant: TenantOption) -> None:
-    """A run's state and its events; exit 1 where it does not exist."""
+    """Show a run's state and events; exit 1 if the run does not exist."""
     with session.tenant(tenant) as opened:
         runs = opened.runs()
         run, events = _existing(runs, run_id), runs.events(run_id)
@@ -64,9 +70,9 @@ def show(session: Session, run_id: RunArgument, tenant: TenantOption) -> None:
 
 @command(app, "evidence")
 def evidence(session: Session, run_id: RunArgument, tenant: TenantOption) -> None:
-    """Which chunks a run was given, in which version and space, and what became of them; exit 1 where there is no run.
+    """Show the chunks that a run's searches returned; exit 1 if the run does not exist.
 
-    "now" compares each chunk with what its collection holds today: same, changed, gone.
+    The column "now" compares each chunk with its collection today: same, changed or gone.
     """
     with session.tenant(tenant) as opened:
         runs = opened.runs()
@@ -87,8 +93,8 @@ def evidence(session: Session, run_id: RunArgument, tenant: TenantOption) -> Non
         for e in found
         for c in e.chunks
     ]
-    columns = ("retrieval", "at", "collection", "space", "rank", "chunk", "text's hash", "score", "now")
-    session.emit([asdict(e) for e in found], table(columns, rows) if rows else f"{run_id} was given no chunks.")
+    columns = ("retrieval", "at", "collection", "space", "rank", "chunk", "text hash", "score", "now")
+    session.emit([asdict(e) for e in found], table(columns, rows) if rows else f"{run_id} has no evidence.")
 
 
 @command(app, "prune")
@@ -96,20 +102,29 @@ def prune(
     session: Session,
     tenant: TenantOption,
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="AGE", help="Such as 30d, 12h.", show_default=False)
+        str | None,
+        typer.Option(
+            "--older-than",
+            metavar="AGE",
+            help="Only runs last written before this age, such as 30d or 12h.",
+            show_default=False,
+        ),
     ] = None,
     keep_latest: Annotated[
-        int | None, typer.Option("--keep-latest", help="Spare so many, whatever their age.", show_default=False)
+        int | None,
+        typer.Option(
+            "--keep-latest", help="Keep the N most recently written runs, whatever their age.", show_default=False
+        ),
     ] = None,
     yes: YesOption = False,
 ) -> None:
-    """Delete runs that nothing touched for long, with their events and evidence."""
+    """Delete runs that were not written for some time, with their events and evidence."""
     age = None if older_than is None else _age(older_than)
     if age is None and keep_latest is None:
-        raise InvalidInput("say which runs to delete: --older-than AGE, --keep-latest N, or both")
+        raise InvalidInput("nothing says which runs to delete; pass --older-than AGE, --keep-latest N, or both")
     with session.tenant(tenant) as opened:
-        spared = "" if keep_latest is None else f", but for the latest {keep_latest:,}"
-        old = "all runs" if older_than is None else f"the runs older than {older_than}"
+        spared = "" if keep_latest is None else f", except the latest {keep_latest:,}"
+        old = "all runs" if older_than is None else f"all runs older than {older_than}"
         session.confirm(f"This deletes {old} of tenant {tenant!r}{spared}", yes=yes)
         gone = opened.runs().prune(age, keep_latest)
     session.emit({"tenant": tenant, "deleted": gone}, f"{tenant}: deleted {gone:,} runs")
@@ -118,7 +133,7 @@ def prune(
 def _age(text: str) -> timedelta:
     found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
     if not found:
-        raise InvalidInput(f"--older-than is {text!r:.40}; expected a number and s, m, h, d or w, such as 30d")
+        raise InvalidInput(f"--older-than is {text!r:.40}; expected a number followed by s, m, h, d or w, such as 30d")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 

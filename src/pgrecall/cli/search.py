@@ -1,4 +1,4 @@
-"""`pgrecall search`: text in, chunks out."""
+"""`pgrecall search`: the chunks that match a text."""
 
 from __future__ import annotations
 
@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from pgrecall.hits import Explanation, Hit
     from pgrecall.transfer import Header
 
-#: Characters of a chunk's text that are shown unless --full says all.
+#: Characters of a chunk's text that are shown without --full.
 SHOWN = 400
+
+
+EF_SEARCH = (
+    "Candidates that a graph search keeps, up to 1,000. Default: the collection's own (`collections tune`), else a "
+    "hundredth of its rows, from 100 to 600; twice as many with a filter."
+)
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -31,7 +37,7 @@ def register(app: typer.Typer, panel: str) -> None:
 
 
 class Mode(StrEnum):
-    """What is looked for."""
+    """How a search finds chunks or facts."""
 
     dense = "dense"
     sparse = "sparse"
@@ -42,41 +48,41 @@ def search(
     session: Session,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="A question in plain words.", show_default=False)],
     tenant: TenantOption,
-    collection: Annotated[str, typer.Option("--collection", "-c", help="Where to look.")] = "default",
-    top_k: Annotated[int, typer.Option("--top-k", "-k", help="How many chunks.")] = 10,
+    collection: Annotated[str, typer.Option("--collection", "-c", help="The collection to search.")] = "default",
+    top_k: Annotated[int, typer.Option("--top-k", "-k", help="Chunks to return.")] = 10,
     where: Annotated[
         str | None,
-        typer.Option("--filter", "-f", metavar="JSON", help="On metadata; see above.", show_default=False),
+        typer.Option("--filter", "-f", metavar="JSON", help="Filter on metadata; see above.", show_default=False),
     ] = None,
     mode: Annotated[
-        Mode, typer.Option(help="By the text's vector, by its words (which needs no --embed), or by both.")
+        Mode, typer.Option(help="By meaning (dense), by words (sparse; needs no --embed), or by both.")
     ] = Mode.dense,
     alpha: Annotated[
-        float, typer.Option(help="The vector's share in a hybrid search, from 0, only words, to 1, only the vector.")
+        float,
+        typer.Option(help="Weight of the dense part of a hybrid search, from 0 (only words) to 1 (only the vector)."),
     ] = 0.5,
-    ranks: Annotated[bool, typer.Option("--ranks", help="Fuse by reciprocal ranks instead of scores.")] = False,
+    ranks: Annotated[bool, typer.Option("--ranks", help="Fuse by reciprocal rank (RRF) instead of by scores.")] = False,
     fetch_k: Annotated[
-        int | None, typer.Option(help="Chunks of each leg of a hybrid search.", show_default=False)
+        int | None, typer.Option(help="Candidates from each side of a hybrid search.", show_default=False)
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Scan the collection, without its graph.")] = False,
-    ef_search: Annotated[
-        int | None, typer.Option(help="Candidates kept in the graph, up to 1,000; 100.", show_default=False)
-    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Scan the whole collection instead of using its graph.")
+    ] = False,
+    ef_search: Annotated[int | None, typer.Option(help=EF_SEARCH, show_default=False)] = None,
     embed: EmbedOption = None,
-    full: Annotated[bool, typer.Option("--full", help="Show whole texts.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Tell how the search was answered, too.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="The same, with EXPLAIN ANALYZE.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Do not shorten long texts.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Also show how the search was executed.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="As --explain, with the plan of EXPLAIN ANALYZE.")] = False,
 ) -> None:
-    """The chunks nearest to a text, best first. Exit 1 where the collection does not exist.
+    """Search a collection, best chunks first. Exit 1 if the collection does not exist.
 
-    The text is embedded by --embed, which must be the model that made the collection: its vectors are
-    compared with the collection's space and fingerprint first. With --mode sparse or hybrid its words count: any of
-    them, or [cyan]"a phrase"[/], and none of [cyan]-these[/].
+    The query is embedded by --embed, which must be the collection's model: its dimensions and fingerprint are checked
+    first. With --mode sparse or hybrid, words and [cyan]"quoted phrases"[/] are OR-ed; [cyan]-word[/] excludes. Any
+    input is accepted.
 
-    --filter is an object of fields: [cyan]{"lang": "de"}[/], [cyan]{"year": {"$gte": 2020, "$lt": 2024}}[/],
-    combined by [cyan]{"$or": \\[{…}, {…}]}[/], $and and [cyan]{"$not": {…}}[/]. Operators, with a $ before
-    each: eq ne gt gte lt lte in nin between contains any all text_match text_match_i like ilike exists
-    is_empty.
+    --filter is a JSON object of fields: [cyan]{"lang": "de"}[/], [cyan]{"year": {"$gte": 2020, "$lt": 2024}}[/],
+    combined with [cyan]{"$or": \\[{…}, {…}]}[/], $and and [cyan]{"$not": {…}}[/]. Operators, each prefixed with $:
+    eq ne gt gte lt lte in nin between contains any all text_match text_match_i like ilike exists is_empty.
     """
     filters = None if where is None else parse_filter(where)
     function = None if mode is Mode.sparse else load_embed(embed)
@@ -99,18 +105,18 @@ def search(
             ef_search=ef_search,
             explain="plan" if plan else explain,
         )
-    told = hits.explanation
+    explained = hits.explanation
     found = _shown(hits, full=full) if hits else _nothing
-    if told is None:
+    if explained is None:
         session.emit([asdict(hit) for hit in hits], found)
     else:
-        steps = told.round_trips, told.total_ms
-        summary = asdict(told) | dict(zip(("round_trips", "total_ms"), steps, strict=True))
-        session.emit({"hits": [asdict(hit) for hit in hits], "explanation": summary}, _both(found, told))
+        steps = explained.round_trips, explained.total_ms
+        summary = asdict(explained) | dict(zip(("round_trips", "total_ms"), steps, strict=True))
+        session.emit({"hits": [asdict(hit) for hit in hits], "explanation": summary}, _both(found, explained))
 
 
 def _embedded(function: Callable[[list[str]], Any], query: str, collection: str, header: Header) -> Any:
-    """The query's vector, of the model that made the collection."""
+    """The query's vector, after a check that --embed is the collection's model."""
     from pgrecall import guards
     from pgrecall.operations.registry import check_fingerprint
 
@@ -122,29 +128,29 @@ def _embedded(function: Callable[[list[str]], Any], query: str, collection: str,
 
 
 def _nothing(console: Console) -> None:
-    console.print("Nothing matches.")
+    console.print("No matching chunks.")
 
 
-def _both(found: Callable[[Console], None], told: Explanation) -> Callable[[Console], None]:
+def _both(found: Callable[[Console], None], explained: Explanation) -> Callable[[Console], None]:
     def show(console: Console) -> None:
         found(console)
         facts: list[tuple[str, object]] = [
-            ("mode", told.mode),
-            ("vector looked for by", told.shape + (", after a graph that gave too few" if told.fell_back else "")),
-            ("rows known", told.rows),
-            ("graph generation", told.generation),
-            ("full text", told.text_config),
-            ("fused by", told.fusion),
-            ("depth", _listed(told.depth)),
-            ("candidates", _listed(told.candidates)),
-            ("settings", _listed(told.settings)),
-            ("round trips", told.round_trips),
+            ("mode", explained.mode),
+            ("dense search", explained.shape + (", because the graph gave too few" if explained.fell_back else "")),
+            ("rows", explained.rows),
+            ("graph generation", explained.generation),
+            ("full text", explained.text_config),
+            ("fusion", explained.fusion),
+            ("depth", _listed(explained.depth)),
+            ("candidates", _listed(explained.candidates)),
+            ("settings", _listed(explained.settings)),
+            ("round trips", explained.round_trips),
         ]
-        table(("answered", ""), [fact for fact in facts if fact[1] not in (None, "")])(console)
-        timed = [(s.name, s.round_trips, f"{s.wait_ms:.2f}", f"{s.total_ms:.2f}") for s in told.steps]
-        table(("step", "round trips", "waited ms", "done after ms"), timed)(console)
-        if told.plan is not None:
-            console.print(plain(told.plan), markup=False, soft_wrap=True)
+        table(("execution", ""), [fact for fact in facts if fact[1] not in (None, "")])(console)
+        timed = [(s.name, s.round_trips, f"{s.wait_ms:.2f}", f"{s.total_ms:.2f}") for s in explained.steps]
+        table(("step", "round trips", "waited, ms", "finished at, ms"), timed)(console)
+        if explained.plan is not None:
+            console.print(plain(explained.plan), markup=False, soft_wrap=True)
 
     return show
 
@@ -156,13 +162,13 @@ def _listed(values: Mapping[str, object]) -> str:
 
 
 def parse_filter(text: str) -> Filter:
-    """A filter from JSON. Raises: FilterError."""
+    """A filter from JSON. Raises FilterError."""
     from pgrecall.filters.parse import parse
 
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as exc:
-        raise FilterError(f'--filter is not JSON: {exc}; an example: {{"lang": "de"}}') from exc
+        raise FilterError(f'--filter is not JSON: {exc}; expected for example {{"lang": "de"}}') from exc
     return parse(value)
 
 

@@ -1,4 +1,4 @@
-"""What every command shares: the connection options, how it prints, how it fails, how it asks."""
+"""What all commands share: connection options, output, errors and confirmations."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
-from pgrecall.errors import EmbedSpaceMismatch, InvalidInput, NotFound, PgRecallError, SubjectErased, TenantErased
+from pgrecall.errors import (
+    EmbedSpaceMismatch,
+    InvalidInput,
+    NotFound,
+    PgRecallError,
+    Refused,
+    SubjectErased,
+    TenantErased,
+)
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Exit(IntEnum):
-    """How a command ends, for scripts."""
+    """Exit codes, for scripts."""
 
     OK = 0
     NO = 1
@@ -37,16 +46,12 @@ class Exit(IntEnum):
 
 MEANING = {
     Exit.OK: "done",
-    Exit.NO: "the answer is no: not found, drift, the doctor found a failure",
-    Exit.USAGE: "the command or its input is wrong; nothing was done",
-    Exit.DATABASE: "the database can't be reached, is not set up for this, or failed",
-    Exit.REFUSED: "refused to protect data: another embedding model, a deleted tenant or subject, a space in use, "
-    "a database not marked as development",
+    Exit.NO: "not found, or a check failed (drift, a doctor's failure, a gate)",
+    Exit.USAGE: "invalid command or input; nothing was done",
+    Exit.DATABASE: "the database is unreachable, not set up for this command, or reported an error",
+    Exit.REFUSED: "refused, to protect data: another embedding model, a deleted tenant or subject, a space in use, "
+    "a database that is not marked as development",
 }
-
-
-class RefusedError(PgRecallError):
-    """It could be done, but would destroy what it should not."""
 
 
 def exit_code(error: PgRecallError) -> Exit:
@@ -55,56 +60,58 @@ def exit_code(error: PgRecallError) -> Exit:
         return Exit.NO
     if isinstance(error, InvalidInput):
         return Exit.USAGE
-    if isinstance(error, EmbedSpaceMismatch | SubjectErased | TenantErased | RefusedError):
+    if isinstance(error, EmbedSpaceMismatch | Refused | SubjectErased | TenantErased):
         return Exit.REFUSED
     return Exit.DATABASE
 
 
-_PANEL = "Connection and output (before or after the command)"
+_PANEL = "Connection and output (accepted before or after the command)"
 
 
 def _option(*names: str, **options: Any) -> Any:
     return typer.Option(*names, **options, rich_help_panel=_PANEL, show_default=False)
 
 
-#: Options of every command, accepted before it and after it.
+#: Options of every command, accepted before and after the command.
 SHARED: dict[str, Any] = {
     "url": Annotated[
         str | None,
-        _option("--url", "-u", help="postgresql://… (env PGRECALL_URL); without one, the embedded server."),
+        _option("--url", "-u", help="postgresql://… (env PGRECALL_URL). Default: the embedded server."),
     ],
     "admin_url": Annotated[
         str | None,
-        _option("--admin-url", help="The owner's login, for migrations, graphs (env PGRECALL_ADMIN_URL); else --url."),
+        _option(
+            "--admin-url", help="The owner's login, for migrations and graphs (env PGRECALL_ADMIN_URL). Default: --url."
+        ),
     ],
     "maintenance_url": Annotated[
         str | None,
         _option(
             "--maintenance-url",
-            help="The login for work across tenants (env PGRECALL_MAINTENANCE_URL); else --url.",
+            help="The login for work across tenants (env PGRECALL_MAINTENANCE_URL). Default: --url.",
         ),
     ],
     "read_url": Annotated[
         str | None,
-        _option("--read-url", help="A streaming replica that searches and other reads go to (env PGRECALL_READ_URL)."),
+        _option("--read-url", help="A streaming replica for searches and other reads (env PGRECALL_READ_URL)."),
     ],
     "home": Annotated[
         str | None,
         _option("--home", help="The embedded server's folder (env PGRECALL_HOME).", metavar="FOLDER"),
     ],
-    "as_json": Annotated[bool, _option("--json", help="Print JSON on stdout, and nothing else there.")],
+    "as_json": Annotated[bool, _option("--json", help="Print only JSON on stdout.")],
 }
 DEFAULTS: dict[str, Any] = dict.fromkeys(SHARED) | {"as_json": False}
 
 TenantOption: TypeAlias = Annotated[
-    str, typer.Option("--tenant", "-t", envvar="PGRECALL_TENANT", help="The tenant.", show_default=False)
+    str, typer.Option("--tenant", "-t", envvar="PGRECALL_TENANT", help="The tenant's id.", show_default=False)
 ]
-YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A database to migrate: the owner's URL, and whether it is the embedded server's."""
+    """A database as its owner: the URL, and whether it belongs to the embedded server."""
 
     url: sa.URL
     embedded: bool
@@ -125,9 +132,9 @@ class Session:
         return {} if self.url or self.admin_url or self.maintenance_url else dict(os.environ)
 
     def urls(self) -> tuple[str | None, str | None, str | None]:
-        """The application's, the owner's and maintenance's URL; all None where the embedded server is meant.
+        """The URLs of the application, the owner and maintenance; all None for the embedded server.
 
-        A URL on the command line never mixes with the environment's, which may be for another database.
+        A URL on the command line never mixes with those of the environment, which may name another database.
         """
         environ = self._environ()
         given = self.url or self.admin_url or self.maintenance_url
@@ -161,7 +168,7 @@ class Session:
 
     @contextmanager
     def owner(self) -> Iterator[Owner]:
-        """The database as its owner, not migrated on the way; an embedded server runs meanwhile."""
+        """The database as its owner, without migrating it; an embedded server runs inside the block."""
         from pgrecall import embedded
         from pgrecall.postgres.engines import parse_url
 
@@ -178,18 +185,18 @@ class Session:
         """Where results go."""
         from rich.console import Console
 
-        # A pipe has no width: wide enough that ids are not broken, unless COLUMNS says.
+        # A pipe has no width: 140 columns do not break ids, unless COLUMNS is set.
         wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
         return Console(highlight=False, width=wide, soft_wrap=False)
 
     def stderr(self) -> Console:
-        """Where everything goes that is not a result."""
+        """Where notes, progress and errors go."""
         from rich.console import Console
 
         return Console(stderr=True, highlight=False)
 
     def emit(self, data: Any, show: Callable[[Console], None] | str) -> None:
-        """Print the result: `data` as JSON where that was asked for, else `show`."""
+        """Print the result: `data` with --json, else `show`."""
         if self.as_json:
             typer.echo(json.dumps(data, indent=2, default=_jsonable))
         elif isinstance(show, str):
@@ -198,13 +205,13 @@ class Session:
             show(self.stdout())
 
     def note(self, text: str) -> None:
-        """Tell a human something beside the result."""
+        """Print a note on stderr, unless --json is given."""
         if not self.as_json:
             self.stderr().print(plain(text), style="dim", markup=False, soft_wrap=True)
 
     @contextmanager
     def working(self, what: str, *, when: bool = True) -> Iterator[None]:
-        """Show on a terminal that something takes its time."""
+        """Show a spinner on a terminal during a slow step."""
         if when and not self.as_json and sys.stderr.isatty():
             with self.stderr().status(what):
                 yield
@@ -212,15 +219,15 @@ class Session:
             yield
 
     def confirm(self, what: str, *, yes: bool) -> None:
-        """Ask before something is destroyed. Raises InvalidInput where nobody is there to answer."""
+        """Ask before something is destroyed. Raises InvalidInput if stdin is not a terminal."""
         if yes:
             return
         if not sys.stdin.isatty():
-            raise InvalidInput(f"{what}. Nobody is at the terminal to confirm that: add --yes")
-        typer.confirm(f"{what}. Go on?", abort=True, err=True)
+            raise InvalidInput(f"{what}, which needs a confirmation, but stdin is not a terminal; add --yes")
+        typer.confirm(f"{what}. Continue?", abort=True, err=True)
 
     def fail(self, error: PgRecallError) -> typer.Exit:
-        """Print an error as one line, or as JSON; returns what ends the command."""
+        """Print an error as one line, or as JSON; returns the exception that ends the command."""
         if self.as_json:
             typer.echo(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}, indent=2))
         else:
@@ -233,12 +240,12 @@ class Session:
 
 
 def plain(text: str) -> str:
-    """Text without control characters but newlines: what a document says must not steer the terminal."""
+    """Text without control characters, except newlines: stored text must not control the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Callable[[Console], None]:
-    """A plain table; numbers to the right, whole words folded, nothing cut off."""
+    """A plain table: numbers right-aligned, long cells folded, nothing cut off."""
 
     def show(console: Console) -> None:
         from rich.box import SIMPLE_HEAD
@@ -269,11 +276,11 @@ def _shown(value: object) -> str:
 def _jsonable(value: object) -> object:
     if hasattr(value, "isoformat"):
         return value.isoformat()
-    raise TypeError(f"{type(value).__name__} is not JSON")
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")
 
 
 def signed(function: Callable[..., None], kinds: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Give a function the parameters that Typer is to read from it."""
+    """Give a function the parameters that Typer reads from its signature."""
     empty = inspect.Parameter.empty
     function.__annotations__ = {"ctx": typer.Context} | kinds
     function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -284,8 +291,29 @@ def signed(function: Callable[..., None], kinds: dict[str, Any], defaults: dict[
     )
 
 
-def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command: it gets a Session first; SHARED options are added, errors become exit codes."""
+def _renaming(renamed: Mapping[str, str]) -> type[TyperCommand]:
+    """A command that also takes the old names of its options, for one minor version."""
+
+    class Renaming(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            end = args.index("--") if "--" in args else len(args)
+            for at, argument in enumerate(args[:end]):
+                old, equals, value = argument.partition("=")
+                if old in renamed:
+                    args[at] = f"{renamed[old]}{equals}{value}"
+                    typer.echo(f"{old} is deprecated; use {renamed[old]}", err=True)
+            return super().parse_args(ctx, args)
+
+    return Renaming if renamed else TyperCommand
+
+
+def command(
+    app: typer.Typer, name: str, *, renamed: Mapping[str, str] | None = None, **options: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command: its first argument is a Session; SHARED options are added, errors become exit codes.
+
+    `renamed` maps old option names to new ones; an old one still works, with a note on stderr.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -296,8 +324,8 @@ def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[.
             session = Session(**shared)
             try:
                 if empty := [key.replace("_", "-") for key, value in shared.items() if value == ""]:
-                    # An unset variable of a script: to go on with the embedded server would be another database.
-                    raise InvalidInput(f"--{empty[0]} is empty; give it a value, or leave the option out")
+                    # Probably an unset variable of a script: the embedded server would be the wrong database.
+                    raise InvalidInput(f"--{empty[0]} is empty; pass a value or omit the option")
                 function(session, **arguments)
             except PgRecallError as exc:
                 raise session.fail(exc) from exc
@@ -305,10 +333,10 @@ def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Callable[.
         own = list(inspect.signature(function).parameters.values())[1:]
         hints = get_type_hints(function, include_extras=True)
         signed(run, {p.name: hints[p.name] for p in own} | SHARED, {p.name: p.default for p in own} | DEFAULTS)
-        # Typer would break lines where the docstring does.
+        # Typer would keep the docstring's line breaks.
         paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
         text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-        app.command(name, help=text, **options)(run)
+        app.command(name, help=text, cls=_renaming(renamed or {}), **options)(run)
         return function
 
     return register

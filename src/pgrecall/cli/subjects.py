@@ -1,4 +1,4 @@
-"""`pgrecall subjects`: everything that is held about one user, to hand over or to erase."""
+"""`pgrecall subjects`: export or erase everything that is stored about one user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import typer
 from pgrecall.cli.facts import ActorOption, ReasonOption
 from pgrecall.cli.session import Session, TenantOption, YesOption, command, table
 
-app = typer.Typer(name="subjects", help="Export or erase all that is held about one user.", no_args_is_help=True)
+app = typer.Typer(
+    name="subjects", help="Export or erase everything that is stored about one user.", no_args_is_help=True
+)
 
 SubjectArgument: TypeAlias = Annotated[str, typer.Argument(metavar="SUBJECT", show_default=False)]
 
@@ -21,10 +23,10 @@ def export(
     subject: SubjectArgument,
     tenant: TenantOption,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file; stdout where left out.", dir_okay=False)
+        Path | None, typer.Option("--output", "-o", help="The file to write. Default: stdout.", dir_okay=False)
     ] = None,
 ) -> None:
-    """Facts, versions, vectors, chats, runs and the trail, as JSON lines."""
+    """Write a user's facts with their versions and vectors, chats, runs and audit trail as JSON lines."""
     count = 0
     with session.tenant(tenant) as opened:
         lines = opened.export_subject(subject)
@@ -42,10 +44,12 @@ def export(
 def reopen(
     session: Session, subject: SubjectArgument, tenant: TenantOption, actor: ActorOption, reason: ReasonOption = None
 ) -> None:
-    """Let something be kept about an erased user again."""
+    """Lift the tombstone of an erased user, so that data about the user can be stored again."""
     with session.tenant(tenant) as opened:
         lifted = opened.reopen_subject(subject, actor=actor, reason=reason)
-    session.emit({"subject": subject, "reopened": lifted}, "reopened" if lifted else "was not erased")
+    session.emit(
+        {"subject": subject, "reopened": lifted}, f"{subject}: " + ("reopened" if lifted else "was not erased")
+    )
 
 
 @command(app, "erase")
@@ -57,8 +61,11 @@ def erase(
     reason: ReasonOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Delete everything about a user for good, verified; a tombstone keeps late writers out. Needs maintenance."""
-    session.confirm(f"This deletes all that tenant {tenant!r} holds about {subject!r}, for good", yes=yes)
+    """Permanently delete everything about a user and verify it; a tombstone refuses later writes.
+
+    Needs the maintenance login.
+    """
+    session.confirm(f"This permanently deletes everything that tenant {tenant!r} stores about {subject!r}", yes=yes)
     with session.tenant(tenant) as opened:
         report = opened.erase_subject(subject, actor=actor, reason=reason)
     rows = [(n, c, report.remaining.get(n), report.without_subject.get(n)) for n, c in report.items()]
@@ -69,5 +76,5 @@ def erase(
         "without_subject": dict(report.without_subject),
         "events": report.events,
     }
-    session.emit(data, table(("table", "deleted", "remaining", "rows of nobody"), rows))
-    session.note(f"{report.events:,} events keep ids and salted hashes only")
+    session.emit(data, table(("table", "deleted", "remaining", "rows without a subject"), rows))
+    session.note(f"{report.events:,} events of the audit trail keep only ids and salted hashes")

@@ -20,13 +20,14 @@ NameArgument: TypeAlias = Annotated[str, typer.Argument(metavar="TENANT", show_d
 
 @command(app, "list")
 def list_(session: Session) -> None:
-    """All tenants, deleted ones too. Needs a login for maintenance."""
+    """List all tenants, including deleted ones. Needs the maintenance login."""
     with session.database() as database:
         try:
             found = database.tenants()
         except ConfigurationError as exc:
-            hint = "listing tenants needs the login for maintenance: --maintenance-url"
-            raise ConfigurationError(f"{hint} ({exc})") from exc
+            raise ConfigurationError(
+                f"this login may not list tenants ({exc}); pass the maintenance login: --maintenance-url"
+            ) from exc
     rows = [(t.tenant_id, t.created_at, t.erased_at) for t in found]
     show = table(("tenant", "created", "deleted"), rows) if rows else "No tenants yet."
     session.emit([asdict(t) for t in found], show)
@@ -34,7 +35,7 @@ def list_(session: Session) -> None:
 
 @command(app, "show")
 def show(session: Session, name: NameArgument) -> None:
-    """One tenant and its collections; exit 1 where it does not exist."""
+    """Show a tenant and its collections; exit 1 if it does not exist."""
     with session.tenant(name) as tenant:
         info = tenant._database.tenant_info(name)
         if info is None:
@@ -54,7 +55,7 @@ def show(session: Session, name: NameArgument) -> None:
 
 
 def collection_table(found: list[CollectionInfo]) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
-    """Columns and rows for collections."""
+    """Columns and rows of a table of collections."""
     rows: list[tuple[object, ...]] = [
         (c.name, c.documents, c.chunks, str(c.space), c.text_config, c.created_at) for c in found
     ]
@@ -65,23 +66,25 @@ def collection_table(found: list[CollectionInfo]) -> tuple[tuple[str, ...], list
 def create(
     session: Session,
     name: NameArgument,
-    reopen: Annotated[bool, typer.Option("--reopen", help="Let a deleted tenant's name be used again.")] = False,
+    reopen: Annotated[
+        bool, typer.Option("--reopen", help="Allow the id of a deleted tenant to be used again.")
+    ] = False,
 ) -> None:
-    """Register a tenant ahead of its first write."""
+    """Register a tenant before its first write."""
     with session.database() as database:
         new = database.create_tenant(name, reopen=reopen)
-    session.emit({"tenant": name, "created": new}, f"{name}: " + ("created" if new else "was there already"))
+    session.emit({"tenant": name, "created": new}, f"{name}: " + ("created" if new else "already exists"))
 
 
 @command(app, "delete")
 def delete(session: Session, name: NameArgument, yes: YesOption = False) -> None:
-    """Delete everything of a tenant; a tombstone keeps late writers out."""
+    """Delete a tenant with all its data; a tombstone refuses later writes to its id."""
     with session.database() as database:
         info = database.tenant_info(name)
         if info is None:
             raise NotFound(f"tenant {name!r} does not exist")
         if info.erased_at is None:
-            session.confirm(f"This deletes everything of tenant {name!r}", yes=yes)
+            session.confirm(f"This deletes all data of tenant {name!r}", yes=yes)
         report = dict(database.delete_tenant(name))
     gone = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in report.items() if count) or "nothing"
     session.emit({"tenant": name, "deleted": report}, f"{name}: deleted {gone}")

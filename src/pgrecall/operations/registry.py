@@ -33,6 +33,7 @@ from pgrecall.types import (
     EmbedSpace,
     IndexedKey,
     SpaceInfo,
+    SpaceUse,
     TenantInfo,
     Vector,
 )
@@ -368,6 +369,12 @@ def tenant(gate: Gate, scope: Scope) -> TenantInfo | None:
     """What the registry says of the scope's own tenant."""
     rows = gate.read(scope, "tenant", lambda tx: tx.last(sql.TENANT, {"tenant": scope.tenant}))
     return TenantInfo(*rows[0]) if rows else None
+
+
+def space_use(gate: Gate, across: Scope) -> dict[int, SpaceUse]:
+    """What uses each space, by its number; a space that nothing uses is left out. Needs the maintenance role."""
+    with gate.transaction(across, "space use") as tx:
+        return {number: SpaceUse(*counts) for number, *counts in tx.last(sql.SPACE_USE, {})}
 
 
 def spaces(gate: Gate, scope: Scope) -> list[SpaceInfo]:

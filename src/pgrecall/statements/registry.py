@@ -111,9 +111,12 @@ SELECT s.id, s.provider, s.model, s.dim, s.distance, s.created_at FROM pgrecall.
 
 # Also where it is to be the next one. A collection counts once.
 SPACE_USE = """
-SELECT u.space_id, count(*) FROM pgrecall.collections c
-CROSS JOIN LATERAL unnest(ARRAY[c.space_id, c.next_space_id]) AS u (space_id)
-WHERE u.space_id IS NOT NULL GROUP BY u.space_id
+SELECT space_id, sum(collections)::int8, sum(memories)::int8 FROM (
+  SELECT u.space_id, 1 AS collections, 0 AS memories FROM pgrecall.collections c
+  CROSS JOIN LATERAL unnest(ARRAY[c.space_id, c.next_space_id]) AS u (space_id)
+  UNION ALL
+  SELECT m.space_id, 0, 1 FROM pgrecall.memory_settings m
+) used WHERE space_id IS NOT NULL GROUP BY space_id
 """
 
 DROP_SPACE = "DELETE FROM pgrecall.embed_spaces WHERE id = %(space)s"

@@ -1,4 +1,4 @@
-"""What the commands of `pgrecall eval` share."""
+"""Options, checks and output that the commands of `pgrecall eval` share."""
 
 from __future__ import annotations
 
@@ -23,20 +23,28 @@ RunArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, or 'latest'.", show_default=False)
 ]
 CollectionOption: TypeAlias = Annotated[
-    str, typer.Option("--collection", "-c", help="Where to look.", show_default=True)
+    str, typer.Option("--collection", "-c", help="The collection to search.", show_default=True)
 ]
-ModeOption: TypeAlias = Annotated[Mode, typer.Option("--mode", help="By vectors, by words, or by both.")]
-ByOption: TypeAlias = Annotated[str, typer.Option("--by", help="What judgements name: chunk or document.")]
+ModeOption: TypeAlias = Annotated[
+    Mode, typer.Option("--mode", help="By meaning (dense), by words (sparse), or by both.")
+]
+ByOption: TypeAlias = Annotated[str, typer.Option("--by", help="What the judgements refer to: chunk or document.")]
 FilterOption: TypeAlias = Annotated[
-    str | None, typer.Option("--filter", "-f", metavar="JSON", help="As of pgrecall search.", show_default=False)
+    str | None,
+    typer.Option(
+        "--filter", "-f", metavar="JSON", help="Filter on metadata, as in `pgrecall search`.", show_default=False
+    ),
 ]
-ConcurrencyOption: TypeAlias = Annotated[int, typer.Option("--concurrency", help="Queries under way at once.", min=1)]
+ConcurrencyOption: TypeAlias = Annotated[int, typer.Option("--concurrency", help="Queries in parallel.", min=1)]
 EachTenantOption: TypeAlias = Annotated[
-    bool, typer.Option("--each-tenant", help="Ask each query of the tenant that it names, in the same collection.")
+    bool,
+    typer.Option(
+        "--each-tenant", help="Run each query in the tenant that it names, in the collection of the same name."
+    ),
 ]
-#: What the newest run is called by.
+#: Stands for the newest run.
 LATEST = "latest"
-#: Metrics that a table has room for.
+#: Metrics that fit into the table of runs.
 SHOWN = ("ndcg@10", "recall@10", "mrr@10", "hit@1")
 
 
@@ -45,7 +53,9 @@ def evaluations_of(tenant: Tenant) -> Evaluations:
     try:
         from pgrecall.evaluation import Evaluations
     except ImportError as exc:
-        raise ConfigurationError(f'evaluation needs the extra ({exc}): pip install "pgrecall[eval]"') from exc
+        raise ConfigurationError(
+            f'evaluation needs an extra, which is not installed ({exc}): pip install "pgrecall[eval]"'
+        ) from exc
     return Evaluations(tenant)
 
 
@@ -55,12 +65,12 @@ def named_run(kept: Evaluations, run: str) -> RunInfo:
         return kept.run_info(run)
     runs = kept.runs(limit=1)
     if not runs:
-        raise NotFound(f"tenant {kept.tenant_id!r} has no runs; make one: pgrecall eval run SET")
+        raise NotFound(f"tenant {kept.tenant_id!r} has no evaluation runs; start one: pgrecall eval run SET")
     return runs[0]
 
 
 def found_run(kept: Evaluations, run: str) -> EvalRun:
-    """A finished run by its id, or the latest. Raises: NotFound; InvalidInput where it is not finished."""
+    """A finished run by its id, or the latest. Raises: NotFound; InvalidInput if it is not finished."""
     from pgrecall.evaluation import load_run
 
     return load_run(kept, named_run(kept, run).run_id)
@@ -79,9 +89,9 @@ def asked(
     needs_model: bool = True,
     **options: Any,
 ) -> CoreRetriever:
-    """What answers the set's queries: the collection, of this tenant or of each that a query names.
+    """The retriever for the set's queries: the collection of this tenant, or of each tenant that a query names.
 
-    Raises: InvalidInput, NotFound; EmbedSpaceMismatch and FingerprintMismatch where the model is not the collection's.
+    Raises: InvalidInput, NotFound; EmbedSpaceMismatch, FingerprintMismatch if the model is not the collection's.
     """
     from pgrecall.evaluation import CoreRetriever
     from pgrecall.evaluation.retrievers import verify
@@ -92,12 +102,10 @@ def asked(
     store: Any = opened.vectors(collection, embed=function)
     if each_tenant:
         if lacking := [q.id for q in made.queries if q.tenant is None]:
-            raise InvalidInput(f"query {lacking[0]!r:.80} names no tenant, which --each-tenant goes by")
+            raise InvalidInput(f"query {lacking[0]!r:.80} names no tenant, but --each-tenant needs one for every query")
         tenants = {name: opened._database.tenant(name) for name in sorted({str(q.tenant) for q in made.queries})}
         if not any(tenant.collection(collection) for tenant in tenants.values()):
-            raise NotFound(
-                f"none of the {len(tenants):,} tenants that the queries name has a collection {collection!r}"
-            )
+            raise NotFound(f"none of the {len(tenants):,} tenants named by the queries has a collection {collection!r}")
         store = {name: tenant.vectors(collection, embed=function) for name, tenant in tenants.items()}
     elif opened.collection(collection) is None:
         raise NotFound(f"tenant {opened.tenant_id!r} has no collection {collection!r}")
@@ -131,7 +139,7 @@ def run_table(finished: EvalRun) -> Any:
 
     summary = finished.summary
     shown = table(
-        ("metric", "mean", "95 % interval", "tenants' mean", "worst tenant"),
+        ("metric", "mean", "95 % interval", "mean over tenants", "worst tenant"),
         [
             (
                 name,

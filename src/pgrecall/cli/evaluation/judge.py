@@ -1,4 +1,4 @@
-"""`pgrecall eval compare|report|gate`: what runs are worth."""
+"""`pgrecall eval compare|report|gate`."""
 
 from __future__ import annotations
 
@@ -28,11 +28,16 @@ def compare_(
     after: RunArgument,
     tenant: TenantOption,
     metric: Annotated[
-        list[str] | None, typer.Option("--metric", "-m", help="All by default.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--metric", "-m", help="Compare these metrics; repeat it for several. Default: all.", show_default=False
+        ),
     ] = None,
-    top: Annotated[int, typer.Option("--top", help="Queries that moved most, each way.", min=0)] = 5,
+    top: Annotated[
+        int, typer.Option("--top", help="Show the N queries that changed most, in each direction.", metavar="N", min=0)
+    ] = 5,
 ) -> None:
-    """What changed between two runs on the same data, paired by query."""
+    """Compare two runs of the same eval set, paired by query."""
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
         from pgrecall.evaluation.comparison import compare
@@ -61,17 +66,23 @@ def compare_(
 @command(app, "report")
 def report_(
     session: Session,
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="One, or several to compare.", show_default=False)],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN…", help="One run, or several to compare.", show_default=False)
+    ],
     tenant: TenantOption,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE")] = Path("report.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")] = Path(
+        "report.html"
+    ),
     collection: Annotated[
         str | None,
-        typer.Option("--collection", "-c", help="Whose texts stand beside the worst queries.", show_default=False),
+        typer.Option(
+            "--collection", "-c", help="Show texts of this collection with the worst queries.", show_default=False
+        ),
     ] = None,
-    worst: Annotated[int, typer.Option("--worst", help="Queries shown in full.", min=0)] = 20,
-    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    worst: Annotated[int, typer.Option("--worst", help="Number of worst queries to show in full.", min=0)] = 20,
+    open_it: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
 ) -> None:
-    """One HTML file: measures with intervals, tenants, curves, latencies, the worst queries, configuration."""
+    """Write an HTML report: metrics with intervals, tenants, curves, latencies, worst queries, configuration."""
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
         from pgrecall.evaluation.report import report
@@ -88,7 +99,7 @@ def report_(
     try:
         output.write_text(html, encoding="utf-8")
     except OSError as exc:
-        raise InvalidInput(f"can't write {output}: {exc.strerror}") from exc
+        raise InvalidInput(f"could not write {output}: {exc.strerror}") from exc
     session.emit({"file": str(output), "runs": [r.run_id for r in found]}, f"{output}: {len(html) / 1e6:.1f} MB")
     if open_it:
         webbrowser.open(output.resolve().as_uri())
@@ -101,20 +112,30 @@ def gate(
     tenant: TenantOption,
     least: Annotated[
         list[str] | None,
-        typer.Option("--min", metavar="METRIC=VALUE", help="The mean may not be below.", show_default=False),
+        typer.Option(
+            "--min",
+            metavar="METRIC=VALUE",
+            help="Fail if the metric's mean is lower; repeat it for several metrics.",
+            show_default=False,
+        ),
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option("--against", metavar="RUN", help="No metric may be significantly worse.", show_default=False),
+        typer.Option(
+            "--against",
+            metavar="RUN",
+            help="Fail if a metric is significantly worse than in this run.",
+            show_default=False,
+        ),
     ] = None,
-    p: Annotated[float, typer.Option("--p", help="What counts as significant.", min=0, max=1)] = 0.05,
+    p: Annotated[float, typer.Option("--p", help="The significance level for --against.", min=0, max=1)] = 0.05,
 ) -> None:
-    """Exit 1 where a run is not good enough, for continuous integration: --min ndcg@10=0.8 --against RUN.
+    """Exit 1 if a run is not good enough, for continuous integration. Example: --min ndcg@10=0.8 --against RUN
 
-    Failed queries and rows of other tenants never pass.
+    A run with failed queries or rows of other tenants never passes.
     """
     if not least and against is None:
-        raise InvalidInput("nothing to hold the run to; give --min METRIC=VALUE, --against RUN, or both")
+        raise InvalidInput("the gate has no condition; pass --min METRIC=VALUE, --against RUN, or both")
     minima = [_least(text) for text in least or []]
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
@@ -146,6 +167,6 @@ def _least(text: str) -> tuple[str, float]:
         wanted = float(value)
     except ValueError:
         wanted = math.nan
-    if not math.isfinite(wanted):  # nothing is below nan: such a gate would stand open
+    if not math.isfinite(wanted):  # nothing is below nan: such a gate would always pass
         raise InvalidInput(f"--min is {text!r}; expected METRIC=VALUE such as ndcg@10=0.8")
     return name, wanted

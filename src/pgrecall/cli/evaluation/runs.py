@@ -30,7 +30,7 @@ from pgrecall.cli.evaluation.common import (
     run_table,
 )
 from pgrecall.cli.progress import progress
-from pgrecall.cli.search import Mode
+from pgrecall.cli.search import EF_SEARCH, Mode
 from pgrecall.cli.session import Session, TenantOption, YesOption, command, plain, table
 from pgrecall.errors import InvalidInput
 
@@ -40,34 +40,41 @@ def run(
     session: Session,
     tenant: TenantOption,
     name: Annotated[str, typer.Argument(metavar="SET", help="An eval set's name.", show_default=False)],
-    version: Annotated[int | None, typer.Option("--set-version", help="Else the newest.", show_default=False)] = None,
+    version: Annotated[
+        int | None, typer.Option("--set-version", help="The set's version. Default: the newest.", show_default=False)
+    ] = None,
     collection: CollectionOption = "default",
     each_tenant: EachTenantOption = False,
     mode: ModeOption = Mode.dense,
-    top_k: Annotated[str, typer.Option("--top-k", "-k", help="Depths to measure at.")] = "1,3,5,10",
+    top_k: Annotated[
+        str, typer.Option("--top-k", "-k", help="The values of k to measure at, such as 1,5,10.")
+    ] = "1,3,5,10",
     by: ByOption = "document",
     where: FilterOption = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Scan the collection, without its graph.")] = False,
-    ef_search: Annotated[
-        int | None, typer.Option(help="Candidates kept in the graph, up to 1,000; 100.", show_default=False)
-    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Scan the whole collection instead of using its graph.")
+    ] = False,
+    ef_search: Annotated[int | None, typer.Option(help=EF_SEARCH, show_default=False)] = None,
     ann_recall: Annotated[
-        bool, typer.Option("--ann-recall", help="Compare each answer with the exact search, too.")
+        bool, typer.Option("--ann-recall", help="Also compare each result with an exact search.")
     ] = False,
     concurrency: ConcurrencyOption = 1,
-    label: Annotated[str | None, typer.Option("--label", help="A name for people.", show_default=False)] = None,
-    run_id: Annotated[
-        str | None, typer.Option("--run", help="The run's id; one that was interrupted goes on.", show_default=False)
+    label: Annotated[
+        str | None, typer.Option("--label", help="A readable name for the run.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    run_id: Annotated[
+        str | None,
+        typer.Option("--run", help="The run's id; an interrupted run of this id is continued.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap intervals.")] = 0,
     embed: EmbedOption = None,
 ) -> None:
-    """Put every query of a set to a collection, and keep what came back with its measures.
+    """Run every query of an eval set against a collection, and store the results and metrics.
 
-    The question is embedded by --embed, which must be the collection's model. Exit 1 where every query failed.
+    Queries are embedded by --embed, which must be the collection's model. Exit 1 if every query failed.
     """
     if run_id == LATEST:
-        raise InvalidInput(f"--run is {run_id!r}, which stands for the newest run; name the run that goes on by its id")
+        raise InvalidInput(f"--run is {run_id!r}, which stands for the newest run; pass the id of the run to continue")
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
         from pgrecall.evaluation import evaluate
@@ -80,7 +87,7 @@ def run(
             each_tenant=each_tenant, mode=mode, by=by, where=where, needs_model=mode is not Mode.sparse, **options,
         )  # fmt: skip
         run_id = run_id or new_run_id()
-        with going_on(session, run_id), progress(session, f"asking {made.name}", len(made.queries)) as done:
+        with resumable(session, run_id), progress(session, f"running {made.name}", len(made.queries)) as done:
             finished = evaluate(
                 retriever,
                 made,
@@ -94,17 +101,17 @@ def run(
                 label=label,
             )
     session.emit(run_data(finished), run_table(finished))
-    if finished.summary["failed"] == finished.summary["queries"]:  # a run of nothing but failures measured nothing
+    if finished.summary["failed"] == finished.summary["queries"]:  # only failures: nothing was measured
         raise typer.Exit(1)
 
 
 @contextmanager
-def going_on(session: Session, run_id: str) -> Iterator[None]:
-    """Say how an interrupted run goes on."""
+def resumable(session: Session, run_id: str) -> Iterator[None]:
+    """After an interrupt, print how to continue the run."""
     try:
         yield
     except KeyboardInterrupt:
-        said = f"Interrupted; what was asked is kept. The same command with --run {run_id} goes on."
+        said = f"Interrupted. Results so far are stored; to continue, run the same command with --run {run_id}"
         session.stderr().print(said, highlight=False)
         raise
 
@@ -113,12 +120,12 @@ def _depths(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as exc:
-        raise InvalidInput(f"--top-k is {text!r}; expected depths such as 1,5,10") from exc
+        raise InvalidInput(f"--top-k is {text!r}; expected whole numbers such as 1,5,10") from exc
 
 
 @command(app, "show")
 def show_(session: Session, run: RunArgument, tenant: TenantOption) -> None:
-    """A run's measures; with --json its configuration too."""
+    """Show a run's metrics; with --json, its configuration too."""
     with session.tenant(tenant) as opened:
         finished = found_run(evaluations_of(opened), run)
     session.emit(run_data(finished), run_table(finished))
@@ -135,29 +142,30 @@ def sweep_(
             "--grid",
             "-g",
             metavar="KEY=A,B,…",
-            help="ef_search, top_k, mode, alpha, or another option of query; several make every combination.",
+            help="Values to try for ef_search, top_k, mode, alpha or another option of query; several are combined.",
             show_default=False,
         ),
     ],
     collection: CollectionOption = "default",
     each_tenant: EachTenantOption = False,
     metric: Annotated[
-        str, typer.Option("--metric", "-m", help="Such as ndcg@10 or ann_recall; without @ at each point's top_k.")
+        str,
+        typer.Option("--metric", "-m", help="For example ndcg@10 or ann_recall; without @k, at each point's top_k."),
     ] = "recall",
-    exact: Annotated[bool, typer.Option("--exact", help="One point more: an exact search.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Also run an exact search.")] = False,
     by: ByOption = "document",
     where: FilterOption = None,
     concurrency: ConcurrencyOption = 1,
     embed: EmbedOption = None,
 ) -> None:
-    """Run every combination of settings, and show which are worth having: none is better and as fast.
+    """Run every combination of settings, and mark the Pareto frontier: no other is both better and as fast.
 
-    For example: --grid ef_search=20,40,100,400 --exact --metric ann_recall; --grid alpha=0.3,0.5,0.7
+    Examples: --grid ef_search=20,40,100,400 --exact --metric ann_recall, or --grid alpha=0.3,0.5,0.7
     """
     named = [_grid(text) for text in grid]
     settings = dict(named)
     if len(settings) < len(named):
-        raise InvalidInput("--grid names a setting twice; expected all its values at once: KEY=A,B,…")
+        raise InvalidInput("--grid names a setting twice; pass all its values in one option: KEY=A,B,…")
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
         from pgrecall.evaluation import sweep
@@ -173,7 +181,7 @@ def sweep_(
         grids = [settings, *([{"exact": [True]}] if exact else [])]
         runs = sum(math.prod(map(len, some.values())) for some in grids)
         count = itertools.count(1)
-        with progress(session, f"asking {made.name}", runs * len(made.queries)) as done:
+        with progress(session, f"running {made.name}", runs * len(made.queries)) as done:
             points = sweep(
                 retriever,
                 made,
@@ -228,7 +236,7 @@ def _grid(text: str) -> tuple[str, list[Any]]:
 
 @command(app, "delete")
 def delete(session: Session, run: RunArgument, tenant: TenantOption, yes: YesOption = False) -> None:
-    """Delete a run with its results."""
+    """Delete a run and its results."""
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
         info = named_run(kept, run)

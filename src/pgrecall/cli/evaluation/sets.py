@@ -1,4 +1,4 @@
-"""`pgrecall eval load|list`: eval sets, and what was run on them."""
+"""`pgrecall eval load|list`: eval sets and their runs."""
 
 from __future__ import annotations
 
@@ -31,39 +31,55 @@ def load(
     tenant: TenantOption,
     path: Annotated[
         Path | None,
-        typer.Argument(help="A folder of BEIR's form, or a file of JSON lines.", show_default=False),
+        typer.Argument(help="A folder in BEIR format, or a file of JSON lines.", show_default=False),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="The set's name.", show_default=False)] = None,
-    split: Annotated[str, typer.Option("--split", help="Of a BEIR folder's judgements.")] = "test",
+    name: Annotated[
+        str | None, typer.Option("--name", help="The set's name. Default: the file's or folder's.", show_default=False)
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="The split of a BEIR folder's judgements.")] = "test",
     fields: Annotated[
         str | None,
-        typer.Option("--fields", metavar="JSON", help='Of JSON lines: {"text": "question", …}', show_default=False),
+        typer.Option(
+            "--fields",
+            metavar="JSON",
+            help='The keys of JSON lines, if they differ: {"text": "question", …}',
+            show_default=False,
+        ),
     ] = None,
-    licence: Annotated[str | None, typer.Option("--licence", show_default=False)] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", help="The data's licence, to store with the set.", show_default=False)
+    ] = None,
     collection: Annotated[
         str | None,
-        typer.Option("--collection", "-c", help="Put a BEIR folder's corpus here too.", show_default=False),
+        typer.Option(
+            "--collection", "-c", help="Also ingest a BEIR folder's corpus into this collection.", show_default=False
+        ),
     ] = None,
     known_item: Annotated[
         int | None,
         typer.Option(
-            "--known-item", metavar="N", help="Make N queries of --collection's own chunks.", show_default=False
+            "--known-item",
+            metavar="N",
+            help="Make N queries from --collection's own chunks instead.",
+            show_default=False,
         ),
     ] = None,
     text_config: Annotated[
         str | None,
-        typer.Option("--text-config", help="Keep full text in the new --collection.", show_default=False),
+        typer.Option(
+            "--text-config", help="Add full-text search to a new --collection, such as english.", show_default=False
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of --known-item's sample.")] = 0,
     embed: EmbedOption = None,
 ) -> None:
-    """Keep an eval set, as the next version of its name; the same content again is the same version.
+    """Store an eval set as the next version of its name. Loading the same content again keeps the version.
 
-    A BEIR folder has queries.jsonl, qrels/test.tsv or qrels.tsv, and corpus.jsonl, which --collection ingests: a
-    document and a chunk of its title and text for each line, embedded by --embed.
+    A BEIR folder has queries.jsonl, qrels/test.tsv or qrels.tsv, and corpus.jsonl. --collection ingests the corpus:
+    each line becomes a document with one chunk of its title and text, embedded by --embed.
 
-    JSON lines have id, text and judged (an id, a list of ids, or ids with grades), and may have tenant, filters
-    and answer; --fields names other keys.
+    JSON lines have id, text and judged (an id, a list of ids, or ids with grades), and optionally tenant, filters and
+    answer. --fields maps them to other keys.
     """
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
@@ -71,11 +87,15 @@ def load(
 
         if known_item is not None:
             if collection is None or path is not None:
-                raise InvalidInput("--known-item makes a set of --collection's own chunks; name one, and no PATH")
+                raise InvalidInput(
+                    "--known-item makes queries from a collection's chunks; pass --collection and no PATH"
+                )
             chunks = opened.vectors(collection).list(limit=1_000_000)
             made = known_items(chunks, known_item, name=name or f"{collection} known items", seed=seed)
         elif path is None:
-            raise InvalidInput("name a folder of BEIR's form or a file of JSON lines; or --known-item N")
+            raise InvalidInput(
+                "there is nothing to load; pass a BEIR folder or a file of JSON lines, or --known-item N"
+            )
         elif path.is_dir():
             made = beir(path, name=name, split=split, licence=licence)
             if collection is not None:
@@ -83,13 +103,13 @@ def load(
         else:
             if collection is not None:
                 raise InvalidInput(
-                    f"{path} holds questions alone, so there is nothing to put into collection {collection!r}; leave "
-                    "out --collection, or name a folder of BEIR's form"
+                    f"{path} contains only queries, so there is no corpus for collection {collection!r}; omit "
+                    "--collection, or pass a BEIR folder"
                 )
             renamed = None if fields is None else from_json(fields, "--fields")
             made = json_lines(path, name=name, fields=renamed, licence=licence)
         info = kept.save_set(made)
-    left = "".join(f"; left out: {count:,} {what}" for what, count in info.left_out.items())
+    left = "".join(f"; skipped: {count:,} {what}" for what, count in info.left_out.items())
     text = f"{info.name} version {info.version}: {info.queries:,} queries, sha256 {info.sha256[:16]}…{left}"
     session.emit(asdict(info), text)
 
@@ -115,21 +135,21 @@ def _ingest(
     judged = {own for query in made.queries for own in query.judged}
     if missing := judged.difference(document.id for document in documents):
         count = f"{len(missing):,} of {len(judged):,} judged documents"
-        said = f"{count} are not in corpus.jsonl, such as {min(missing)!r:.80}"
+        problem = f"{count} are not in corpus.jsonl, such as {min(missing)!r:.80}"
         if len(missing) == len(judged):
-            raise InvalidInput(f"{said}; do its ids and those of the judgements agree?")
-        session.note(f"{said}: no search can find them.")
+            raise InvalidInput(f"{problem}; check that its ids match those of the judgements")
+        session.note(f"{problem}, so no search can find them.")
     held = tenant.collection(collection)
     space = None if held is not None else space_of(embed, function)
     store = tenant.vectors(collection, space, embed=function, text_config=text_config if held is None else None)
     with progress(session, f"ingesting {folder.name}", len(chunks)) as done:
-        # What was embedded stays where this is interrupted, and is not embedded again.
+        # After an interrupt, the chunks committed so far are not embedded again.
         store.upsert(chunks, documents=documents, commit_every=1_000, progress=lambda count, _total: done(count))
 
 
 @command(app, "list")
 def list_(session: Session, tenant: TenantOption) -> None:
-    """The tenant's eval sets and runs, newest first."""
+    """List the tenant's eval sets and runs, newest first."""
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
         sets, runs = kept.sets(), kept.runs()
@@ -140,7 +160,7 @@ def list_(session: Session, tenant: TenantOption) -> None:
             [(s.name, s.version, s.queries, s.kind, s.licence, s.sha256[:12], s.created_at) for s in sets],
         )(console)
         table(
-            ("run", "set", "label", "status", *SHOWN, "begun"),
+            ("run", "set", "label", "status", *SHOWN, "started"),
             [
                 (
                     r.run_id,
