@@ -11,15 +11,15 @@
 # ---
 
 # %% [markdown]
-# # Filtering by tenant: the rows that go missing
+# # Filtering by tenant: which rows go missing
 #
-# Many tenants share one store, and a question belongs to one of them. There are three ways to answer it:
+# Many tenants share one store, and each question belongs to one of them. There are three ways to answer it:
 #
-# 1. **pooled**: rank everybody's chunks, and hope;
-# 2. **filtered after**: rank everybody's chunks, then drop those of other tenants from the ten that came;
-# 3. **filtered before**: rank the tenant's own chunks, which is what pgrecall does.
+# 1. **pooled**: rank the chunks of all tenants, without a filter;
+# 2. **filtered after**: rank the chunks of all tenants, then drop those of other tenants from the top ten;
+# 3. **filtered before**: rank only the tenant's own chunks, as pgrecall does.
 #
-# This notebook measures what each loses, on the same chunks, questions and model.
+# This notebook measures what each way loses, on the same chunks, questions and model.
 
 # %%
 import evaldata
@@ -32,7 +32,7 @@ data = evaldata.load()
 print(data)
 
 # %% [markdown]
-# Each tenant's chunks go into a collection of its own, and everybody's into one pool. Ids stay what they are.
+# Each tenant's chunks go into a collection of its own, and all chunks into one pool, with the same ids.
 
 # %%
 db = pgrecall.connect()
@@ -44,7 +44,7 @@ owner = {chunk.id: tenant for tenant, chunks in data.chunks.items() for chunk in
 pool.count()
 
 # %% [markdown]
-# The questions are asked three times, and every answer is kept with its measures.
+# Each question is asked in all three ways, and every result is stored with its metrics.
 
 # %%
 kept = Evaluations(db.tenant("notebook-evaluation"))
@@ -92,9 +92,9 @@ for name, run in runs.items():
 pd.DataFrame(rows).set_index("way").style.format(dict.fromkeys(("nDCG@10", "recall@10", "MRR@10", "share"), "{:.3f}"))
 
 # %% [markdown]
-# Pooled answers hold rows of other tenants. Dropping them afterwards leaves answers short, some of them empty; it can't
-# bring back the tenant's own rows that the others pushed out. Filtering before ranking loses nothing: an answer is
-# short only where the tenant has no more chunks.
+# Pooled results contain rows of other tenants. Dropping these afterwards leaves short results, some of them empty, and
+# can't bring back the tenant's own rows that they displaced. Filtering before ranking loses nothing: a result is short
+# only if the tenant has no more chunks.
 
 
 # %%
@@ -115,7 +115,7 @@ def rows_left(figure):
 evaldata.show(rows_left)
 
 # %% [markdown]
-# Is the difference more than chance? Paired by question, with a 95 % interval, and p by sign-flip randomisation.
+# Is the difference significant? It is paired by question, with a 95 % interval and p by sign-flip randomization.
 
 # %%
 made = compare(runs["pooled"], runs["filtered before"], ["ndcg@10", "recall@10", "mrr@10"])
@@ -133,8 +133,8 @@ pd.DataFrame(
 ).T
 
 # %% [markdown]
-# The mean over questions can hide a tenant. A point is a tenant, by how well its questions are answered out of the pool
-# and out of its own chunks; its size is the number of its questions.
+# A mean over all questions can hide a tenant. Each point is a tenant: x is the quality from the pool, y the quality
+# from its own chunks, and the size is the number of its questions.
 
 
 # %%

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Models and modes, side by side
 #
-# Which model? By its vectors, by words, or by both? Diverse answers or the nearest? Nobody's benchmark knows: it
-# depends on the texts and on the questions. This notebook asks the same questions of the same chunks in every way, and
-# says which differences are more than chance.
+# Which model is best? Dense, sparse or hybrid search? The nearest results or diverse ones? It depends on the texts and
+# the questions, so a public benchmark can't tell. This notebook runs the same questions on the same chunks in every
+# way, and says which differences are significant.
 
 # %%
 import evaldata
@@ -31,14 +31,14 @@ questions = data.pooled
 print(data)
 
 # %% [markdown]
-# ## Two spaces, and a third, on the same chunks
+# ## The same chunks in three spaces
 #
-# A collection holds vectors of one space: provider, model, dimensions. The same chunks under the same ids go into
-# three, so that the same judgements hold for all. The models run here, without a network:
+# A collection holds vectors of one space: a provider, model, dimension and distance. The same chunks with the same ids
+# go into three collections, so that the same judgements apply to all. The models run locally, without a network:
 #
 # - **MiniLM**: all-MiniLM-L6-v2, 384 dims, a small sentence transformer;
-# - **first 128**: the first 128 of its dims, a third of the memory. It was not trained to be cut like that;
-# - **letters**: no model at all, but which runs of three to five letters a text has, hashed into 512 places.
+# - **first 128**: its first 128 dims, at a third of the memory. The model was not trained for truncation;
+# - **letters**: not a trained model, but the text's character n-grams (3 to 5 letters), hashed into 512 dims.
 
 # %%
 db = pgrecall.connect()
@@ -88,15 +88,15 @@ table(by_model)
 evaldata.show(metric_curves(list(by_model.values())), width=10, height=3.2)
 
 # %% [markdown]
-# Intervals of two models may overlap though one is surely better, because both fail on the same hard questions. The
-# paired difference, question by question, is what tells.
+# The intervals of two models can overlap although one is clearly better, because both fail on the same hard questions.
+# The paired difference, question by question, shows it.
 
 # %%
 against = {name: compare(by_model["MiniLM"], by_model[name]) for name in ("first 128", "letters")}
 evaldata.show(evaldata.differences(against, "ndcg@10", "MiniLM"), height=1.9)
 
 # %% [markdown]
-# A collection never answers in another model's space: the distance of two models' vectors means nothing.
+# A collection refuses vectors of another model, because distances between vectors of two models are meaningless.
 
 # %%
 try:
@@ -107,8 +107,8 @@ except pgrecall.EmbedSpaceMismatch as refusal:
 # %% [markdown]
 # ## Dense, sparse, hybrid, MMR
 #
-# With one model, by vectors ("dense"), by words ("sparse"), by both, fused by scores or by ranks, and with maximal
-# marginal relevance, which gives up nearness for answers that are unlike each other.
+# One model, searched by vectors ("dense"), by words ("sparse"), by both, fused by scores or by ranks, and with maximal
+# marginal relevance (MMR), which trades relevance for diversity.
 
 # %%
 ways = {
@@ -126,10 +126,10 @@ against = {name: compare(by_mode["dense"], by_mode[name]) for name in ways if na
 evaldata.show(evaldata.differences(against, "ndcg@10", "dense"), height=2.6)
 
 # %% [markdown]
-# These questions have one right paragraph each, so variety can only cost here: what MMR is for, several answers that
-# say different things, these judgements can't reward.
+# Each of these questions has one right paragraph, so diversity can only cost here: these judgements can't reward
+# several different answers, which is the purpose of MMR.
 #
-# Which questions moved most, from dense to hybrid? Their ids, to be looked up, and their nDCG@10:
+# Which questions changed most from dense to hybrid? Their ids and nDCG@10:
 
 # %%
 moved = against["hybrid, weighted"]
@@ -141,10 +141,10 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# ## How much of each?
+# ## Which weight for each?
 #
-# `alpha` is the vector's share in a fusion by scores: 0 is only words, 1 only the vector. The poorer the model, the
-# more the words are worth.
+# `alpha` is the weight of the vector in a fusion by scores: 0 is only words, 1 only the vector. The poorer the model,
+# the more the words help.
 
 # %%
 ALPHAS = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -163,7 +163,7 @@ def shares(figure):
         best = max(points, key=lambda point: point.quality)
         panel.plot([best.settings["alpha"]], [best.quality], "o", markersize=9, mfc="none", color=colour)
     panel.set_xticks(ALPHAS)
-    panel.set_xlabel("alpha, from words to vectors (ring: the best)")
+    panel.set_xlabel("alpha, from words (0) to vectors (1); ring: the best")
     panel.set_ylabel("nDCG@10")
     panel.legend(frameon=False)
 

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Tuning the index: recall against latency
 #
-# An exact scan finds everything and takes a microsecond a row. A graph (HNSW) takes less and may miss some of the
-# nearest. How much less, and how many? This notebook measures it on real text: of the exact scan, of graphs built and
-# searched with different settings, and of plain SQL with the planner's and pgvector's defaults.
+# An exact scan finds everything and takes a microsecond per row. A graph (HNSW) is faster but may miss some of the
+# nearest rows. This notebook measures both effects on real text: for the exact scan, for graphs built and searched with
+# different settings, and for plain SQL with the defaults of the planner and of pgvector.
 
 # %%
 import time
@@ -31,7 +31,7 @@ from pgrecall import F, GraphBuild
 from pgrecall.evaluation import Evaluations, sweep
 from pgrecall.evaluation.charts import COLOURS
 
-# A space of its own has a graph of its own: what is tried here touches no other collection's.
+# A separate space has a separate graph, so these experiments affect no other collection.
 SPACE = replace(evaldata.SPACE, model="all-MiniLM-L6-v2 for index tuning")
 windows, questions = evaldata.load_windows()
 print(f"{questions.name}: {len(windows):,} sentences and pairs of sentences, {len(questions.queries):,} questions")
@@ -39,8 +39,8 @@ print(f"{questions.name}: {len(windows):,} sentences and pairs of sentences, {le
 # %% [markdown]
 # ## Two tenants in one graph
 #
-# All large collections of a space share one graph. The library holds every text; the reading room, another tenant, a
-# part of the same texts. Judgements name paragraphs, which are the windows' documents.
+# All large collections of a space share one graph. The tenant "library" holds every text; the tenant "reading room"
+# holds a part of the same texts. Judgements name paragraphs, which are the documents of the windows.
 
 # %%
 db = pgrecall.connect()
@@ -58,9 +58,9 @@ print(f"library {library.count():,} rows, reading room {room.count():,} rows")
 # %% [markdown]
 # ## Builds
 #
-# `m` is how many neighbours a row has in the graph, `ef_construction` how many candidates are looked at to find them.
-# Each build is a new graph beside the old one, which serves until the new one is whole. Then every question is asked
-# with few candidates and with many (`ef_search`), and once exactly. `ann_recall@10` is the share of the exact ten.
+# `m` is the number of neighbors of a row in the graph, `ef_construction` the number of candidates considered to find
+# them. Each build makes a new graph while the old one stays in use. Then every question is searched with few and with
+# many candidates (`ef_search`), and once exactly. `ann_recall@10` is the share of the exact top ten that was found.
 
 # %%
 builds = {"m 8": GraphBuild(m=8, ef_construction=32), "m 16": GraphBuild(m=16, ef_construction=128),
@@ -100,8 +100,8 @@ def frontier(figure):
 evaldata.show(frontier, height=4)
 
 # %% [markdown]
-# Does what the graph misses matter to the questions? Their answers' paragraphs, found with few candidates, with many,
-# and by a scan:
+# Do the rows that the graph misses matter for the questions? The quality with few candidates, with many, and with an
+# exact scan:
 
 # %%
 best = points["m 16"]
@@ -122,9 +122,10 @@ pd.DataFrame(
 # %% [markdown]
 # ## The planner's defaults
 #
-# The same table and the same graph, asked by plain SQL: `ORDER BY embedding <=> …  LIMIT 10` with a condition on the
-# tenant, pgvector's `ef_search` of 40, no iterative scan. The graph knows nothing of tenants: its forty candidates are
-# everybody's, and the condition takes away from them what is others'. So it is with every filter.
+# The same table and graph, searched with plain SQL: `ORDER BY embedding <=> …  LIMIT 10` with a condition on the
+# tenant, pgvector's default `ef_search` of 40, and no iterative scan. The graph does not know tenants: its forty
+# candidates come from all of them, and the condition then removes those of others. Every other filter has the same
+# problem.
 
 # %%
 [done] = db.maintain(space_id, rebuild=True, build=builds["m 16"])
@@ -145,7 +146,7 @@ def plain_sql(tenant, condition="true"):
 
 
 def compared(store, filters=None, condition="true"):
-    """Recall, latency and short answers of plain SQL, of pgrecall, and of its exact search."""
+    """Recall, latency and share of short results of plain SQL, of pgrecall, and of its exact search."""
     ways = {
         "plain SQL, defaults": plain_sql(store.tenant_id, condition),
         "pgrecall": lambda vector: [h.chunk_id for h in store.query(vector, 10, filters)],
@@ -206,8 +207,8 @@ def bars(figure):
 evaldata.show(bars, width=9, height=3.8)
 
 # %% [markdown]
-# pgrecall asks the graph to go on until enough of the tenant's own rows came, scans where that would take longer, and
-# looks one by one at what matches a filter that matches little.
+# pgrecall lets the graph search continue until it has enough of the tenant's own rows, uses an exact scan if that is
+# faster, and compares rows one by one if a filter matches only a few.
 
 # %%
 owner.close()

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # LangChain and LlamaIndex on the same rows
 #
-# Two frameworks, one collection: what LangChain wrote LlamaIndex reads, and both find the same. This notebook asks the
-# same questions through either framework and through the core, and measures what the way costs and what ragas says.
+# Two frameworks, one collection: LlamaIndex reads what LangChain wrote, and both find the same chunks. This notebook
+# runs the same questions through each framework and through the core, and compares their latency and ragas scores.
 
 # %%
 import evaldata
@@ -36,10 +36,10 @@ questions = data.pooled
 print(data)
 
 # %% [markdown]
-# ## One model, three faces
+# ## One model for all three
 #
-# The frameworks' classes for hosted models are known to pgrecall. This model is a function here, so each framework gets
-# a class of a few lines around it, and both stores are told the space.
+# pgrecall knows the space of the frameworks' classes for hosted models. This model is a plain function, so each
+# framework gets a small wrapper class, and the space is passed to both stores.
 
 
 # %%
@@ -77,10 +77,10 @@ nodes = llama_index.get_nodes([data.every[0].id])
 print(f"{core.count():,} chunks; LlamaIndex reads {nodes[0].node_id!r} as {type(nodes[0]).__name__}")
 
 # %% [markdown]
-# ## Everyone reads
+# ## All three read
 #
-# Beside hits and ranks each run has ragas' scores: context precision and recall by ids, and by the texts' likeness
-# to the paragraph that answers the question, which needs no language model.
+# Each run also has ragas' scores: context precision and recall by ids, and by the similarity of the texts to the
+# paragraph that answers the question, which needs no language model.
 
 # %%
 kept = Evaluations(tenant)
@@ -110,7 +110,7 @@ pd.DataFrame(
 
 
 # %% [markdown]
-# Not only the means: every question got the same chunks in the same order.
+# Not only the means agree: every question got the same chunks in the same order.
 
 
 # %%
@@ -125,8 +125,8 @@ for name in ("LangChain", "LlamaIndex"):
 # %% [markdown]
 # ## What a framework costs
 #
-# Milliseconds from the question to its rows. The vectors of questions come from the cache, so this is the search and
-# the framework around it.
+# Milliseconds from the question to its rows. The vectors of questions come from the cache, so this measures the search
+# and the framework around it.
 
 # %%
 evaldata.show(latency_histogram(list(runs.values())), height=3.4)
@@ -134,8 +134,8 @@ evaldata.show(latency_histogram(list(runs.values())), height=3.4)
 # %% [markdown]
 # ## ragas, by depth of the judgement
 #
-# A precision by ids counts how much of ten rows is right, of which one can be; the one by texts also takes a neighbour
-# for right that is nearly the same text, and weighs ranks. Recall says whether the right one is there.
+# Precision by ids is the share of right rows among ten, of which only one can be right. Precision by texts also accepts
+# a neighbor with nearly the same text, and weights ranks. Recall says whether the right row was found.
 
 
 # %%

@@ -1,8 +1,8 @@
-"""What the notebooks share: their data, their models with a cache of vectors, and how pictures are shown.
+"""Code that the notebooks share: their data, their models with a cache of vectors, and how figures are shown.
 
 ``PGRECALL_EVAL_DATA`` names a folder with ``squad/contexts.jsonl`` and ``squad/questions.jsonl`` (paragraphs with their
-articles, and questions with the paragraph that answers each). Without it the documentation of the running Python is
-taken, whose questions are made of the text itself: a known-item set, and labelled as one.
+articles, and questions with the paragraph that answers each). Without it, the notebooks use the docstrings of the
+running Python, with questions made from the text itself: a known-item set, which is labelled as one.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ sys.path.insert(0, str(HERE.parent / "examples" / "quickstart"))
 import corpus
 import minilm
 
-# Frameworks ask for a widget to draw bars with that nobody sees.
+# Frameworks warn that the widgets for progress bars are not installed.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
-#: Questions that are asked; PGRECALL_NOTEBOOK_QUERIES=20 for a quick look, which takes few chunks, too.
+#: Number of questions; PGRECALL_NOTEBOOK_QUERIES=20 gives a quick look, with fewer chunks too.
 QUERIES = int(os.environ.get("PGRECALL_NOTEBOOK_QUERIES", "1000"))
 QUICK = QUERIES < 200
 
@@ -59,12 +59,12 @@ class Data:
 
     @property
     def pooled(self) -> EvalSet:
-        """The questions without their tenants, for a collection that holds everybody's chunks."""
+        """The questions without their tenants, for a collection with the chunks of all tenants."""
         return replace(self.questions, queries=tuple(replace(q, tenant=None) for q in self.questions.queries))
 
 
 def load() -> Data:
-    """The data that this machine has: for a quick look 20 chunks a question, what answers them among these."""
+    """The data of this machine. A quick look takes 20 chunks per question, including those that answer them."""
     data = _read()
     if QUICK:
         kept = {chunk.id for chunk in _answers_first(data)[: 20 * QUERIES]}
@@ -75,10 +75,10 @@ def load() -> Data:
 
 
 def load_windows() -> tuple[list[Chunk], EvalSet]:
-    """The paragraphs' sentences, and each with the one after it, and questions that paragraphs answer.
+    """Sentences and pairs of consecutive sentences of the paragraphs, and questions that the paragraphs answer.
 
-    A window's `doc_id` is its paragraph, its metadata say how many sentences it has. For a quick look only so many
-    that a graph is worth it.
+    A window's `doc_id` is its paragraph; its metadata has its number of sentences. A quick look takes just enough
+    windows for a graph.
     """
     data = _read()
     made: list[Chunk] = []
@@ -118,7 +118,7 @@ def _stdlib() -> Data:
 
 
 def _some(every: EvalSet) -> EvalSet:
-    """`QUERIES` of the questions, drawn evenly from first to last, so that a quick look sees many tenants."""
+    """At most `QUERIES` questions, spread evenly over the set, so that a quick look covers many tenants."""
     count = len(every.queries)
     drawn = (every.queries[place * count // QUERIES] for place in range(QUERIES))
     return every if count <= QUERIES else replace(every, queries=tuple(drawn))
@@ -129,34 +129,34 @@ def _answers_first(data: Data) -> list[Chunk]:
     return sorted(data.every, key=lambda chunk: chunk.id not in wanted)
 
 
-# Three models, all real, all local. Two of them are poor on purpose: there must be something to compare with.
+# Three real, local models. Two of them are poor on purpose, for comparison.
 
 #: all-MiniLM-L6-v2: 384 dims, unit length.
 SPACE = EmbedSpace(**minilm.SPACE_ARGS)
-#: The first 128 of them. The model was not trained to be cut.
+#: Its first 128 dims. The model was not trained for truncation.
 CUT = EmbedSpace("sentence-transformers", "all-MiniLM-L6-v2, first 128 dims", 128)
-#: No model at all: which runs of three to five letters a text has, hashed into 512 places.
+#: Not a trained model: the character n-grams (3 to 5 letters) of a text, hashed into 512 dims.
 LETTERS = EmbedSpace("by hand", "hashed letters", 512)
 
 
 def embed(texts: Sequence[str]) -> np.ndarray:
-    """all-MiniLM-L6-v2's vectors, from a cache beside this file where a text was embedded before."""
+    """all-MiniLM-L6-v2's vectors, cached in a file in this folder."""
     keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     held = _cache()
     if missing := [i for i, key in enumerate(keys) if key not in held]:
         held.update(zip([keys[i] for i in missing], minilm.embed([texts[i] for i in missing]), strict=True))
-        if len(missing) > 1:  # a single question is not worth a write
+        if len(missing) > 1:  # a single question is not worth writing the file
             _save()
     return np.stack([held[key] for key in keys])
 
 
 def cut(texts: Sequence[str]) -> np.ndarray:
-    """The first 128 dims of all-MiniLM-L6-v2's vectors, at unit length again."""
+    """The first 128 dims of all-MiniLM-L6-v2's vectors, normalized again."""
     return _unit(embed(texts)[:, : CUT.dim])
 
 
 def letters(texts: Sequence[str]) -> np.ndarray:
-    """Signed hashed counts of the runs of three to five letters in words, their square roots, at unit length."""
+    """Signed square roots of hashed counts of character n-grams (3 to 5 letters), normalized."""
     made = np.zeros((len(texts), LETTERS.dim), np.float32)
     for row, text in zip(made, texts, strict=True):
         for word in re.findall(r"\w+", text.lower()):
@@ -184,7 +184,7 @@ def _cache() -> dict[str, np.ndarray]:
 
 
 def _save() -> None:
-    """Keep the cache for the next notebook."""
+    """Save the cache for the next notebook."""
     _FILE.parent.mkdir(exist_ok=True)
     part = _FILE.with_suffix(f".{os.getpid()}.npz")
     np.savez(part, keys=np.array(list(_held)), vectors=np.stack(list(_held.values())))
@@ -192,14 +192,14 @@ def _save() -> None:
 
 
 def clean(db: Database, *tenants: str) -> None:
-    """Delete what a notebook put into these tenants, and leave them open for its next run."""
+    """Delete these tenants' data, and reopen the tenants for the next run."""
     for tenant in tenants:
         db.delete_tenant(tenant)
         db.create_tenant(tenant, reopen=True)
 
 
 def show(draw: Callable[[Any], None], *, width: float = 7.5, height: float = 3.4) -> Any:
-    """A picture in the notebook, of what `draw` puts on a matplotlib figure."""
+    """An image for the notebook of a matplotlib figure that `draw` fills."""
     from IPython.display import Image
 
     from pgrecall.evaluation.charts import png
@@ -208,7 +208,7 @@ def show(draw: Callable[[Any], None], *, width: float = 7.5, height: float = 3.4
 
 
 def differences(compared: dict[str, Any], metric: str, against: str) -> Callable[[Any], None]:
-    """Draws paired differences with their 95 % intervals, one line for each comparison."""
+    """A function that draws paired differences with their 95 % intervals, one line per comparison."""
 
     def draw(figure: Any) -> None:
         panel = figure.subplots()

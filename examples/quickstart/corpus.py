@@ -1,4 +1,4 @@
-"""Real text that every machine has: the running Python's standard library explains itself to two tenants."""
+"""Real text that every machine has: the docstrings of Python's standard library, as two tenants' documents."""
 
 import importlib
 import inspect
@@ -10,7 +10,7 @@ from semantic_text_splitter import TextSplitter
 
 from pgrecall import Chunk, Document
 
-# tenant -> topic -> modules. All import in silence; one that this build of Python lacks is skipped.
+# tenant -> topic -> modules. A module that this build of Python lacks is skipped.
 TENANTS = {
     "networking": {
         "sockets": "socket ssl select selectors socketserver ipaddress",
@@ -33,7 +33,7 @@ SPLITTER = TextSplitter(500)  # characters: about 110 tokens, of the 256 that th
 
 
 def load(tenant: str) -> tuple[list[Document], list[Chunk]]:
-    """The documents (one a module) and their chunks; the same on every run of one Python."""
+    """The documents (one per module) and their chunks; the same on every run of the same Python."""
     documents: list[Document] = []
     chunks: list[Chunk] = []
     for topic, names in TENANTS[tenant].items():
@@ -43,7 +43,7 @@ def load(tenant: str) -> tuple[list[Document], list[Chunk]]:
             except ImportError:  # sqlite3, ssl, bz2, lzma … are optional parts of a build
                 continue
             metadata = {"package": name.partition(".")[0], "topic": topic, "python": PYTHON}
-            # asyncio's pages have names of their own: asyncio.streams is told of in asyncio-stream.html.
+            # asyncio's pages are named differently: asyncio.streams is documented in asyncio-stream.html.
             page = name.replace("asyncio.", "asyncio-").removesuffix("s") if "asyncio" in name else name
             uri = f"https://docs.python.org/{PYTHON}/library/{page}.html"
             documents.append(Document(name, source="python-stdlib", uri=uri, metadata=metadata))
@@ -59,9 +59,9 @@ def load(tenant: str) -> tuple[list[Document], list[Chunk]]:
 
 
 def _sections(module: ModuleType) -> Iterator[tuple[str, str, str]]:
-    """(symbol, heading, text) of the module itself, then of each public class and function of it."""
+    """(symbol, heading, text) of the module itself, then of each of its public classes and functions."""
     yield module.__name__, module.__name__, _doc(module)
-    seen = {"", "An enumeration."}  # without a text of its own, or an alias of what has been: nothing to say
+    seen = {"", "An enumeration."}  # no docstring of its own, or an alias
     for name, item in _public(module):
         doc, symbol = _doc(item), f"{module.__name__}.{name}"
         if doc in seen:
@@ -76,10 +76,10 @@ def _sections(module: ModuleType) -> Iterator[tuple[str, str, str]]:
 
 
 def _public(module: ModuleType) -> Iterator[tuple[str, object]]:
-    """Without `__all__`, what a module imported from another is not its own (`_ssl` is not another)."""
+    """A module's public classes and functions. Without `__all__`, imported ones are left out (not those of `_ssl`)."""
     listed = getattr(module, "__all__", None)
     for name in list(vars(module) if listed is None else listed):
-        item = vars(module).get(name)  # not getattr(): a module's __getattr__ may warn of what is deprecated
+        item = vars(module).get(name)  # not getattr(): a module's __getattr__ may emit a DeprecationWarning
         if name.startswith("_") or not (inspect.isclass(item) or inspect.isroutine(item)):
             continue
         home = (item.__module__ or "").lstrip("_")
@@ -92,7 +92,7 @@ def _unwrapped(member: object) -> object:
 
 
 def _doc(item: object) -> str:
-    """Only of what has a text of its own: a plain value (`MAXLINE = 65536`) shows that of its type."""
+    """The docstring of a module, class or function; a plain value (`MAXLINE = 65536`) only has that of its type."""
     kinds = (inspect.ismodule, inspect.isclass, inspect.isroutine, inspect.isdatadescriptor)
     return inspect.cleandoc(item.__doc__ or "") if any(kind(item) for kind in kinds) else ""
 

@@ -1,4 +1,4 @@
-"""The main job, end to end: two tenants' documents go in, the right chunks come out. `make demo` runs it."""
+"""The quickstart: ingest documents of two tenants, search and filter them, delete them. `make demo` runs it."""
 
 import time
 from functools import partial
@@ -21,24 +21,24 @@ section, say = partial(console.rule, align="left", style="cyan"), partial(consol
 
 
 def main(started: float) -> None:
-    with connect() as db:  # no URL: the embedded Postgres, started and migrated by itself
+    with connect() as db:  # no URL: starts and migrates the embedded Postgres
         section("Ingest: the documentation of Python's standard library, for two tenants")
         networking, data = (db.tenant(t).vectors("stdlib", SPACE, embed=minilm.embed) for t in corpus.TENANTS)
         with Progress("{task.description:10}", BarColumn(60), MofNCompleteColumn(), console=console) as bars:
             results = [ingest(store, bars) for store in (networking, data)]
         say(f"{sum(r.embedded for r in results):,} embedded, {sum(r.unchanged for r in results):,} unchanged")
 
-        section("Search: questions in plain words, to each tenant its own")
+        section("Search: questions in plain words, each in one tenant")
         ask(networking, TCP)
         ask(networking, "How do I check whether an IP address belongs to a network?")
         ask(data, "How do I insert into a list that stays sorted?")
         ask(data, "How do I read comma separated values?")
-        section('Filter: the first question, where F.topic == "mail"')
+        section('Filter: the first question again, with F.topic == "mail"')
         ids = [hit.chunk_id for hit in ask(networking, TCP, F.topic == "mail")]
 
-        section("Tenants: the same question, asked in data, finds nothing of networking's")
+        section("Tenants: the same question in tenant data finds no chunk of networking")
         ask(data, TCP)
-        say(f"Nor are networking's ids known there: get({ids}) gives {data.get(ids)}")
+        say(f"Ids of networking are unknown there: get({ids}) returns {data.get(ids)}")
 
         section("Guard: a vector of another model is refused")
         other = EmbedSpace("openai", "text-embedding-3-small", 1536)
@@ -47,20 +47,20 @@ def main(started: float) -> None:
         except EmbedSpaceMismatch as refusal:
             say(f"EmbedSpaceMismatch: {refusal}")
 
-        section("Delete: a document, then its tenant (a third one: the next run finds these two whole)")
-        db.create_tenant("scratch", reopen=True)  # the last run deleted it, which shuts out late writers
+        section("Delete: a document, then its tenant (a third one, so that the next run finds the first two)")
+        db.create_tenant("scratch", reopen=True)  # the previous run deleted it, and a tombstone refuses writes
         scratch = db.tenant("scratch").vectors("stdlib", SPACE, embed=minilm.embed)
         scratch.upsert([c for c in corpus.load("data")[1] if c.doc_id in ("bisect", "heapq")])
         console.print(f"delete_by_doc_id: {dict(scratch.delete_by_doc_id('bisect'))}; {scratch.count()} left")
         say(f"delete_tenant: { {k: n for k, n in db.delete_tenant('scratch').items() if n} }; {scratch.count()} left")
         say(f"networking still has {networking.count()} chunks, data {data.count()}")
-    section(f"{time.perf_counter() - started:.1f} s in all; the next run embeds and writes only what is new")
+    section(f"{time.perf_counter() - started:.1f} s in total; the next run embeds and writes only new chunks")
 
 
 def ingest(store, bars):
     documents, chunks = corpus.load(store.tenant_id)
     bar = bars.add_task(store.tenant_id, total=len(chunks))
-    # Committed in small parts, so that the bar moves while the model works.
+    # Small commits, so that the progress bar moves while the model works.
     return store.upsert(
         chunks, documents=documents, commit_every=50, progress=lambda n, _: bars.update(bar, completed=n)
     )

@@ -22,7 +22,7 @@ def test_an_agents_week_runs_twice_and_shows_what_it_promises(reachable):
         assert days["Wednesday"].startswith("preference/diet: Ann eats fish, but no meat.")
         assert days["Thursday"].startswith("preference/diet: Ann eats no meat.")
         assert days["Friday"].splitlines()[0] == "forgotten: 1, found: []"
-        assert "deleted: 4 versions; remaining, counted: 0" in days["Saturday"]
-        assert days["Sunday"].startswith("facts about ann: []; bob's stay: 1\nSubjectErased: ")
+        assert "deleted: 4 versions; remaining: 0" in days["Saturday"]
+        assert days["Sunday"].startswith("facts about ann: []; about bob: 1\nSubjectErased: ")
         assert "bob" in days["Sunday"].partition("put")[2] and "ann" not in days["Sunday"].partition("\nput")[2]
     assert len(EXAMPLE.read_text().splitlines()) <= 80

@@ -38,6 +38,6 @@ def test_the_demo_shows_what_it_promises_and_a_second_run_writes_nothing(reachab
     for text in told:
         assert text.count("https://docs.python.org/3") == 6 * 3  # six questions, three chunks each
         assert len(re.findall(r"networking: How do I open", text)) == 2
-        assert re.search(r"get\(\['\S+', '\S+', '\S+'\]\) gives \[\]", text)
+        assert re.search(r"get\(\['\S+', '\S+', '\S+'\]\) returns \[\]", text)
         assert "EmbedSpaceMismatch: collection 'stdlib' holds vectors of sentence-transformers/all-MiniLM-L6-v2" in text
         assert re.search(r"delete_tenant: \{'chunk_vectors': \d+, .*'collections': 1.*\}; 0 left", text)
