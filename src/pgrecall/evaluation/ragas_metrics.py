@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from pgrecall.errors import ConfigurationError, InvalidInput
 from pgrecall.evaluation.retrievers import Retrieved
 from pgrecall.evaluation.sets import EvalQuery
+from pgrecall.extras import install_extra
 
 #: What it takes to judge: the ids that were found, their texts, or a language model's opinion.
 BY_ID = ("id_based_context_precision", "id_based_context_recall")
@@ -34,7 +35,7 @@ def import_ragas() -> Any:
     try:
         import ragas
     except ImportError as exc:
-        raise ConfigurationError(f'ragas can\'t be imported ({exc}); install it: pip install "pgrecall[eval]"') from exc
+        raise ConfigurationError(f"ragas can't be imported: {exc}; {install_extra('eval')}") from exc
     return ragas
 
 

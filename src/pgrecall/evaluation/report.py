@@ -15,6 +15,7 @@ from pgrecall.evaluation.metrics import in_order
 from pgrecall.evaluation.runs import EvalRun
 from pgrecall.evaluation.sets import EvalQuery, EvalSet
 from pgrecall.evaluation.store import Result
+from pgrecall.extras import install_extra
 
 #: Finds the texts of some ids of a tenant's rows: what `worst queries` shows beside them.
 Texts = Callable[[str | None, Sequence[str]], Mapping[str, str]]
@@ -43,7 +44,7 @@ def report(
 
         from pgrecall.evaluation import charts
     except ImportError as exc:
-        raise ConfigurationError(f'a report needs the extra ({exc}): pip install "pgrecall[eval]"') from exc
+        raise ConfigurationError(f"a report needs a package that is missing: {exc}; {install_extra('eval')}") from exc
     if not runs:
         raise InvalidInput("there is no run to report")
     if wrong := [run.run_id for run in runs if run.set_sha256 != eval_set.sha256]:

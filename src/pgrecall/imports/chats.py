@@ -11,6 +11,7 @@ from typing import Any
 from psycopg import sql
 
 from pgrecall.errors import ConfigurationError
+from pgrecall.extras import install_adapter
 from pgrecall.imports.source import Imported, Progress, Source, batches, counted
 from pgrecall.messages import Message
 from pgrecall.stores.tenant import Tenant
@@ -62,6 +63,7 @@ def _converter() -> Callable[[Any], Message]:
         adapter = import_module("langchain_pgrecall.messages")
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
-            "LangChain's messages are read by its adapter: pip install langchain-pgrecall"
+            "reading LangChain's messages needs its adapter, which is missing; "
+            + install_adapter("langchain-pgrecall", "langchain")
         ) from exc
     return adapter.from_dict  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from typing import Any
 from psycopg import sql
 
 from pgrecall.errors import ConfigurationError
+from pgrecall.extras import install_adapter
 from pgrecall.imports.source import Imported, Progress, Source, batches, counted, vector
 from pgrecall.imports.vectors import Only, Table, nearest_operator
 from pgrecall.stores.tenant import Tenant
@@ -28,7 +29,8 @@ def _adapter(module: str) -> Any:
         return import_module(f"llama_index.{module}")
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
-            "LlamaIndex's nodes and messages are read by its adapter: pip install llama-index-pgrecall"
+            "reading LlamaIndex's nodes and messages needs its adapter, which is missing; "
+            + install_adapter("llama-index-pgrecall", "llamaindex")
         ) from exc
 
 

@@ -37,5 +37,5 @@ if not TYPE_CHECKING:
         try:
             from langchain_pgrecall.store import PGRecallStore
         except ModuleNotFoundError as exc:
-            raise ImportError('PGRecallStore needs LangGraph: pip install "langchain-pgrecall[langgraph]"') from exc
+            raise ImportError('PGRecallStore needs LangGraph; pip install "langgraph-checkpoint>=3,<5"') from exc
         return PGRecallStore

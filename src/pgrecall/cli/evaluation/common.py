@@ -11,6 +11,7 @@ from pgrecall.cli.embedding import load_embed
 from pgrecall.cli.search import Mode, parse_filter
 from pgrecall.cli.session import plain, table
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
+from pgrecall.extras import install_extra
 
 if TYPE_CHECKING:
     from pgrecall.evaluation import CoreRetriever, EvalRun, EvalSet, Evaluations
@@ -53,9 +54,7 @@ def evaluations_of(tenant: Tenant) -> Evaluations:
     try:
         from pgrecall.evaluation import Evaluations
     except ImportError as exc:
-        raise ConfigurationError(
-            f'evaluation needs an extra, which is not installed ({exc}): pip install "pgrecall[eval]"'
-        ) from exc
+        raise ConfigurationError(f"evaluation needs a package that is missing: {exc}; {install_extra('eval')}") from exc
     return Evaluations(tenant)
 
 
