@@ -101,7 +101,7 @@ def test_a_run_that_is_interrupted_says_how_it_goes_on(cli, monkeypatch):
     assert asked.count("what is apple?") == asked.count("what is brick?") == 1
     whole = cli("eval", "run", "fruit", "-c", "fruit", "--json").json
     assert resumed["run_id"] == run_id and resumed["summary"]["metrics"] == whole["summary"]["metrics"]
-    assert "7 × ConfigurationError: collection 'fruit' keeps no full text" in (
+    assert "7 × ConfigurationError: collection 'fruit' has no full-text search" in (
         cli("eval", "run", "fruit", "-c", "fruit", "--mode", "sparse").out
     )
     swept = cli("eval", "sweep", "fruit", "-c", "fruit", "-g", "mode=sparse,dense", "--json").json
@@ -199,7 +199,7 @@ def test_a_run_of_nothing_but_failures_exits_1(cli):
         ("json:dumps", 2, "--embed json:dumps returned"),
         ("json:loads", 2, "--embed json:loads failed: TypeError"),
         ("builtins:list", 2, "the embedding function's fingerprint is str"),
-        ("other", 4, "The model was changed under its name"),
+        ("other", 4, "The model has changed under the same name"),
     ],
 )
 def test_a_model_that_can_not_answer_is_refused_before_the_first_query(cli, tmp_path, model, code, message):

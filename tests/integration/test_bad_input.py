@@ -267,8 +267,8 @@ def test_full_text_that_the_collection_does_not_keep_is_refused(db, tenant_id, s
     tenant = db.tenant(tenant_id)
     tenant.vectors("plain", space).upsert(chunks(1))
     tenant.vectors("english", space, text_config="english").upsert(chunks(1))
-    for name, keeps in (("plain", "no full text"), ("english", "full text as 'english'")):
-        with pytest.raises(InvalidInput, match=f"'{name}' keeps {keeps}, not 'german'"):
+    for name, how in (("plain", "without full-text search"), ("english", "with text_config='english'")):
+        with pytest.raises(InvalidInput, match=f"'{name}' was created {how}, but text_config='german' was requested"):
             tenant.vectors(name, space, text_config="german").upsert(chunks(2))
         assert tenant.vectors(name).count() == 1
     assert tenant.vectors("english", space, text_config="english").upsert(chunks(2)).written == 1
@@ -285,11 +285,15 @@ def test_an_embedding_function_that_misbehaves_leaves_nothing(db, tenant_id, spa
 
     bare = [Chunk(f"n{n}", f"text {n}") for n in range(3)]
     for embed, error, message in (
-        (lambda texts: [ONES], InvalidEmbedding, "returned 1 vectors for 3 texts; nothing was written"),
+        (lambda texts: [ONES], InvalidEmbedding, "returned 1 vectors for 3 texts; expected one for each. Nothing was written"),
         (lambda texts: [ONES] * 4, InvalidEmbedding, "returned 4 vectors for 3 texts"),
-        (lambda texts: None, InvalidEmbedding, "returned NoneType; expected one vector for each of 3 texts"),
+        (
+            lambda texts: None,
+            InvalidEmbedding,
+            "returned NoneType; expected a list of vectors, one for each of 3 texts",
+        ),
         (lambda texts: [[1.0]] * 3, InvalidEmbedding, "chunk 'n0' has 1 dimensions"),
-        (awaited, InvalidInput, "asynchronous; call the store's a… methods"),
+        (awaited, InvalidInput, "asynchronous, but the call is not; call the store's a… methods"),
         (raising, TimeoutError, "model is down"),
         ("model", InvalidInput, "embed is str; expected a function"),
     ):

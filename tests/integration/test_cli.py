@@ -192,7 +192,7 @@ def test_search_takes_text_and_gives_chunks(cli, handbook, models):
 def test_search_by_words_and_by_both(cli, db, handbook, models):
     """Words need no model; both show each leg's place; --explain and --plan tell how it was answered."""
     arguments = ("search", "sea -tea", "-t", handbook, "-c", "handbook")
-    assert "keeps no full text" in cli(*arguments, "--mode", "sparse").err
+    assert "has no full-text search" in cli(*arguments, "--mode", "sparse").err
     db.tenant(handbook).set_text_config("handbook", "english")
     found = cli(*arguments, "--mode", "sparse", "--json").json
     assert "sea" in [h["chunk_id"] for h in found] and all(h["distance"] is None for h in found)

@@ -46,7 +46,7 @@ def test_new_only_refuses_what_is_there_with_a_payload(docstore):
     """A hash alone is no entry yet; nothing of a refused call is written."""
     docstore.put([entry(1), DocstoreEntry("e2", hash="h")])
     assert docstore.put([entry(2)], new_only=True) == 1
-    with pytest.raises(InvalidInput, match="'e1' is there already"):
+    with pytest.raises(InvalidInput, match="'e1' already exists"):
         docstore.put([entry(0), entry(1, hash="other")], new_only=True)
     assert docstore.get(["e0", "e1"]) == [entry(1)]
 

@@ -83,7 +83,7 @@ def test_asynchronous_functions_and_sources_work_where_the_caller_is_asynchronou
     )
     with pytest.raises(InvalidInput, match="expected a synchronous one; call aupsert"):
         store.upsert(source())
-    with pytest.raises(InvalidInput, match="asynchronous; call the store's a… methods"):
+    with pytest.raises(InvalidInput, match="asynchronous, but the call is not; call the store's a… methods"):
         db.tenant(tenant_id).vectors("handbook", space, embed=model.later).upsert(bare(1))
 
 
@@ -249,5 +249,5 @@ def test_a_model_of_another_name_is_refused_before_it_is_called(db, tenant_id, s
         assert both.calls == []
     with pytest.raises(FingerprintMismatch):
         db.tenant(tenant_id).vectors("handbook", EmbedModel("test", "eight"), embed=Both(1).embedder()).query([1.0] * 8)
-    with pytest.raises(InvalidInput, match="no embedding function to ask"):
+    with pytest.raises(InvalidInput, match="no embedding function to determine it"):
         db.tenant(tenant_id).vectors("handbook", EmbedModel("test", "eight"))

@@ -55,7 +55,7 @@ def test_the_language_can_change_and_full_text_go(tenant, store):
     assert tenant.set_text_config("handbook", "simple", batch=7) == 25
     assert (found(store, "wings"), found(store, "wing")) == (25, 0)
     assert asyncio.run(tenant.aset_text_config("handbook", None)) == 25
-    with pytest.raises(ConfigurationError, match="keeps no full text"):
+    with pytest.raises(ConfigurationError, match="has no full-text search"):
         store.query(text="wings")
     assert tenant.collection("handbook").text_config is None
 
@@ -71,7 +71,7 @@ def test_an_interrupted_one_goes_on_and_meanwhile_nothing_is_missed(tenant, stor
         tenant.set_text_config("handbook", "english", batch=10, progress=stop)
     assert tenant.collection("handbook").text_complete is False
     for asked in ({"text": "wing"}, {"vector": ONES, "text": "wing"}):
-        with pytest.raises(ConfigurationError, match=r"not have the full text of all its chunks.*set_text_config"):
+        with pytest.raises(ConfigurationError, match=r"does not cover all chunks.*set_text_config"):
             store.query(**asked)
     assert len(store.query(ONES)) == 10
     store.upsert(made(30)[24:])  # one that is there, unchanged, and new ones
@@ -140,7 +140,7 @@ def test_another_language_meanwhile_stops_the_first(tenant, store):
 
 def test_bad_names_change_nothing(tenant, store):
     """An unknown language or collection, and a batch that is none, are refused."""
-    with pytest.raises(InvalidInput, match="no such text search configuration"):
+    with pytest.raises(InvalidInput, match="expected a text search configuration of this server"):
         tenant.set_text_config("handbook", "klingon")
     with pytest.raises(NotFound, match="does not exist"):
         tenant.set_text_config("nothing", "english")

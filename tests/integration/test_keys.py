@@ -152,7 +152,7 @@ def test_keys_are_declared_with_a_new_collection(tenant, space, tenant_id, admin
     assert shown == [(("lang",), "text", True), (("author", "age"), "number", True)]
     assert [(n, value[:4]) for _, n, value in kept(admin_connection, tenant_id)] == [(1, "de"), (2, "1401")]
     put(store, b={"lang": "en"})
-    with pytest.raises(InvalidInput, match=r"no indexed key \['year'\] of type number; add it by tenant.index_key"):
+    with pytest.raises(InvalidInput, match=r"no indexed key \['year'\] of type number; add it with tenant.index_key"):
         put(tenant.vectors("c", space, indexed_keys={"year": "number"}), c={})
     tenant.index_key("c", "year", "number")
     put(tenant.vectors("c", space, indexed_keys={"year": "number"}), c={"year": 1})

@@ -76,7 +76,7 @@ def test_what_can_not_be_tuned(database, store):
     with pytest.raises(InvalidEmbedding):
         tenant.tune("large", vectors=[[1.0]])
     database.maintain()
-    with pytest.raises(InvalidInput, match="nothing to ask with"):
+    with pytest.raises(InvalidInput, match="there are no query vectors"):
         tenant.tune("large", vectors=[])
 
 

@@ -1,4 +1,4 @@
-"""Erasing, exporting and sweeping: everything of a tenant, of a subject, or that is due, whichever table has it."""
+"""Erases and exports everything about a tenant or a subject, and sweeps what has expired, across all tables."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from pgrecall.statements import erasure as sql
 from pgrecall.statements import facts as fact_sql
 from pgrecall.statements import registry as registry_sql
 
-#: Called after an erasure with what was erased, in the caller's mode: for what lives elsewhere.
+#: Called after an erasure, so that the application can erase data outside of pgrecall. May be async in async calls.
 Hook: TypeAlias = Callable[[Erasure], Any]
 
-#: Lines of an export that are read at once.
+#: Rows of an export that are read at once.
 PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Trails:
-    """How the trail of a tenant is reached: only the maintenance role may alter it."""
+    """Access to a tenant's audit trail, which only the maintenance role may change."""
 
     gate: Gate
     scope: Scope
 
 
 def erase_tenant(gate: Gate, scope: Scope, trails: Callable[[], Trails]) -> ErasureReport:
-    """Delete everything of a tenant and leave a tombstone; its trail keeps ids and salted hashes."""
+    """Delete a tenant's data and leave a tombstone. Its audit trail keeps ids and salted hashes."""
     _open_trail(gate, scope, None, trails)
 
     def body() -> ErasureReport:
@@ -54,7 +54,7 @@ def erase_tenant(gate: Gate, scope: Scope, trails: Callable[[], Trails]) -> Eras
 def erase_subject(
     gate: Gate, scope: Scope, subject: str, actor: str, reason: str | None, trails: Callable[[], Trails]
 ) -> ErasureReport:
-    """Delete everything of a subject and leave a tombstone; its trail keeps ids and salted hashes."""
+    """Delete a subject's data and leave a tombstone. Its audit trail keeps ids and salted hashes."""
     _open_trail(gate, scope, subject, trails)
     salt = secrets.token_bytes(16)
     pseudonym = hashlib.sha256(salt + subject.encode()).hexdigest()
@@ -79,7 +79,7 @@ def erase_subject(
 
 
 def reopen_subject(gate: Gate, scope: Scope, subject: str, actor: str, reason: str | None) -> bool:
-    """Lift a subject's tombstone; True where there was one."""
+    """Remove a subject's tombstone; returns whether there was one."""
 
     def body() -> bool:
         with gate.transaction(scope, "subject reopen") as tx:
@@ -96,12 +96,15 @@ def reopen_subject(gate: Gate, scope: Scope, subject: str, actor: str, reason: s
 
 
 def _remaining(tx: Transaction, names: Sequence[str], values: dict[str, Any], *, subject: bool) -> dict[str, int]:
-    """What is left, counted. Raises ConfigurationError where anything is: nothing was deleted then."""
+    """Count the rows that are left. Raises ConfigurationError if there are any, so that nothing is deleted."""
     counts = tx.many([(sql.count(name, subject=subject), values) for name in names])
     left = {name: int(rows[0][0]) for name, rows in zip(names, counts, strict=True)}
     if any(left.values()):
         some = ", ".join(f"{n:,} of {name}" for name, n in left.items() if n)
-        raise ConfigurationError(f"rows could not be deleted: {some}; nothing was. Run `pgrecall doctor`")
+        raise ConfigurationError(
+            f"the erasure left rows behind ({some}), so it was rolled back and nothing was deleted. "
+            "Run `pgrecall doctor` to find out why"
+        )
     return left
 
 
@@ -111,7 +114,7 @@ def _unstripped(gate: Gate, scope: Scope, subject: str | None) -> int:
 
 
 def _open_trail(gate: Gate, scope: Scope, subject: str | None, trails: Callable[[], Trails]) -> None:
-    """Before anything is erased, see that the trail, if there is one, can be stripped. Raises ConfigurationError."""
+    """Check before an erasure that the audit trail, if any, can be stripped. Raises ConfigurationError."""
     if not _unstripped(gate, scope, subject):
         return
     try:
@@ -120,15 +123,15 @@ def _open_trail(gate: Gate, scope: Scope, subject: str | None, trails: Callable[
             tx.begin()
     except ConfigurationError as exc:
         raise ConfigurationError(
-            "an erasure strips the trail of events, which only the login for maintenance may: connect(…, "
-            f"maintenance_url=…), or PGRECALL_MAINTENANCE_URL. Nothing was erased ({exc})"
+            "an erasure strips the audit trail, which requires the maintenance login; nothing was erased. Pass "
+            f"connect(…, maintenance_url=…), or set PGRECALL_MAINTENANCE_URL ({exc})"
         ) from exc
 
 
 def _stripped(
     report: ErasureReport, gate: Gate, scope: Scope, subject: str | None, trails: Callable[[], Trails], salt: bytes
 ) -> ErasureReport:
-    """The report, after the trail was stripped. What a crash before it left is stripped when it is called again."""
+    """Strip the audit trail and return the report. If a crash prevents it, repeating the erasure strips the trail."""
     if not _unstripped(gate, scope, subject):
         return report
     opened = trails()
@@ -144,7 +147,7 @@ def _stripped(
 
 
 def call_hooks(gate: Gate, hooks: Sequence[Hook], erased: Erasure, report: ErasureReport) -> ErasureReport:
-    """The report, after every hook was called; one that fails is told, and keeps no other from being called."""
+    """Call every hook and return the report. The report lists hooks that fail; the others are called nevertheless."""
     failed = {}
     for hook in hooks:
         name = getattr(hook, "__qualname__", None) or repr(hook)
@@ -154,16 +157,18 @@ def call_hooks(gate: Gate, hooks: Sequence[Hook], erased: Erasure, report: Erasu
                 if not gate.is_async:
                     if inspect.iscoroutine(result):
                         result.close()
-                    raise InvalidInput("the hook is asynchronous; call the a… method, or register a synchronous one")
+                    raise InvalidInput(
+                        "the hook is asynchronous, but the call is not; call the a… method, or use a synchronous hook"
+                    )
                 gate.wait(result)
-        except Exception as exc:  # noqa: BLE001 -- whatever a hook raises is the report's to tell
+        except Exception as exc:  # noqa: BLE001 -- the report has the errors of hooks, whatever they are
             failed[name] = f"{type(exc).__name__}: {exc}"
     return ErasureReport(report.deleted, report.remaining, report.without_subject, report.events, failed)
 
 
 # Export
 
-#: Where an export goes on: the table, and the key of the row before (None: from its first row). None: it is done.
+#: Where an export continues: the table, and the key of its last exported row (None for its start). None at the end.
 ExportKey: TypeAlias = tuple[str, dict[str, Any] | None] | None
 Page: TypeAlias = tuple[list[str], ExportKey]
 EXPORT_START: ExportKey = (sql.EXPORTED[0], None)
@@ -176,7 +181,7 @@ def export_head(tenant: str, subject: str) -> str:
 
 
 def export_page(gate: Gate, scope: Scope, subject: str, start: ExportKey) -> Page:
-    """Lines of one table, a row each, and where the export goes on."""
+    """The next lines of the export, one row each, and where it continues."""
     assert start is not None
     name, after = start
     values = {"tenant": scope.tenant, "subject": subject, "limit": PAGE}
@@ -194,7 +199,7 @@ def export_page(gate: Gate, scope: Scope, subject: str, start: ExportKey) -> Pag
 
 
 def sweep(gate: Gate, across: Scope, of_tenant: Callable[[str], Scope], *, batch: int, dry_run: bool) -> SweepReport:
-    """Delete what expired, and what was forgotten longer ago than its grace time; several may run at once."""
+    """Delete expired rows, and deleted facts whose grace period has passed. Several sweeps may run concurrently."""
     purged: dict[str, int] = {}
     touched = set()
     for name, columns in DUE.items():
@@ -222,7 +227,7 @@ def _sweep(gate: Gate, scope: Scope, name: str, column: str, *, action: Any, bat
 
     def body() -> list[Any]:
         with gate.transaction(scope, "sweep") as tx:
-            # Held as every writer holds it: an erasure waits for this batch and its events.
+            # Locked as every writer does, so that an erasure waits for this batch and its events.
             held = (registry_sql.LOCK_TENANT, values)
             _, gone, [(at,)] = tx.many([held, (sql.sweep(name, column), values), (fact_sql.NOW, {})])
             if gone and action is not None:

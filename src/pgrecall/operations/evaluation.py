@@ -1,4 +1,4 @@
-"""Eval sets, runs and records, kept and read; what they mean is `pgrecall.evaluation`'s."""
+"""Stores and reads eval sets, runs and records for `pgrecall.evaluation`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.jsonable import dumps
 from pgrecall.operations.registry import Place, ensure_tenant, find_space
-from pgrecall.operations.search import routes as graphs
+from pgrecall.operations.search import routes
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
 from pgrecall.schema import GRAPH_NAME
@@ -16,7 +16,7 @@ from pgrecall.statements import evaluation as sql
 from pgrecall.statements import graphs as graph_sql
 from pgrecall.types import EmbedSpace
 
-#: Rows of one statement.
+#: Rows per statement.
 BATCH = 1_000
 
 
@@ -30,7 +30,7 @@ def _writing(tx: Transaction, scope: Scope, *, create: bool) -> None:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], **kinds: str) -> dict[str, wire.Binary]:
-    """Columns of `rows` as arrays: each kind is ``text``, ``json`` or ``int``, by the column's name."""
+    """Columns of `rows` as arrays. `kinds` maps each column's name to ``text``, ``json`` or ``int``."""
     made: dict[str, wire.Binary] = {}
     for name, kind in kinds.items():
         values = [row[name] for row in rows]
@@ -45,7 +45,10 @@ def _columns(rows: Sequence[Mapping[str, Any]], **kinds: str) -> dict[str, wire.
 def save_set(
     gate: Gate, scope: Scope, header: Mapping[str, Any], queries: Sequence[Mapping[str, Any]], *, create_tenants: bool
 ) -> int:
-    """Keep a set as its name's next version; the version that stands where its content is the same."""
+    """Store a set as the next version of its name; returns the version.
+
+    If a stored version has the same content, nothing is stored and that version is returned.
+    """
 
     def body() -> int:
         with gate.transaction(scope, "eval set") as tx:
@@ -76,19 +79,19 @@ def save_set(
 
 
 def sets(gate: Gate, scope: Scope, name: str | None = None, version: int | None = None) -> Rows:
-    """What is known of each set, newest version of a name first."""
+    """The headers of sets; of each name the newest version first."""
     with gate.transaction(scope, "eval sets") as tx:
         return tx.last(sql.SETS, _at(scope, name=name, version=version))
 
 
 def queries(gate: Gate, scope: Scope, name: str, version: int) -> Rows:
-    """The queries of one set, by id."""
+    """The queries of one set, ordered by id."""
     with gate.transaction(scope, "eval queries") as tx:
         return tx.last(sql.QUERIES, _at(scope, name=name, version=version))
 
 
 def delete_set(gate: Gate, scope: Scope, name: str, version: int | None) -> int:
-    """Delete one version of a set, or all; returns how many versions went."""
+    """Delete one version of a set, or all of them; returns how many versions were deleted."""
     values = _at(scope, name=name, version=version)
     with gate.transaction(scope, "eval set delete") as tx:
         tx.count(sql.DELETE_QUERIES, values)
@@ -96,11 +99,11 @@ def delete_set(gate: Gate, scope: Scope, name: str, version: int | None) -> int:
 
 
 def add_run(gate: Gate, scope: Scope, run: Mapping[str, Any], *, create_tenants: bool) -> None:
-    """Begin a run. Raises InvalidInput where its id is taken."""
+    """Begin a run. Raises InvalidInput if its id is taken."""
     with gate.transaction(scope, "eval run") as tx:
         _writing(tx, scope, create=create_tenants)
         if tx.rows(sql.RUNS, _at(scope, run=run["run"], set_name=None, limit=1)):
-            raise InvalidInput(f"run {run['run']!r:.80} exists; resume it, or choose another id")
+            raise InvalidInput(f"run {run['run']!r:.80} already exists; resume it, or choose another id")
         tx.count(sql.ADD_RUN, _at(scope, **{**run, "config": dumps(run["config"], "config")}))
 
 
@@ -112,11 +115,11 @@ def runs(gate: Gate, scope: Scope, run: str | None = None, set_name: str | None 
 
 def _open(tx: Transaction, scope: Scope, run: str) -> None:
     if not tx.rows(sql.LOCK_RUN, _at(scope, run=run)):
-        raise NotFound(f"there is no run {run!r:.80}; it may have been deleted meanwhile")
+        raise NotFound(f"run {run!r:.80} does not exist; it may have been deleted")
 
 
 def add_results(gate: Gate, scope: Scope, run: str, results: Sequence[Mapping[str, Any]]) -> None:
-    """Keep the results of some queries of a run. Raises NotFound."""
+    """Store the results of some queries of a run. Raises NotFound."""
     columns = _columns(
         results,
         ids="text",
@@ -133,20 +136,20 @@ def add_results(gate: Gate, scope: Scope, run: str, results: Sequence[Mapping[st
 
 
 def results(gate: Gate, scope: Scope, run: str) -> Rows:
-    """The results of a run, by query id."""
+    """The results of a run, ordered by query id."""
     with gate.transaction(scope, "eval results") as tx:
         return tx.last(sql.RESULTS, _at(scope, run=run))
 
 
 def finish_run(gate: Gate, scope: Scope, run: str, summary: Mapping[str, Any]) -> None:
-    """Keep a run's summary and mark it done. Raises NotFound."""
+    """Store a run's summary and mark it as done. Raises NotFound."""
     with gate.transaction(scope, "eval finish") as tx:
         if not tx.count(sql.FINISH_RUN, _at(scope, run=run, summary=dumps(summary, "summary"))):
-            raise NotFound(f"there is no run {run!r:.80}")
+            raise NotFound(f"run {run!r:.80} does not exist; it may have been deleted")
 
 
 def delete_run(gate: Gate, scope: Scope, run: str) -> bool:
-    """Delete a run with its results; whether there was one."""
+    """Delete a run and its results; returns whether it existed."""
     with gate.transaction(scope, "eval run delete") as tx:
         tx.count(sql.DELETE_RESULTS, _at(scope, run=run))
         return bool(tx.count(sql.DELETE_RUN, _at(scope, run=run)))
@@ -155,7 +158,7 @@ def delete_run(gate: Gate, scope: Scope, run: str) -> bool:
 def save_records(
     gate: Gate, scope: Scope, kind: str, name: str, records: Sequence[Any], *, create_tenants: bool
 ) -> None:
-    """Put exactly these records under a name, in their order."""
+    """Replace the records of a name by these, in their order."""
 
     def body() -> None:
         with gate.transaction(scope, "eval records") as tx:
@@ -169,39 +172,40 @@ def save_records(
 
 
 def records(gate: Gate, scope: Scope, kind: str, name: str) -> list[Any] | None:
-    """The records under a name, in order; None where nothing was ever kept under it."""
+    """The records of a name, in order; None if none were ever stored under it."""
     with gate.transaction(scope, "eval records") as tx:
         rows = tx.last(sql.RECORDS, _at(scope, kind=kind, name=name))
     return [row[0] for row in rows[1:]] if rows else None
 
 
 def record_names(gate: Gate, scope: Scope, kind: str) -> list[str]:
-    """The names under which there are records."""
+    """The names that have records."""
     with gate.transaction(scope, "eval record names") as tx:
         return [row[0] for row in tx.last(sql.RECORD_NAMES, _at(scope, kind=kind))]
 
 
 def server_versions(gate: Gate, scope: Scope) -> tuple[str, str]:
-    """Postgres' version and pgvector's."""
+    """The versions of Postgres and pgvector."""
     with gate.transaction(scope, "versions") as tx:
         [(postgres, pgvector)] = tx.last(sql.SERVER, {})
     return postgres, pgvector
 
 
 def row_counts(gate: Gate, scope: Scope, collection: str) -> dict[str, int]:
-    """How many chunks and documents a collection has."""
+    """The number of chunks and documents of a collection."""
     with gate.transaction(scope, "row counts") as tx:
         [(chunks, documents)] = tx.last(sql.ROW_COUNTS, _at(scope, collection=collection))
     return {"chunks": chunks, "documents": documents}
 
 
 def graph_of(gate: Gate, place: Place, space: EmbedSpace) -> dict[str, int] | None:
-    """The graph that a collection is searched by: generation, m, ef_construction; None where searches are exact.
+    """The graph that a collection's searches use, or None if they are exact.
 
-    With it `ef_search`, of searches that say none and have no filter.
+    Its keys are `generation`, `m`, `ef_construction` and `ef_search`; the last is the default for searches without a
+    filter.
     """
     space_id = find_space(gate, place.scope, space)
-    route = graphs.NOWHERE if space_id is None else graphs.look(gate, place, space, space_id)
+    route = routes.NOWHERE if space_id is None else routes.look(gate, place, space, space_id)
     if not route.by_graph(space, 1):
         return None
     pattern = f"^{GRAPH_NAME.format(space=space_id, generation=route.generation)}(_p[0-9]+)?$"

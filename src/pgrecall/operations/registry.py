@@ -1,4 +1,4 @@
-"""Tenants, spaces and collections: made on first use, once, however many processes come at the same moment."""
+"""Tenants, spaces and collections: created on first use, exactly once even if many processes do so concurrently."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ from pgrecall.types import (
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What is asked of a database once: what its scopes stand on, and the number of pgvector's type."""
+    """What is read once per database: the properties that scopes depend on, and the OID of pgvector's halfvec."""
 
     ground: Ground
     halfvec_oid: int
 
 
 def probe(gate: Gate, *, maintenance: bool = False) -> Server:
-    """Look the database over before its first use, in the role that the gate's login is for.
+    """Check the database before its first use, in the role that the gate's login is for.
 
     Raises: MigrationRequired, ConfigurationError, Unavailable.
     """
@@ -64,31 +64,32 @@ def probe(gate: Gate, *, maintenance: bool = False) -> Server:
         found = tx.last(sql.PROBE, {"vector_schema": vector_schema})
     if not found:
         raise MigrationRequired(
-            f"pgvector {version} has no halfvec; pgrecall needs 0.7 or later: ALTER EXTENSION vector UPDATE"
+            f"pgvector is at version {version}; expected 0.7 or later, which has halfvec. "
+            "Run: ALTER EXTENSION vector UPDATE"
         )
     revision, oid = found[0]
     if revision is None or revision < REVISION:
         raise MigrationRequired(
-            f"the database is at revision {revision or 'base'}, this version of pgrecall needs {REVISION}. "
+            f"the database is at revision {revision or 'base'}; this version of pgrecall expects {REVISION}. "
             "Run: pgrecall db upgrade"
         )
     return Server(ground, oid)
 
 
 class StaleSpace(Exception):
-    """A remembered number stands for another space now; look it up again."""
+    """A cached space id now refers to another space and must be looked up again."""
 
 
 class Guarded(NamedTuple):
-    """What a write transaction learned, and holds with FOR SHARE, before it writes."""
+    """The collection's state at the start of a write, which the transaction locks with FOR SHARE."""
 
     space_id: int
     fingerprint: list[float] | None
     text_config: str | None
     graph_generation: int
-    #: Declared keys, as `collections.settings` has them.
+    #: Declared keys, as stored in `collections.settings`.
     keys: list[dict[str, Any]]
-    #: The space that is being filled beside the active one, if any.
+    #: The space that the collection is being re-embedded to, if any.
     next_space_id: int | None
 
 
@@ -100,12 +101,12 @@ class Place:
     collection: str
 
     def at(self, **values: Any) -> dict[str, Any]:
-        """Parameters of a statement about this place."""
+        """Parameters of a statement about this collection."""
         return {"tenant": self.scope.tenant, "collection": self.collection, **values}
 
 
 class Collection(NamedTuple):
-    """What a collection was made with."""
+    """A collection's space, text search configuration and fingerprint."""
 
     space: EmbedSpace
     text_config: str | None
@@ -114,7 +115,7 @@ class Collection(NamedTuple):
 
 
 def find_collection(gate: Gate, place: Place) -> Collection | None:
-    """The collection at this place, or None."""
+    """The collection, or None if it does not exist."""
     rows = gate.read(place.scope, "collection", lambda tx: tx.last(sql.COLLECTION, place.at()))
     if not rows:
         return None
@@ -123,28 +124,28 @@ def find_collection(gate: Gate, place: Place) -> Collection | None:
 
 
 def space_params(space: EmbedSpace) -> dict[str, Any]:
-    """An EmbedSpace as parameters of a statement."""
+    """An EmbedSpace as statement parameters."""
     return {"provider": space.provider, "model": space.model, "dim": space.dim, "distance": space.distance}
 
 
 def find_space(gate: Gate, scope: Scope, space: EmbedSpace) -> int | None:
-    """The space's number in the registry, or None."""
+    """The space's id, or None if it is not registered."""
     rows = gate.read(scope, "space", lambda tx: tx.last(sql.SPACE_ID, space_params(space)))
     return int(rows[0][0]) if rows else None
 
 
 def ensure_space(gate: Gate, scope: Scope, space: EmbedSpace) -> int:
-    """The space's number, registered if it is new."""
+    """The space's id. Registers the space if it is new."""
     found = find_space(gate, scope, space)
     if found is not None:
         return found
-    # Of its own where an atomic block is open: others wait for the registry until the transaction ends.
+    # In its own transaction even within an atomic block, because others wait for the registry until it ends.
     with gate.outside.transaction(scope, "space add") as tx:
         return add_space(tx, space)
 
 
 def add_space(tx: Transaction, space: EmbedSpace) -> int:
-    """Register the space within a transaction, which holds the registry until it ends; returns its number."""
+    """Register the space within a transaction, which locks the registry until it ends; returns the space's id."""
     tx.rows(sql.LOCK_SPACES, {})
     tx.count(sql.ADD_SPACE, space_params(space))
     [(number,)] = tx.rows(sql.SPACE_ID, space_params(space))
@@ -152,14 +153,15 @@ def add_space(tx: Transaction, space: EmbedSpace) -> int:
 
 
 def ensure_tenant(tx: Transaction, tenant: str, *, create: bool) -> None:
-    """Hold the tenant's row FOR SHARE, making it if it is new.
+    """Lock the tenant's row FOR SHARE, creating it if `create`.
 
-    Raises: TenantErased; UnknownTenant where `create` is false and it was never made.
+    Raises: TenantErased; UnknownTenant if the tenant does not exist and `create` is false.
     """
     rows = tx.rows(sql.LOCK_TENANT, {"tenant": tenant})
     if not rows and not create:
         raise UnknownTenant(
-            f"tenant {tenant!r} does not exist and this database requires known tenants; create_tenant first"
+            f"tenant {tenant!r} does not exist, and this database does not create tenants on first write; call "
+            "create_tenant first"
         )
     if not rows:
         tx.count(sql.ADD_TENANT, {"tenant": tenant})
@@ -169,18 +171,18 @@ def ensure_tenant(tx: Transaction, tenant: str, *, create: bool) -> None:
 
 
 def refuse_erased_subject(tx: Transaction, tenant: str, subject: str | None) -> None:
-    """Raise SubjectErased where there is a tombstone; the tenant's row is held, which an erasure waits for."""
+    """Raise SubjectErased if the subject has a tombstone. The tenant's row is locked, so that an erasure waits."""
     if subject is not None:
         refuse_erased_subjects(tx.rows(sql.ERASED_SUBJECTS, {"tenant": tenant, "subjects": [subject]}))
 
 
 def refuse_erased_subjects(rows: Rows) -> None:
-    """Raise SubjectErased where `ERASED_SUBJECTS` found any."""
+    """Raise SubjectErased if `ERASED_SUBJECTS` returned any rows."""
     for _, erased_at in rows:
-        # Not named: the message may be logged, and the point was to forget.
+        # The message does not name the subject, because it may be logged, and the subject was erased.
         raise SubjectErased(
-            f"what was held about this subject was erased at {erased_at:%Y-%m-%d %H:%M:%S %Z}; nothing was written. "
-            "To keep something about it again: tenant.reopen_subject(subject)"
+            f"this subject was erased at {erased_at:%Y-%m-%d %H:%M:%S %Z}; nothing was written. "
+            "To store data about it again, call tenant.reopen_subject(subject)"
         )
 
 
@@ -188,7 +190,7 @@ def refuse_erased(tenant: str, erased_at: datetime) -> None:
     """Raise TenantErased."""
     raise TenantErased(
         f"tenant {tenant!r} was deleted at {erased_at:%Y-%m-%d %H:%M:%S %Z}; nothing was written. "
-        "To use the name again: create_tenant(name, reopen=True)"
+        "To use the name again, call create_tenant(name, reopen=True)"
     )
 
 
@@ -202,9 +204,9 @@ def guard(
     indexed_keys: Sequence[IndexedKey],
     fingerprint: Vector | None,
 ) -> Guarded:
-    """The first statement of every write: the tenant lives, the collection stands and answers in this space.
+    """The first statement of every write: lock and check the tenant and the collection, creating them if needed.
 
-    Raises: TenantErased, UnknownTenant, EmbedSpaceMismatch, InvalidInput.
+    Raises: TenantErased, UnknownTenant, EmbedSpaceMismatch, FingerprintMismatch, InvalidInput.
     """
     rows = tx.rows(sql.GUARD, place.at())
     if not rows:
@@ -213,12 +215,12 @@ def guard(
         if text_config is not None:
             text_config = known_text_config(tx, text_config)
         stored = None if fingerprint is None else wire.float4_array(np.asarray(fingerprint))
-        # Ready at once: there is nothing yet to fill them with.
+        # Ready at once, because the collection has no chunks yet.
         keys = [{"number": n, "path": k.path, "type": k.type, "ready": True} for n, k in enumerate(indexed_keys, 1)]
         settings = json.dumps({"keys": keys, "key_numbers": len(keys)} if keys else {})
         values = place.at(text_config=text_config, fingerprint=stored, settings=settings, **space_params(space))
         if not tx.count(sql.ADD_COLLECTION, values) and not tx.rows(sql.GUARD, place.at()):
-            # The space was dropped since it was registered.
+            # The space was dropped after it was registered.
             add_space(tx, space)
             tx.count(sql.ADD_COLLECTION, values)
         rows = tx.rows(sql.GUARD, place.at())
@@ -229,11 +231,10 @@ def guard(
     if (holds := EmbedSpace(*identity)) != space:
         refuse_space(f"collection {place.collection!r}", holds, space)
     if text_config is not None and text_config != stored_config:
-        keeps = "no full text" if stored_config is None else f"full text as {stored_config!r}"
+        found = "without full-text search" if stored_config is None else f"with text_config={stored_config!r}"
         raise InvalidInput(
-            f"collection {place.collection!r} keeps {keeps}, not {text_config!r}, since it was made; "
-            f"leave text_config out, or change it for all chunks: "
-            f"tenant.set_text_config({place.collection!r}, {text_config!r})"
+            f"collection {place.collection!r} was created {found}, but text_config={text_config!r} was requested; omit "
+            f"text_config, or change all chunks: tenant.set_text_config({place.collection!r}, {text_config!r})"
         )
     _check_keys(place, indexed_keys, keys)
     if fingerprint is not None and stored_print is not None:
@@ -248,31 +249,31 @@ def _check_keys(place: Place, wanted: Sequence[IndexedKey], declared: list[dict[
     for key in wanted:
         if (key.path, key.type) not in held:
             raise InvalidInput(
-                f"collection {place.collection!r} has no indexed key {list(key.path)} of type {key.type}; add it by "
-                "tenant.index_key, or leave indexed_keys out"
+                f"collection {place.collection!r} has no indexed key {list(key.path)} of type {key.type}; add it with "
+                "tenant.index_key, or omit indexed_keys"
             )
 
 
 def known_text_config(tx: Transaction, text_config: str) -> str:
-    """The name of a text search configuration that this server has. Raises InvalidInput."""
+    """The configuration's name as this server knows it. Raises InvalidInput if it does not exist."""
     found = tx.rows(sql.KNOWN_TEXT_CONFIG, {"text_config": text_config})
     if not found:
         raise InvalidInput(
-            f"text_config is {text_config!r}; this server has no such text search configuration (see pg_ts_config)"
+            f"text_config is {text_config!r}; expected a text search configuration of this server (see pg_ts_config)"
         )
     return str(found[0][0])
 
 
 def refuse_space(what: str, holds: EmbedSpace, given: EmbedSpace | EmbedModel) -> NoReturn:
-    """Raise EmbedSpaceMismatch: what "collection 'x'" or such holds, what came, what to do."""
+    """Raise EmbedSpaceMismatch. `what` names what holds the vectors, for example "collection 'x'"."""
     kind = what.partition(" ")[0]
     if kind == "collection":
         todo = (
-            "If it was embedded anew since, go on with that space and its model: tenant.vectors(name, space, embed=…). "
-            "Else embed with the collection's model, or have all of it embedded anew by yours: tenant.reembed"
+            "If the collection was re-embedded, use its new space and model: tenant.vectors(name, space, embed=…). "
+            "Otherwise embed with the collection's model, or re-embed the collection with yours: tenant.reembed"
         )
     else:
-        todo = f"Embed with the {kind}'s model, or embed it all anew"
+        todo = f"Embed with the {kind}'s model, or re-embed all of it"
     raise EmbedSpaceMismatch(f"{what} holds vectors of {holds}, but these are of {given}. {todo}")
 
 
@@ -281,14 +282,14 @@ def check_fingerprint(what: str, space: EmbedSpace, stored: list[float], fingerp
     cosine = guards.same_model(fingerprint, stored)
     if not cosine >= guards.FINGERPRINT_COSINE:
         raise FingerprintMismatch(
-            f"the embedding function for {what} calls itself {space}, but gives a known text another vector "
-            f"than when the first were stored (cosine {cosine:.4f}, expected at least {guards.FINGERPRINT_COSINE}). "
-            "The model was changed under its name: use the old one, or embed what is stored anew, as another space"
+            f"the embedding function for {what} is declared as {space}, but its vector of the fingerprint's text "
+            f"differs from the stored one (cosine {cosine:.4f}, expected at least {guards.FINGERPRINT_COSINE}). The "
+            "model has changed under the same name: use the previous model, or re-embed as another space"
         )
 
 
 def collections(gate: Gate, scope: Scope, name: str | None = None) -> list[CollectionInfo]:
-    """The tenant's collections, or the one of this name."""
+    """The tenant's collections, or only the one with this name."""
     values = {"tenant": scope.tenant, "name": name}
     rows = gate.read(scope, "collections", lambda tx: tx.last(sql.COLLECTIONS, values))
     return [_collection_info(row) for row in rows]
@@ -316,7 +317,7 @@ def _indexed(keys: list[dict[str, Any]] | None) -> tuple[IndexedKey, ...]:
 
 
 def drop_collection(gate: Gate, place: Place) -> DeleteReport:
-    """Delete a collection with everything in it. Raises NotFound."""
+    """Delete a collection and everything in it. Raises NotFound."""
 
     def body() -> DeleteReport:
         with gate.transaction(place.scope, "collection drop") as tx:
@@ -328,12 +329,12 @@ def drop_collection(gate: Gate, place: Place) -> DeleteReport:
 
 
 def _rows(counts: dict[str, int]) -> dict[str, int]:
-    """The counts without the entries of indexed keys, which are no rows of a caller's."""
+    """The counts without the entries of indexed keys, which are internal."""
     return {table: count for table, count in counts.items() if table != "keys"}
 
 
 def clear_collection(gate: Gate, place: Place) -> DeleteReport:
-    """Delete what is in a collection, which stays; one that is not there is empty."""
+    """Delete everything in a collection, but not the collection itself. Does nothing if it does not exist."""
 
     def body() -> DeleteReport:
         with gate.transaction(place.scope, "collection clear") as tx:
@@ -346,7 +347,7 @@ def clear_collection(gate: Gate, place: Place) -> DeleteReport:
 
 
 def create_tenant(gate: Gate, scope: Scope, *, reopen: bool) -> bool:
-    """Register a tenant; True where it is new (or reopened). Raises TenantErased unless `reopen`."""
+    """Register a tenant; returns whether it is new or was reopened. Raises TenantErased unless `reopen`."""
     values = {"tenant": scope.tenant}
     with gate.transaction(scope, "tenant create") as tx:
         made = tx.count(sql.ADD_TENANT, values)
@@ -360,13 +361,13 @@ def create_tenant(gate: Gate, scope: Scope, *, reopen: bool) -> bool:
 
 
 def tenants(gate: Gate, scope: Scope) -> list[TenantInfo]:
-    """Every tenant, tombstones included; needs the maintenance role."""
+    """All tenants, including tombstones. Requires the maintenance role."""
     with gate.transaction(scope, "tenants") as tx:
         return [TenantInfo(*row) for row in tx.last(sql.TENANTS, {})]
 
 
 def tenant(gate: Gate, scope: Scope) -> TenantInfo | None:
-    """What the registry says of the scope's own tenant."""
+    """The scope's own tenant, or None if it does not exist."""
     rows = gate.read(scope, "tenant", lambda tx: tx.last(sql.TENANT, {"tenant": scope.tenant}))
     return TenantInfo(*rows[0]) if rows else None
 
@@ -378,6 +379,6 @@ def space_use(gate: Gate, across: Scope) -> dict[int, SpaceUse]:
 
 
 def spaces(gate: Gate, scope: Scope) -> list[SpaceInfo]:
-    """The registry of spaces."""
+    """All registered spaces."""
     with gate.transaction(scope, "spaces") as tx:
         return [SpaceInfo(r[0], EmbedSpace(*r[1:5]), r[5]) for r in tx.last(sql.SPACES, {})]

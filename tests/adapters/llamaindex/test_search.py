@@ -70,7 +70,7 @@ def test_a_second_query_goes_by_its_own_words(worded, face):
 def test_a_collection_without_full_text_says_so(store, face):
     """Words need it; the error names the way."""
     store.add([TextNode(id_="a", text="holidays", embedding=vector(1))])
-    with pytest.raises(ConfigurationError, match="full text"):
+    with pytest.raises(ConfigurationError, match="full-text search"):
         ask(store, face, "text_search", query_str="holidays")
 
 

@@ -1,1 +1,1 @@
-"""What an ingestion remembers: documents (LlamaIndex) and keys (LangChain)."""
+"""State of ingestion pipelines: the docstore (for LlamaIndex) and index records (for LangChain)."""

@@ -1,4 +1,4 @@
-"""What an ingestion remembers of its documents: entries by id, in a collection of one tenant."""
+"""The docstore: what an ingestion pipeline remembers about documents, by id, in one collection of one tenant."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BATCH = 1_000
 
 
 def distinct(entries: Iterable[DocstoreEntry]) -> list[tuple[DocstoreEntry, int]]:
-    """Distinct entries with their places in the call, in the order of every writer's locks; of two the later counts.
+    """Distinct entries with their positions in the call, in lock order (by id). Raises InvalidInput.
 
-    Raises InvalidInput.
+    If an id occurs twice, the later entry wins.
     """
     found: dict[str, tuple[DocstoreEntry, int]] = {}
     for position, entry in enumerate(entries):
@@ -60,7 +60,10 @@ def put(
     new_only: bool,
     on_nul: OnNul,
 ) -> int:
-    """Write entries, all or nothing; how many changed. Raises InvalidInput where one must be new and is not."""
+    """Write entries in one transaction; returns how many changed.
+
+    Raises InvalidInput if `new_only` is set and an entry exists.
+    """
     packed = [_pack(entries[at : at + BATCH], on_nul) for at in range(0, len(entries), BATCH)]
 
     def body() -> int:
@@ -82,7 +85,7 @@ def _refuse_held(tx: Transaction, place: Place, entries: Sequence[tuple[Docstore
     held = tx.rows(sql.HELD, place.at(ids=wire.text_array([entry.id for entry, _ in entries])))
     if held:
         raise InvalidInput(
-            f"entry {held[0][0]!r:.80} is there already, and only new ones may be written (new_only); nothing was"
+            f"entry {held[0][0]!r:.80} already exists, but new_only allows only new entries; nothing was written"
         )
 
 
@@ -91,7 +94,7 @@ def _entries(rows: Rows) -> list[DocstoreEntry]:
 
 
 def get(gate: Gate, place: Place, ids: Sequence[str]) -> list[DocstoreEntry]:
-    """The entries of these ids that exist, in the order given."""
+    """The entries with these ids that exist, in the order of `ids`."""
     asked = id_array(ids, "ids")
     if len(ids) == 0:
         return []
@@ -101,20 +104,20 @@ def get(gate: Gate, place: Place, ids: Sequence[str]) -> list[DocstoreEntry]:
 
 
 def listing(gate: Gate, place: Place) -> list[DocstoreEntry]:
-    """Every entry, in the order in which they were first written."""
+    """All entries, in the order in which they were first written."""
     with gate.transaction(place.scope, "docstore list") as tx:
         return _entries(tx.last(sql.LIST, place.at()))
 
 
 def hashes(gate: Gate, place: Place, ids: Collection[str] | None) -> dict[str, str]:
-    """Ids and their hashes, in the order in which they were first written; all, or those of `ids` that have one."""
+    """Hashes by id, of all entries or of `ids`, in the order in which they were first written."""
     asked = None if ids is None else id_array(list(ids), "ids")
     with gate.transaction(place.scope, "docstore hashes") as tx:
         return dict(tx.last(sql.HASHES, place.at(ids=asked)))
 
 
 def references(gate: Gate, place: Place, doc_ids: Sequence[str] | None) -> dict[str, DocumentReference]:
-    """What came from each document: entries, then the collection's chunks; all, or those of `doc_ids`."""
+    """What was derived from each document, or from each of `doc_ids`: entries first, then the collection's chunks."""
     asked = place.at(ids=None if doc_ids is None else id_array(doc_ids, "doc_ids"))
     with gate.transaction(place.scope, "docstore references") as tx:
         entries, chunks = tx.many([(sql.ENTRIES_OF, asked), (sql.CHUNKS_OF, asked)], commit=True)
@@ -130,7 +133,10 @@ def references(gate: Gate, place: Place, doc_ids: Sequence[str] | None) -> dict[
 
 
 def delete(gate: Gate, place: Place, ids: Sequence[str]) -> int:
-    """Delete entries, and that of a document none of whose entries is left; how many of `ids` there were."""
+    """Delete entries; returns how many of `ids` existed.
+
+    When the last entry of a document is deleted, the document's own entry is deleted, too.
+    """
     asked = id_array(ids, "ids")
 
     def body() -> int:
@@ -145,7 +151,7 @@ def delete(gate: Gate, place: Place, ids: Sequence[str]) -> int:
 
 
 def delete_document(gate: Gate, place: Place, doc_id: str) -> int:
-    """Delete a document's own entry and those that came from it; how many."""
+    """Delete a document's own entry and the entries derived from it; returns how many."""
     asked = id_array([doc_id], "doc_id")
 
     def body() -> int:

@@ -1,4 +1,4 @@
-"""What an ingestion remembers of its keys."""
+"""Index records: when an ingestion pipeline last saw each key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def update(
     *,
     create_tenant: bool,
 ) -> None:
-    """Note keys as seen now."""
+    """Record that keys were seen now. Raises InvalidInput."""
     pairs = _pairs(keys, groups)
     values = place.at(
         namespace=namespace,
@@ -45,8 +45,8 @@ def update(
             [(now,)], _ = tx.many([(sql.TIME, {}), (sql.UPDATE, values)])
             if time_at_least is not None and now < time_at_least:
                 raise InvalidInput(
-                    f"time_at_least is {time_at_least!r}, which is ahead of the server's clock ({now!r}); "
-                    "take it from time(), which asks the server"
+                    f"time_at_least is {time_at_least!r}; expected at most the server's current time ({now!r}). "
+                    "Use time(), which returns the server's clock"
                 )
             tx.commit()
 
@@ -54,13 +54,15 @@ def update(
 
 
 def _pairs(keys: Sequence[str], groups: Sequence[str | None] | None) -> list[tuple[str, str | None]]:
-    """Keys with their groups, each key once, the last wins; in the order in which writers lock them."""
+    """Distinct keys with their groups, in lock order (by key). If a key occurs twice, the later one wins."""
     if isinstance(keys, str) or not isinstance(keys, Collection):
         raise InvalidInput(f"keys is {type(keys).__name__} {keys!r:.60}; expected a list of ids")
     if groups is None:
         groups = [None] * len(keys)
     if len(keys) != len(groups):
-        raise InvalidInput(f"there are {len(keys)} keys and {len(groups)} group_ids; give one for each, or none at all")
+        raise InvalidInput(
+            f"there are {len(keys)} keys and {len(groups)} group_ids; expected one group id per key, or group_ids=None"
+        )
     found: dict[str, str | None] = {}
     for key, group in zip(keys, groups, strict=True):
         if group is not None:
@@ -70,7 +72,7 @@ def _pairs(keys: Sequence[str], groups: Sequence[str | None] | None) -> list[tup
 
 
 def exists(gate: Gate, place: Place, namespace: str, keys: Sequence[str]) -> list[bool]:
-    """Whether each key is noted, and its chunk in the collection."""
+    """For each key, whether it has a record and its chunk is in the collection."""
     values = place.at(namespace=namespace, keys=id_array(keys, "keys"))
     with gate.transaction(place.scope, "records exist") as tx:
         found = {row[0] for row in tx.last(sql.EXISTS, values)}
@@ -87,7 +89,7 @@ def listing(
     groups: Sequence[str] | None,
     limit: int | None,
 ) -> list[str]:
-    """Keys that match, in the order of code points."""
+    """Matching keys, ordered by code point."""
     values: dict[str, Any] = {
         "namespace": namespace,
         "before": before,
@@ -100,7 +102,7 @@ def listing(
 
 
 def delete(gate: Gate, place: Place, namespace: str, keys: Sequence[str]) -> int:
-    """Forget keys; how many were noted."""
+    """Delete the records of keys; returns how many existed."""
     values = place.at(namespace=namespace, keys=id_array(keys, "keys"))
 
     def body() -> int:

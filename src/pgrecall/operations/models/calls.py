@@ -1,4 +1,4 @@
-"""Calls of an embedding model: patient where it is busy, several at once where that was asked for, never far ahead."""
+"""Calls of an embedding model: with retries while it is busy, and optionally several concurrently."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from pgrecall.postgres.transactions import Gate
 P = TypeVar("P")
 R = TypeVar("R")
 
-#: Texts of one call: hosted models take about so many, and a progress bar moves.
+#: Texts per call: about what hosted models accept, and small enough for a progress bar to move.
 EMBED_BATCH = 100
-#: What a model's HTTP answer has where it would take the call later: too many requests, or overloaded.
+#: HTTP status codes that mean "try again later": too many requests, unavailable, or overloaded.
 BUSY = frozenset({429, 503, 529})
-#: Calls of one batch in all, and the longest pause between two, in seconds: some two minutes of patience.
+#: Attempts per batch, and the longest pause between two, in seconds: about two minutes in total.
 ATTEMPTS, LONGEST_PAUSE = 8, 60.0
-#: Most calls at once; each is a thread where the function is synchronous.
+#: Most concurrent calls. Each needs a thread if the function is synchronous.
 MOST_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """How a model is called: how many calls at once, and which errors beside busy answers are worth another try."""
+    """How a model is called: the number of concurrent calls, and which errors are retried besides busy answers."""
 
     at_once: int = 1
     retry_on: tuple[type[BaseException], ...] = ()
@@ -49,11 +49,11 @@ class Calls:
             raise InvalidInput(f"retry_on is {self.retry_on!r:.80}; expected a tuple of exception classes")
 
     def worth_another(self, error: BaseException) -> bool:
-        """Whether a later call may do: caused by an answer that the model is busy, or by one of `retry_on`."""
+        """Whether the error is worth a retry: it, or one of its causes, is a busy answer or in `retry_on`."""
         return any(isinstance(e, self.retry_on) or _status(e) in BUSY for e in _causes(error))
 
 
-#: One at a time, patient with busy answers.
+#: One call at a time, with retries for busy answers only.
 PLAIN = Calls()
 
 
@@ -64,7 +64,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _status(error: BaseException) -> int | None:
-    """As the clients of hosted models have it: on the exception (Google's call it code), or on its response."""
+    """The HTTP status, from where clients of hosted models put it: the exception (`code` at Google) or its response."""
     for each in (error, getattr(error, "response", None)):
         for name in ("status_code", "code"):
             status = getattr(each, name, None)
@@ -74,7 +74,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _asked_for(error: BaseException) -> float:
-    """Seconds that the model asked to be left alone for (Retry-After); 0 where it did not say."""
+    """The Retry-After header in seconds, 0 if there is none."""
     for each in _causes(error):
         headers = getattr(getattr(each, "response", None), "headers", None)
         try:
@@ -93,7 +93,7 @@ def _pause(state: tenacity.RetryCallState) -> float:
 
 
 def patiently(gate: Gate, calls: Calls, work: Callable[[], R]) -> R:
-    """What `work` returns, which calls a model; again with back-off where it was busy. Raises what the last try did."""
+    """Run `work`, which calls a model; retry with back-off while it is busy. Raises the last attempt's error."""
     policy = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(ATTEMPTS),
         wait=_pause,
@@ -107,10 +107,10 @@ def patiently(gate: Gate, calls: Calls, work: Callable[[], R]) -> R:
 def embed_ahead(
     gate: Gate, embed: Embed, parts: Iterable[tuple[P, list[str]]], calls: Calls = PLAIN
 ) -> Generator[tuple[P, Any], None, None]:
-    """Each part with the vectors of its texts, in order; a part without texts goes through.
+    """Yield each part with the vectors of its texts, in order. Parts without texts are yielded without vectors.
 
-    `calls.at_once` calls are made ahead of what was taken so far, no more: whoever is slow to take holds them back.
-    Parts are drawn here, not in another thread.
+    At most `calls.at_once` calls run ahead of the consumer, so a slow consumer slows them down. `parts` is consumed in
+    the caller's thread.
     """
     if calls.at_once == 1:
         for part, texts in parts:
@@ -128,7 +128,7 @@ def embed_ahead(
 
 
 def _beside_the_loop(gate: Gate, embed: Embed) -> Embed:
-    """The function; on an event loop a synchronous one runs in threads, or calls would wait for each other."""
+    """The function; on an event loop, a synchronous one is run in threads, so that calls run concurrently."""
     if not gate.is_async:
         return embed
     function = embed.aembed if isinstance(embed, Embedder) else embed
@@ -180,6 +180,6 @@ def _tasks(
 
 
 def _heard(task: asyncio.Task[Any]) -> None:
-    """What nobody waits for any more: the event loop would report its error as lost."""
+    """Retrieve the error of a task that is no longer awaited, so that the event loop does not report it."""
     if not task.cancelled():
         task.exception()

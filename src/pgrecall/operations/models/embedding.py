@@ -1,4 +1,4 @@
-"""A user's embedding model: called in the caller's mode, and known again by its fingerprint."""
+"""A user's embedding model: called synchronously or asynchronously, and recognized by its fingerprint."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from pgrecall.types import EmbedModel, EmbedSpace, Vector
 
 
 class Embedder:
-    """An embedding model with a function for each mode, as frameworks' objects have them; callable as the first.
+    """An embedding model with a synchronous and an asynchronous function, as frameworks define them.
 
-    Stores that share one embed the fingerprint's text once between them.
+    If `aembed` is omitted, asynchronous calls use `embed`. Stores that share an Embedder embed the fingerprint's text
+    only once.
     """
 
     def __init__(self, embed: Callable[[list[str]], Any], aembed: Callable[[list[str]], Any] | None = None) -> None:
@@ -27,40 +28,40 @@ class Embedder:
         self._fingerprint: Vector | None = None
 
     def __call__(self, texts: list[str]) -> Any:
-        """The texts' vectors, by the synchronous function."""
+        """Embed texts with the synchronous function."""
         return self.embed(texts)
 
     def fingerprint(self, gate: Gate) -> Vector:
-        """The vector of the fingerprint's text; embedded at the first call."""
+        """The vector of the fingerprint's text, embedded on the first call."""
         if self._fingerprint is None:
             [vector] = call_embed(gate, self, [guards.FINGERPRINT_TEXT])
             self._fingerprint = guards.numbers(vector, "the embedding function's fingerprint").astype(np.float32)
         return self._fingerprint
 
 
-#: From a list of texts to their vectors, or to an awaitable of them; or an Embedder.
+#: A function from a list of texts to their vectors, or to an awaitable of them; or an Embedder.
 Embed: TypeAlias = Callable[[list[str]], Any]
 
 
 class Held(Protocol):
-    """What the database says of vectors that it holds."""
+    """Stored vectors: their space and their model's fingerprint."""
 
     @property
     def space(self) -> EmbedSpace:
-        """Their space."""
+        """The space of the vectors."""
         ...
 
     @property
     def fingerprint(self) -> list[float] | None:
-        """Their model's."""
+        """The fingerprint of the model that made the vectors, if known."""
         ...
 
 
 class ModelInUse:
-    """What makes a store's vectors: the space, as far as it is known, and the embedding function.
+    """A store's space, if known, and its embedding function.
 
-    A model whose dimensions are unknown, and one that could have changed under its name, embeds the fingerprint's
-    text before its first use.
+    Before its first use, the function embeds the fingerprint's text: this shows the number of dimensions, and whether
+    the model has changed under the same name.
     """
 
     def __init__(self, space: EmbedSpace | EmbedModel | None, embed: Embed | None) -> None:
@@ -71,22 +72,23 @@ class ModelInUse:
         self._verified = embed is None
         if isinstance(space, EmbedModel) and embed is None:
             raise InvalidInput(
-                f"the dimensions of {space} are not known, and there is no embedding function to ask; "
-                "pass embed=, or an EmbedSpace"
+                f"the number of dimensions of {space} is unknown, and there is no embedding function to determine it; "
+                "pass embed=, or an EmbedSpace instead of an EmbedModel"
             )
 
     @property
     def follows(self) -> bool:
-        """Whether the space is whatever is held: that may change, when all of it is embedded anew."""
+        """Whether the space is that of the stored vectors, which changes when they are re-embedded."""
         return self.given is None
 
     def known_space(
         self, gate: Gate, what: str, find: Callable[[], Held | None], *, afresh: bool = False
     ) -> EmbedSpace | None:
-        """The store's space; where none was given, the one that is held. The model's fingerprint is checked once.
+        """The store's space, or that of the stored vectors if the store has none. Checks the fingerprint once.
 
-        `what` names in errors what holds the vectors, "collection 'x'"; `find` looks it up. `afresh` looks up again
-        what is held, where the store `follows`.
+        `what` names what holds the vectors in errors, for example "collection 'x'"; `find` looks it up. `afresh` looks
+        it up again if the store `follows` it.
+
         Raises: EmbedSpaceMismatch, FingerprintMismatch, InvalidEmbedding.
         """
         again = afresh and self.follows
@@ -103,7 +105,7 @@ class ModelInUse:
     def _named(self, gate: Gate, what: str, held: Held | None) -> EmbedSpace | None:
         if not isinstance(self.given, EmbedModel):
             return None if held is None else held.space
-        # Compared by name first: a model that is refused anyway need not be called.
+        # Names are compared first, so that a model that does not match is not called.
         if held is not None and self.given.space(held.space.dim) != held.space:
             registry.refuse_space(what, held.space, self.given)
         assert self.embedder is not None
@@ -118,13 +120,16 @@ class ModelInUse:
         self.fingerprint = fingerprint
         if held is not None and held.fingerprint is not None:
             registry.check_fingerprint(what, space, held.fingerprint, fingerprint)
-        # What has none yet gets it from a write: a reader with the wrong model must not stamp it. What is
-        # yet to be made is looked at again by the next call.
+        # A missing fingerprint is stored by a write only, because a reader may have the wrong model. If nothing is
+        # stored yet, the next call checks again.
         self._verified = held is not None
 
 
 def call_embed(gate: Gate, embed: Embed, texts: list[str]) -> Any:
-    """Call a sync or async embedding function in the caller's mode; one vector a text, or InvalidEmbedding."""
+    """Call an embedding function; returns one vector for each text.
+
+    An asynchronous function requires an asynchronous caller. Raises: InvalidInput, InvalidEmbedding.
+    """
     if isinstance(embed, Embedder):
         embed = embed.aembed if gate.is_async else embed.embed
     if not callable(embed):
@@ -137,16 +142,18 @@ def call_embed(gate: Gate, embed: Embed, texts: list[str]) -> Any:
             if inspect.iscoroutine(vectors):
                 vectors.close()
             raise InvalidInput(
-                "the embedding function is asynchronous; call the store's a… methods, or give a synchronous one"
+                "the embedding function is asynchronous, but the call is not; call the store's a… methods, or pass a "
+                "synchronous function"
             )
         vectors = gate.wait(vectors)
     if not isinstance(vectors, Sized):
         raise InvalidEmbedding(
             f"the embedding function returned {type(vectors).__name__}; "
-            f"expected one vector for each of {len(texts)} texts"
+            f"expected a list of vectors, one for each of {len(texts)} texts"
         )
     if len(vectors) != len(texts):
         raise InvalidEmbedding(
-            f"the embedding function returned {len(vectors)} vectors for {len(texts)} texts; nothing was written"
+            f"the embedding function returned {len(vectors)} vectors for {len(texts)} texts; expected one for each. "
+            "Nothing was written"
         )
     return vectors

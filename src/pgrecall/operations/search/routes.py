@@ -1,4 +1,4 @@
-"""Graphs in numbers: which collections they pay for, and what a process remembers of each."""
+"""Decides whether a search uses the graph or a scan, and caches what that depends on for each collection."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from pgrecall.types import EmbedSpace
 
 logger = logging.getLogger("pgrecall")
 
-#: pgvector indexes half-precision vectors up to this length; longer ones are always searched exactly.
+#: pgvector indexes half-precision vectors of up to this many dimensions; longer ones are always searched exactly.
 MAX_DIM = 4_000
-#: Rows of a collection up to which an exact scan is as fast as a graph, at 384 dims; fewer where vectors are longer.
+#: Up to this many rows, an exact scan is as fast as a graph at 384 dims; the limit is lower for longer vectors.
 EXACT_ROWS = 2_000
-#: Candidates that a search of the graph keeps (hnsw.ef_search); pgvector allows 1,000. In a large collection more rows
-#: are nearly as near as the nearest, so it takes more to find them: among a million rows 100 found .94 of what is
-#: nearest in collections of 50,000 to 160,000, and 400 found .99 in half as long again. So it is a hundredth of the
-#: rows, within bounds, and twice as many with a filter.
+#: Default ef_search: a hundredth of the collection's rows, between 100 and 600, and twice that with a filter (pgvector
+#: allows 1,000). Larger collections have more rows that are nearly as near as the nearest, so they need more
+#: candidates. Among a million rows, in collections of 50,000 to 160,000, 100 had a recall of .94, and 400 of .99 in
+#: 1.5 times the time.
 EF_SEARCH, EF_SEARCH_LARGEST, EF_SEARCH_SHARE = 100, 600, 100
 MOST_EF_SEARCH = 1_000
-#: Chunks that match a filter up to which they are searched one by one; each is a lookup of some microseconds.
+#: If a filter matches fewer chunks, these are searched one by one, at a few microseconds each.
 CANDIDATES = 1_000
-#: Rows up to which a collection is counted, at 0.1 µs each: how rare a word is depends on them.
+#: Rows are counted up to this many, at 0.1 µs each. Word rarity is computed from the count.
 COUNTED = 10_000
-#: How long a process goes by what it learned of a collection. Whatever it knows, the rows found are the right ones.
+#: How long a process caches a collection's route. An outdated route makes searches slower, but not wrong.
 REMEMBERED_SECONDS = 10.0
-#: How long a process says nothing more of a space that needs maintenance.
+#: How long a process waits before it warns again about a space that needs maintenance.
 SILENT_SECONDS = 3_600.0
 
 
@@ -44,9 +44,10 @@ def exact_max(dim: int) -> int:
 
 
 class Route(NamedTuple):
-    """What decides how a collection is searched. `rows` and `waiting` are counted up to `COUNTED`.
+    """What decides how a collection is searched.
 
-    `noted` are its rows as maintenance last counted them, `ef_search` what was found for it (see `breadth`).
+    `rows` and `waiting` (rows that are not in the graph yet) are counted up to `COUNTED`. `noted` is the row count at
+    the last maintenance, `ef_search` the value that `tune` chose.
     """
 
     generation: int
@@ -61,39 +62,39 @@ class Route(NamedTuple):
     ef_search: int | None = None
 
     def by_graph(self, space: EmbedSpace, top_k: int) -> bool:
-        """Whether the graph pays."""
+        """Whether the graph is faster than a scan."""
         return self.built and self.rows > exact_max(space.dim) and top_k * 2 <= MOST_EF_SEARCH
 
     def breadth(self, *, filtered: bool) -> int:
-        """Candidates that a search of the graph keeps, where the call does not say."""
+        """The default `ef_search` of a search by the graph."""
         by_size = min(max(self.noted // EF_SEARCH_SHARE, EF_SEARCH), EF_SEARCH_LARGEST)
         chosen = self.ef_search or by_size
         return min(chosen * (2 if filtered else 1), MOST_EF_SEARCH)
 
 
-#: The route of what does not exist, or needs none.
+#: The route of a collection that does not exist, or of a search that needs none.
 NOWHERE = Route(0, 0, built=False)
-#: Of a collection of which nothing is remembered: the search itself counts its rows; and of one that was small then.
+#: UNKNOWN: nothing is cached about the collection, and the search itself counts its rows. SMALL: it was small then.
 UNKNOWN, SMALL = Route(0, -1, built=False), Route(0, 0, built=False)
 
 
 class Large(Exception):
-    """A collection of which nothing was remembered is large: its route must be known first."""
+    """The collection turned out to be large, so its route must be looked up before it is searched."""
 
 
 @dataclass(slots=True)
 class Routes:
-    """What a process remembers of collections, for some seconds, and when it last asked for maintenance."""
+    """A process' cache of routes, and of when it last warned that a space needs maintenance."""
 
     known: dict[tuple[str | None, str, int], tuple[float, Route]] = field(default_factory=dict)
     warned: dict[int, float] = field(default_factory=dict)
 
     def forget(self) -> None:
-        """Ask anew."""
+        """Clear the cache."""
         self.known.clear()
 
     def keys(self, gate: Gate, place: Place) -> tuple[Key, ...]:
-        """The collection's indexed keys, for whoever searches no space."""
+        """The collection's indexed keys, for calls that do not search a space."""
         return self._remembered((place.scope.tenant, place.collection, 0), lambda: self._keys(gate, place)).keys
 
     def cached(self, place: Place, space_id: int) -> Route:
@@ -105,11 +106,11 @@ class Routes:
         return self._held((place.scope.tenant, place.collection, space_id))
 
     def was_small(self, place: Place, space_id: int) -> None:
-        """What a search found out by itself."""
+        """Cache that a search found the collection to be small."""
         self._remember((place.scope.tenant, place.collection, space_id), SMALL)
 
     def find(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int, *, afresh: bool = False) -> Route:
-        """The collection's route, what is remembered of it unless `afresh`; one that does not exist has no rows."""
+        """The collection's route, from the cache unless `afresh`. A collection that does not exist has no rows."""
         key = (place.scope.tenant, place.collection, space_id)
         return self._remembered(key, lambda: self._look(gate, place, space, space_id), afresh=afresh)
 
@@ -146,8 +147,8 @@ class Routes:
             return
         self.warned[space_id] = time.monotonic()
         logger.warning(
-            "space %d: a collection has more than %d rows that no graph holds%s, and each search reads them one by "
-            "one. Run: pgrecall maintain",
+            "space %d: a collection has more than %d rows that are not in a graph%s, so each search scans them. "
+            "Run: pgrecall maintain",
             space_id,
             most,
             " yet" if route.built else "",
@@ -156,7 +157,7 @@ class Routes:
 
 
 def look(gate: Gate, place: Place, space: EmbedSpace, space_id: int) -> Route:
-    """The collection's route as it is now."""
+    """Read the collection's current route from the database."""
     params = place.at(space=space_id, most=COUNTED)
     work = [(sql.ROUTE, params), (sql.VALID, sql.names_of(space_id))]
     rows, valid = gate.read(place.scope, "route", lambda tx: tx.many(work, commit=True))

@@ -1,4 +1,4 @@
-"""Search: the router, which chooses the shape that looks for a vector, and what its rows become."""
+"""Searches: chooses between a scan and the graph, runs the statement, and converts its rows to hits."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from pgrecall.statements.search import Form, Found, Graph
 from pgrecall.statements.words import words
 from pgrecall.types import Distance, EmbedSpace, Vector
 
-#: Chunks that each leg of a hybrid search gives, unless the caller says or asks for more results. With 20 in place
-#: of 50 nDCG@10 fell by .005 on Cranfield.
+#: Default number of results that each side of a hybrid search contributes; more if `top_k` is larger. With 20 instead
+#: of 50, nDCG@10 on Cranfield was lower by .005.
 DEPTH = 50
-#: Chunks with the words that are ranked at all, at 2 to 3 µs each; and of those how many are scored word by word.
+#: At most RANKED chunks with the words are ranked, at 2 to 3 µs each, and the best POOL of those are scored by word.
 RANKED, POOL = 200_000, 2_000
-#: A plan spells the question's vector out, more than once.
+#: Matches the query's vector, which EXPLAIN prints in full, more than once.
 VECTOR = re.compile(r"'\[[-+.,\de]{40,}\]'")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for, and where. `values` are those that `where` binds; what `mode` does not need is not used.
+    """A search of one collection.
 
-    `exact` keeps the search from the graph; `ef_search` is how many candidates it keeps there, if it goes there.
+    `values` are the bound values of `where`. Fields that `mode` does not need are ignored. `exact` forbids the graph;
+    `ef_search` applies only if the graph is used.
     """
 
     place: Place
@@ -59,13 +60,13 @@ class Query:
 
     @property
     def nearest(self) -> int:
-        """How many of the nearest are looked for."""
+        """How many results the dense side returns."""
         return self.dense_k if self.mode == "hybrid" else self.top_k
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A statement as it went to the server, and the rows that came back."""
+    """A statement as sent to the server, and the rows that it returned."""
 
     statement: str
     params: dict[str, Any]
@@ -76,12 +77,13 @@ class Sent:
     fell_back: bool = False
 
 
-#: A shape's rows, best first: one at least where the collection exists; its chunk id is NULL where nothing matches.
+#: Runs a search; rows are best first. If the collection exists, there is at least one row; its chunk id is NULL if
+#: nothing matches.
 Shape: TypeAlias = Callable[[Gate, Query], Sent]
 
 
 def route(query: Query) -> Shape:
-    """The shape that answers a query best: exact below some thousand rows, or where asked for; else the graph."""
+    """The shape for a query: the graph if it is faster and `exact` is not set, else exact."""
     if query.mode != "sparse" and not query.exact and query.route.by_graph(query.space, query.nearest):
         return graph
     return exact
@@ -131,9 +133,9 @@ def _send(
 
 
 def exact(gate: Gate, query: Query) -> Sent:
-    """A scan of the collection, or of what matches: recall 1.0, about 1 µs a row at 384 dims.
+    """Scan the collection, or the chunks that match: recall 1.0, about 1 µs per row at 384 dims.
 
-    Raises Large instead, where nothing is remembered of the collection and the graph may pay.
+    Raises Large if nothing is cached about the collection and it turns out to be large.
     """
     if query.route is not UNKNOWN:
         return _send(gate, query, _form(query, None), _params(query), {}, bounded=query.route is SMALL)
@@ -147,14 +149,14 @@ def exact(gate: Gate, query: Query) -> Sent:
 
 
 def graph(gate: Gate, query: Query) -> Sent:
-    """The graph, and an exact scan of what waits to enter it; all of it exactly where that gives too few rows."""
+    """Search by the graph, and scan the rows that are not in it yet. Falls back to `exact` if it finds too few rows."""
     k = query.nearest
     fetch, most = k * 2, max(CANDIDATES, k)
     settings = {
         "hnsw.ef_search": str(query.ef_search or max(query.route.breadth(filtered=bool(query.where)), fetch)),
-        # Goes on where other tenants' rows, or dead ones, were nearer, until enough are found.
+        # Continues until enough rows are found, even if other tenants' rows, or dead ones, are nearer.
         "hnsw.iterative_scan": "relaxed_order",
-        # The router decided; the planner, who has no statistics of a new tenant, would sort the collection instead.
+        # The planner has no statistics about a new tenant, and would sort the whole collection instead.
         "enable_sort": "off",
     }
     built = Graph(query.space_id, query.space.dim, query.route.generation)
@@ -164,7 +166,7 @@ def graph(gate: Gate, query: Query) -> Sent:
     if not sent.rows or not sent.rows[0].same:
         return sent
     first = sent.rows[0]
-    # With a filter, all that match may have been searched one by one: then there are no more.
+    # With a filter, all matching rows may have been searched one by one. Then there are no more to find.
     sure = first.candidates is not None and first.candidates < most
     if first.dense_found is not None and first.dense_found < k and not sure:
         return replace(exact(gate, query), fell_back=True)
@@ -172,12 +174,12 @@ def graph(gate: Gate, query: Query) -> Sent:
 
 
 def search(gate: Gate, query: Query) -> Hits:
-    """The chunks that answer the query best. Raises as its shape does, and as `_refuse`."""
+    """The best hits of the query. Raises: EmbedSpaceMismatch, ConfigurationError, StaleSpace, Large."""
     return Hits(_hit(row, n, query) for n, row in enumerate(_found(gate, query)[0], 1))
 
 
 def diverse(gate: Gate, query: Query, k: int, lambda_mult: float) -> Hits:
-    """Of the query's best chunks `k` that are unlike each other, in the order of MMR. Raises as `search` does."""
+    """`k` of the query's best hits, chosen and ordered by MMR. Raises as `search` does."""
     return Hits(_picked(_found(gate, replace(query, with_vectors=True))[0], query, k, lambda_mult))
 
 
@@ -192,9 +194,9 @@ def _picked(rows: list[Found], query: Query, k: int, lambda_mult: float) -> list
 def explained(
     gate: Gate, query: Query, steps: list[SearchStep], *, plan: bool, pick: tuple[int, float] | None = None
 ) -> Hits:
-    """As `search`, or as `diverse` where `pick` is its k and lambda, with how it was answered.
+    """Like `search`, or like `diverse` if `pick` has its `k` and `lambda_mult`, with an explanation.
 
-    `steps` are filled as the gate tells them.
+    `steps` is the list that the watched gate appends to.
     """
     query = replace(query, counts=True, with_vectors=pick is not None)
     rows, sent = _found(gate, query)
@@ -236,7 +238,7 @@ def _plan(gate: Gate, sent: Sent) -> str:
 
 
 def _found(gate: Gate, query: Query) -> tuple[list[Found], Sent | None]:
-    """The rows that were found, and how; nothing of a collection that does not exist."""
+    """The rows that were found, and the statement. A collection that does not exist has no rows."""
     if query.mode != "dense" and not query.route.text_complete:
         _refuse(gate, query)
         return [], None
@@ -272,17 +274,19 @@ def _hit(row: Found, place: int, query: Query) -> Hit:
 
 
 def similarity(distance: float, kind: Distance) -> float:
-    """A distance of pgvector as a score, higher is better."""
+    """Convert pgvector's distance to a score; higher is better."""
     if kind == "cosine":
         return 1.0 - distance
     return -distance if kind == "ip" else 1.0 / (1.0 + distance)
 
 
 def _refuse(gate: Gate, query: Query) -> None:
-    """Say why the collection does not answer this query. One that does not exist has no chunks, and that is no error.
+    """Raise the reason why the collection cannot answer this query. If the collection does not exist, return.
 
-    Raises: EmbedSpaceMismatch; ConfigurationError, where words are looked for and full text is not kept, or not yet of
-    all chunks; StaleSpace, where what was remembered was wrong and the query is right.
+    Raises:
+        EmbedSpaceMismatch: The collection has another space.
+        ConfigurationError: The query has words, and the collection has no full-text search, or not for all chunks yet.
+        StaleSpace: The query is valid, but cached information about the collection is outdated.
     """
     held = find_collection(gate, query.place)
     name = query.place.collection
@@ -292,13 +296,13 @@ def _refuse(gate: Gate, query: Query) -> None:
         refuse_space(f"collection {name!r}", held.space, query.space)
     if query.mode != "dense" and held.text_config is None:
         raise ConfigurationError(
-            f"collection {name!r} keeps no full text, so nothing can be found by words; switch it on: "
-            f"tenant.set_text_config({name!r}, 'english'), or pgrecall collections text {name} --config english"
+            f"collection {name!r} has no full-text search, so it cannot be searched by words; enable it with "
+            f"tenant.set_text_config({name!r}, 'english') or pgrecall collections text {name} --config english"
         )
     if query.mode != "dense" and not held.text_complete:
         raise ConfigurationError(
-            f"collection {name!r} does not have the full text of all its chunks as {held.text_config!r} yet, and would "
-            "miss some; wait for the call that makes it, or go on where it stopped: "
+            f"full-text search of collection {name!r} with text_config={held.text_config!r} does not cover all chunks "
+            "yet, so it would miss some; wait until it does, or resume an interrupted call: "
             f"tenant.set_text_config({name!r}, {held.text_config!r})"
         )
     raise StaleSpace

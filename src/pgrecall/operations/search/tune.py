@@ -1,4 +1,4 @@
-"""How far searches of a collection go into its graph: found by measuring, kept with the collection."""
+"""Tunes a collection's `ef_search`: measures recall, and stores the smallest value that reaches the target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgrecall.statements import graphs as sql
 from pgrecall.statements.reads import Where
 from pgrecall.types import EmbedSpace, TunePoint, TuneResult, Vector
 
-#: What is tried, from fast to thorough.
+#: The values that are tried, in this order.
 TRIED = (20, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, MOST_EF_SEARCH)
 
 
@@ -34,14 +34,17 @@ def tune(
     queries: int,
     vectors: Sequence[Vector] | None,
 ) -> TuneResult:
-    """The smallest `ef_search` that finds `target` of the `k` nearest; kept, where one is found or none is enough."""
+    """Find and store the smallest `ef_search` whose recall@k reaches `target`, or the best one if none does.
+
+    Raises: ConfigurationError, InvalidInput, NotFound.
+    """
     route = look(gate, place, space, space_id)
     if route.rows <= exact_max(space.dim) or space.dim > MAX_DIM:
-        return TuneResult(None, None, target, ())  # exact, and nothing to choose
+        return TuneResult(None, None, target, ())  # searched exactly: nothing to tune
     if not route.built:
         raise ConfigurationError(
-            f"collection {place.collection!r} is large and its space {space_id} has no graph that can be searched; "
-            "build it first: pgrecall maintain"
+            f"collection {place.collection!r} is large, but its space {space_id} has no valid graph to tune; build it "
+            "first: pgrecall maintain"
         )
     if vectors is None:
         asked = sampling.stored(gate, place, space_id, route, max(route.rows, route.noted), queries)
@@ -55,7 +58,7 @@ def tune(
     right = [sampling.distances(exact(gate, query(q, None)), q, k) for q in asked]
     asked, right = [q for q, r in zip(asked, right, strict=True) if r], [r for r in right if r]
     if not asked:
-        raise InvalidInput("there was nothing to ask with; give one vector or more, or leave `vectors` out")
+        raise InvalidInput("there are no query vectors; expected at least one. Pass some, or omit `vectors`")
     points: list[TunePoint] = []
     for ef_search in (e for e in TRIED if e >= 2 * (k + 1) or e == MOST_EF_SEARCH):
         took, shares = [], []
@@ -67,26 +70,21 @@ def tune(
         points.append(TunePoint(ef_search, statistics.mean(shares), statistics.median(took) * 1e3))
         if points[-1].recall >= target:
             break
-    best = max(points, key=lambda point: point.recall)  # the first of equals
+    best = max(points, key=lambda point: point.recall)  # ties go to the first, which is the smallest
     keep(gate, place, best.ef_search)
     return TuneResult(best.ef_search, best.recall, target, tuple(points))
 
 
 def checked(ef_search: object) -> int:
-    """A number of candidates that pgvector takes. Raises InvalidInput."""
+    """Validate an `ef_search`. Raises InvalidInput."""
     number = whole_number(ef_search, "ef_search", 1)
     if number > MOST_EF_SEARCH:
-        raise InvalidInput(
-            f"ef_search is {number}; expected at most {MOST_EF_SEARCH}, which is all that pgvector takes"
-        )
+        raise InvalidInput(f"ef_search is {number}; expected at most {MOST_EF_SEARCH}, which is pgvector's limit")
     return number
 
 
 def keep(gate: Gate, place: Place, ef_search: int | None) -> None:
-    """Have searches of the collection use it, where a call does not say another; None: by the collection's size.
-
-    Raises NotFound.
-    """
+    """Store the collection's default `ef_search`; None restores the default by size. Raises NotFound."""
     noted = json.dumps({"ef_search": ef_search})
     statement = sql.FORGET_BREADTH if ef_search is None else sql.NOTE
     with gate.transaction(place.scope, "keep ef_search") as tx:
