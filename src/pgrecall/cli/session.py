@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from pgrecall.cli.wording import as_commands
 from pgrecall.errors import (
     EmbedSpaceMismatch,
     InvalidInput,
@@ -228,14 +229,13 @@ class Session:
 
     def fail(self, error: PgRecallError) -> typer.Exit:
         """Print an error as one line, or as JSON; returns the exception that ends the command."""
+        message = as_commands(str(error))
         if self.as_json:
-            typer.echo(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}, indent=2))
+            typer.echo(json.dumps({"error": {"type": type(error).__name__, "message": message}}, indent=2))
         else:
             from rich.text import Text
 
-            self.stderr().print(
-                Text("Error: ", "bold red") + Text(plain(str(error).replace("\n\t", " "))), soft_wrap=True
-            )
+            self.stderr().print(Text("Error: ", "bold red") + Text(plain(message.replace("\n\t", " "))), soft_wrap=True)
         return typer.Exit(exit_code(error))
 
 

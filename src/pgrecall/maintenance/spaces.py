@@ -42,7 +42,7 @@ def _unused(gate: Gate, space_id: int) -> EmbedSpace:
     with gate.transaction(_AS_OWNER, "space") as tx:
         rows = tx.last(SPACE_BY_ID, {"space": space_id})
     if not rows:
-        raise NotFound(f"there is no space {space_id}; list them: pgrecall spaces list, or db.list_spaces()")
+        raise NotFound(f"there is no space {space_id}; list them with db.list_spaces(), or pgrecall spaces list")
     space = EmbedSpace(*rows[0])
     across = Scope.of_maintenance(probe(gate, maintenance=True).ground)
     if use := space_use(gate, across).get(space_id):
