@@ -100,7 +100,7 @@ def test_a_chat_keeps_its_order_sync_and_async(history):
 def test_what_is_no_message_is_named(history):
     """A text, one message that is no list, a pair as prompts take them; nothing is written."""
     for wrong in ("hello", HumanMessage("x"), [HumanMessage("x"), ("user", "x")]):
-        with pytest.raises(InvalidInput, match="expected a list of messages"):
+        with pytest.raises(InvalidInput, match="expected BaseMessage"):
             history.add_messages(wrong)
     assert history.messages == []
 

@@ -63,10 +63,10 @@ def test_no_keyword_of_a_call_can_choose_a_tenant(store, name):
     for attempt in attempts:
         with pytest.raises(InvalidInput, match="bound to tenant"):
             attempt()
-    with pytest.raises(InvalidInput, match="does not know the keyword 'fts_query'; the query's own text"):
+    with pytest.raises(InvalidInput, match="unexpected keyword argument 'fts_query'; the query itself"):
         store.similarity_search("x", fts_query="y")
     for ignored in ({"k": 10}, {"filter": {"lang": "en"}}, {"search_kwarg": {"k": 10}}):  # by LangChain's own class
-        with pytest.raises(InvalidInput, match=r"does not know the keyword .* search_kwargs"):
+        with pytest.raises(InvalidInput, match=r"unexpected keyword argument .* search_kwargs"):
             store.as_retriever(**ignored)
     for attribute in ("tenant", "collection"):
         with pytest.raises(AttributeError):
@@ -221,7 +221,7 @@ def test_the_peers_arguments_mean_what_they_meant_or_are_refused(db, tenant_id, 
     for name, value in refused.items():
         with pytest.raises(ConfigurationError, match=name):
             PGRecallVectorStore.create_sync(db, words, "docs", tenant=tenant_id, **space, **{name: value})
-    with pytest.raises(ConfigurationError, match="both say collection"):
+    with pytest.raises(ConfigurationError, match="both set collection"):
         PGRecallVectorStore.create_sync(db, words, "docs", collection="x", tenant=tenant_id, **space)
     with pytest.raises(TypeError, match="unexpected keyword"):
         PGRecallVectorStore.create_sync(db, words, "docs", tenant=tenant_id, nonsense=1, **space)

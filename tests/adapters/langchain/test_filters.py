@@ -60,15 +60,15 @@ def test_a_tree_of_the_core_is_taken_as_it_is():
     [
         ("lang = 'en'", "filter is str"),
         ([{"a": 1}], "filter is list"),
-        ({"a": {"$regex": "x"}}, r"filter on 'a': unknown operator '\$regex', expected one of \$eq"),
+        ({"a": {"$regex": "x"}}, r"filter on 'a': unknown operator '\$regex'; expected one of \$eq"),
         ({"a": {"gte": 1}}, "unknown operator 'gte'"),
         ({"a": {}}, "found an empty object"),
-        ({"$nor": [{"a": 1}]}, r"unknown operator '\$nor' in place of a field; expected \$and, \$or, \$not"),
-        ({"$and": {"a": 1}}, r"filter on \$and: found {'a': 1}, expected a list"),
+        ({"$nor": [{"a": 1}]}, r"unknown operator '\$nor'; expected a field name or one of \$and, \$or, \$not"),
+        ({"$and": {"a": 1}}, r"filter on \$and: found {'a': 1}; expected a list"),
         ({"$or": []}, r"filter on \$or: found \[\]"),
         ({"$and": [{}]}, "expected a filter such as"),
         ({"$not": 1}, r"filter on \$not: found 1"),
-        ({"$and": ["x"]}, "found 'x', expected a filter"),
+        ({"$and": ["x"]}, "found 'x'; expected a filter"),
         ({1: 2}, "found the key 1 of type int"),
         ({"a": {"$in": "abc"}}, "expected a list"),
         ({"a": {"$between": [1]}}, "expected the lowest and the highest"),
@@ -93,11 +93,11 @@ def test_a_filter_that_nests_too_deep_is_an_error():
     deep: dict[str, object] = {"a": 1}
     for _ in range(40):
         deep = {"$not": deep}
-    with pytest.raises(FilterError, match="levels of nesting"):
+    with pytest.raises(FilterError, match=r"levels of nesting|nested deeper than 32"):
         to_filter(deep)
     for _ in range(100_000):
         deep = {"$not": deep}
-    with pytest.raises(FilterError, match="levels of nesting"):
+    with pytest.raises(FilterError, match=r"levels of nesting|nested deeper than 32"):
         to_filter(deep)
 
 

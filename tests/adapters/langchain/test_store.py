@@ -285,10 +285,10 @@ def test_a_configuration_that_would_say_nothing_is_refused(db, tenant_id, indexe
     """Misspelt keys of the index and of the lifetimes, a text where fields are listed, another model's dimensions."""
     fake = DeterministicFakeEmbedding(size=16)
     for wrong, told in (
-        ({"index": {"dims": 16, "embed": fake, "field": ["text"]}}, "index does not know 'field'"),
+        ({"index": {"dims": 16, "embed": fake, "field": ["text"]}}, "index has the unknown key 'field'"),
         ({"index": {"dims": 16, "embed": fake, "fields": "text"}}, "expected a list of fields"),
-        ({"index": {"dims": 3, "embed": fake}}, "index says 3 dims"),
-        ({"ttl": {"default": 5}}, "ttl does not know 'default'"),
+        ({"index": {"dims": 3, "embed": fake}}, r"index\['dims'\] is 3"),
+        ({"ttl": {"default": 5}}, "ttl has the unknown key 'default'"),
     ):
         with pytest.raises(ConfigurationError, match=told):
             PGRecallStore(connection=db, tenant=tenant_id, **wrong)

@@ -97,11 +97,11 @@ def test_generators_are_stored(store):
 @pytest.mark.parametrize("columns", [{"metadatas": [{}]}, {"ids": ["1"]}, {"ids": ["1", "2", "3", "4"]}])
 def test_a_length_mismatch_is_a_value_error_before_anything_is_written(store, words, columns):
     """Nothing is embedded either."""
-    with pytest.raises(ValueError, match=r"has \d elements for 3 texts; nothing was written"):
+    with pytest.raises(ValueError, match=r"has \d elements, expected 3, one per text; nothing was written"):
         store.add_texts(TEXTS, **columns)
-    with pytest.raises(ValueError, match="embeddings has 2 elements for 3 texts"):
+    with pytest.raises(ValueError, match="embeddings has 2 elements, expected 3"):
         store.add_embeddings(TEXTS, [[0.1] * 16] * 2)
-    with pytest.raises(ValueError, match="embeddings has 0 elements for 3 texts"):
+    with pytest.raises(ValueError, match="embeddings has 0 elements, expected 3"):
         store.add_embeddings(TEXTS, [])
     assert words.seen == [] and store.core.count() == 0
 

@@ -1,6 +1,5 @@
 """LangChain on pgrecall: tenant-aware vector store, record manager, chat history and store in Postgres.
 
-
 from langchain_pgrecall import PGRecallVectorStore
 
 store = PGRecallVectorStore(embedding, connection="postgresql://…", tenant="acme", collection="handbook")
@@ -31,11 +30,13 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """`PGRecallStore` alone needs LangGraph, and is imported on its first use."""
+        """Import `PGRecallStore` on first use: it is the only class that needs LangGraph."""
         if name != "PGRecallStore":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
             from langchain_pgrecall.store import PGRecallStore
         except ModuleNotFoundError as exc:
+            if not (exc.name or "").startswith("langgraph"):
+                raise
             raise ImportError('PGRecallStore needs LangGraph; pip install "langgraph-checkpoint>=3,<5"') from exc
         return PGRecallStore

@@ -1,4 +1,4 @@
-"""Blocks of a message's content, LangChain's standard ones and the core's, both ways."""
+"""Blocks of a message's content: from LangChain's standard ones to the core's and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CITATION: Final = {"cited_text": "text", "start_index": "start", "end_index": "
 
 
 def to_block(block: Mapping[str, Any]) -> Block:
-    """A block of LangChain's as the core's; what has no word there is kept as it is, in one of type "raw"."""
+    """Convert a block to the core's form; one without an equivalent is kept unchanged in a block of type "raw"."""
     kind = block.get("type")
     rest = {name: value for name, value in block.items() if name != "type"}
     made: dict[str, Any] | None = None
@@ -30,8 +30,8 @@ def to_block(block: Mapping[str, Any]) -> Block:
         made = {"type": "file", **rest}
     elif kind == "reasoning":
         signature = (block.get("extras") or {}).get("signature")
-        told = {"text": block.get("reasoning"), "signature": signature}
-        found = {name: value for name, value in told.items() if value is not None}
+        given = {"text": block.get("reasoning"), "signature": signature}
+        found = {name: value for name, value in given.items() if value is not None}
         made = {"type": "reasoning", **found} if found else None
     elif kind in _CALLS and block.get("name"):
         made = {"type": "tool_call", **{name: block[name] for name in ("name", "id", "args") if name in block}}
@@ -52,7 +52,7 @@ def _annotation(annotation: Mapping[str, Any]) -> Block:
 
 
 def from_block(block: Block) -> dict[str, Any]:
-    """A block of the core's as LangChain's standard one."""
+    """Convert a block of the core to LangChain's standard form."""
     kind = block.get("type")
     rest = {name: value for name, value in block.items() if name != "type"}
     match kind:
@@ -73,8 +73,8 @@ def from_block(block: Block) -> dict[str, Any]:
             return {"type": "server_tool_call" if block.get("server") else "tool_call", **named}
         case "tool_result":
             status = "error" if block.get("is_error") else "success"
-            told = {"tool_call_id": block.get("tool_call_id") or "", "status": status, "output": block["content"]}
-            return {"type": "server_tool_result", **told}
+            given = {"tool_call_id": block.get("tool_call_id") or "", "status": status, "output": block["content"]}
+            return {"type": "server_tool_result", **given}
         case "citation":
             return {"type": "text", "text": block.get("text") or "", "annotations": [_from_annotation(block)]}
     if kind == "raw" and block.get("framework") == "langchain":

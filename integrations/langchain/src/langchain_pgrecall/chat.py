@@ -1,4 +1,4 @@
-"""`PGRecallChatMessageHistory`: a chat of one tenant, as LangChain's histories are."""
+"""`PGRecallChatMessageHistory`: LangChain's chat history, on a chat of one tenant."""
 
 from __future__ import annotations
 
@@ -8,24 +8,33 @@ from datetime import timedelta
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage, RemoveMessage
 
+from langchain_pgrecall.handles import OnDatabase
 from langchain_pgrecall.messages import from_message, to_message
-from pgrecall import DatabaseLike, Message, PostgresChat, as_database
+from pgrecall import DatabaseLike, Message, PostgresChat
 from pgrecall.steps import Steps, call, faces
 
-#: The id by which LangGraph's RemoveMessage means all of them.
+#: The id with which a RemoveMessage of LangGraph removes all messages.
 _ALL = "__remove_all__"
 
 
-class PGRecallChatMessageHistory(BaseChatMessageHistory):
-    """The messages of one chat, for `RunnableWithMessageHistory` and whatever else takes a history.
+class PGRecallChatMessageHistory(OnDatabase, BaseChatMessageHistory):
+    """The messages of one chat, for code that uses LangChain's `BaseChatMessageHistory`.
 
-    `session_id` is any text up to 1,000 bytes. `connection` as for `PGRecallVectorStore`; histories are made for each
-    call, so give them one `pgrecall.Database`: ``partial(PGRecallChatMessageHistory, connection=db, tenant="acme")``.
-    `subject` is whose chat it is: another's is empty, and erasing the subject erases it. With `limit` the newest so
-    many messages are read, whole turns, the system messages at the head included; all are kept. `ttl` counts from
-    the chat's last message, `message_ttl` from each one's own.
+    Messages are restored exactly; those of other frameworks are converted. Histories are cheap if they share one
+    `pgrecall.Database`, so create one for each request:
+    ``PGRecallChatMessageHistory("support / 17", connection=db, tenant="acme")``.
 
-    A message whose id the chat has already takes that one's place; a RemoveMessage deletes the message of its id.
+    Args:
+        session_id: The chat's name, any text of up to 1,000 bytes.
+        connection: A `pgrecall.Database`, a URL, a SQLAlchemy engine, or a pair of a synchronous and an asynchronous
+            one. By default `PGRECALL_URL`, otherwise the embedded Postgres.
+        tenant: The tenant that owns the chat.
+        subject: The person whose chat it is. The chat of another subject appears empty, and erasing the subject erases
+            the chat. By default none.
+        limit: Return only the newest messages, at most this many: whole turns, and the system messages at the
+            beginning. All messages stay stored. By default all are returned.
+        ttl: How long the chat lives after its last message. By default forever.
+        message_ttl: How long each message lives. By default forever.
     """
 
     def __init__(
@@ -39,28 +48,22 @@ class PGRecallChatMessageHistory(BaseChatMessageHistory):
         ttl: timedelta | None = None,
         message_ttl: timedelta | None = None,
     ) -> None:
-        database = as_database(connection)
-        self._owned = database if database is not connection else None
+        self._connect(connection)
         self._limit = limit
-        self._chat = database.tenant(tenant).chat(session_id, subject, ttl=ttl, message_ttl=message_ttl)
+        self._chat = self._database.tenant(tenant).chat(session_id, subject, ttl=ttl, message_ttl=message_ttl)
 
     @property
     def session_id(self) -> str:
-        """The chat's name."""
+        """The chat's session id."""
         return self._chat.session_id
 
     @property
     def core(self) -> PostgresChat:
-        """The core's store of the same chat."""
+        """The core's store of the same chat: search, windows, archive, and more."""
         return self._chat
 
-    def close(self) -> None:
-        """Close the connections, unless they are those of a database that was given."""
-        if self._owned is not None:
-            self._owned.close()
-
     def _get_messages(self) -> Steps[list[BaseMessage]]:
-        """The messages in their order, whichever framework wrote them; the newest `limit`."""
+        """Return the messages in order, whichever framework wrote them; with `limit`, the newest."""
         found: list[Message]
         if self._limit is None:
             found = yield call(self._chat, "messages")
@@ -72,11 +75,14 @@ class PGRecallChatMessageHistory(BaseChatMessageHistory):
 
     @property
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]
-        """As `get_messages`; asynchronous code awaits `aget_messages`."""
+        """The messages, as `get_messages` returns them; asynchronous code awaits `aget_messages`."""
         return self.get_messages()
 
     def _add_messages(self, messages: Sequence[BaseMessage]) -> Steps[None]:
-        """Put messages at the end, next to each other, all or nothing."""
+        """Append messages next to each other, all or nothing.
+
+        A message whose id exists replaces that one; a RemoveMessage deletes the message with its id.
+        """
         given = list(messages)
         kept = [to_message(message) for message in given if not isinstance(message, RemoveMessage)]
         gone = [str(message.id) for message in given if isinstance(message, RemoveMessage)]

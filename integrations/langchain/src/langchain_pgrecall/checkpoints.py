@@ -1,29 +1,30 @@
-"""LangGraph's own checkpoints in the same database: threads go with the person, or the tenant, that they belong to."""
+"""LangGraph's own checkpoints in the same database: threads are deleted with the person or tenant they belong to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
-
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from typing import TYPE_CHECKING, Final
 
 from pgrecall import Erasure
 
-#: Keys of a run's metadata, by which its thread is found again.
+if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+
+#: Keys of a run's metadata, by which its thread is found.
 TENANT: Final = "pgrecall_tenant"
 SUBJECT: Final = "pgrecall_subject"
 
 
 def of_person(tenant: str, subject: str) -> dict[str, str]:
-    """The metadata that ties a graph's runs to a person: ``config = {"metadata": of_person("acme", "ana"), …}``."""
+    """Return metadata that ties a graph's runs to a person: ``config = {"metadata": of_person("acme", "ana"), …}``."""
     return {TENANT: tenant, SUBJECT: subject}
 
 
 def erase_threads(saver: BaseCheckpointSaver[str]) -> Callable[[Erasure], None]:
-    """A hook for `Database.on_erase`: deletes the threads of an erased subject, or of all of a tenant.
+    """Return a hook for `Database.on_erase`, which deletes the threads of an erased subject or tenant.
 
-    Threads are found by the metadata of `of_person`, which their runs carried. The saver must be synchronous, such as
-    LangGraph's PostgresSaver; give each database one hook.
+    Threads are found by the metadata of `of_person`, which their runs must carry. The saver must be synchronous, such
+    as LangGraph's PostgresSaver. Give each database one hook.
     """
 
     def hook(erased: Erasure) -> None:

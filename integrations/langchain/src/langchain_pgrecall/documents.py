@@ -12,16 +12,18 @@ from pgrecall import Chunk, Hit, InvalidInput
 
 
 def from_hit(hit: Hit) -> Document:
-    """What a search found."""
+    """Convert a search result."""
     return Document(id=hit.chunk_id, page_content=hit.text, metadata=hit.metadata)
 
 
 def of_documents(documents: Iterable[Document], ids: Iterable[str | None] | None) -> list[Chunk]:
-    """A chunk for each document, under `ids` or the documents' own. Raises InvalidInput."""
+    """Return a chunk for each document, with `ids` or the documents' own. Raises InvalidInput."""
     given = _listed("documents", documents)
     for document in given:
         if not isinstance(document, Document):
-            raise InvalidInput(f"found {type(document).__name__} {document!r:.60}; expected a list of Documents")
+            raise InvalidInput(
+                f"found {type(document).__name__} {document!r:.60} among the documents; expected Document"
+            )
     ids = [document.id for document in given] if ids is None else ids
     return to_chunks([d.page_content for d in given], None, [d.metadata for d in given], ids)
 
@@ -32,15 +34,17 @@ def to_chunks(
     metadatas: Iterable[dict[str, Any] | None] | None,
     ids: Iterable[str | None] | None,
 ) -> list[Chunk]:
-    """One chunk for each text. Raises InvalidInput, a ValueError, where the lengths differ."""
+    """Return a chunk for each text. Raises InvalidInput, a ValueError, if the lengths differ."""
     columns: dict[str, list[Any]] = {"texts": _listed("texts", texts)}
     count = len(columns["texts"])
     for name, column in (("embeddings", embeddings), ("metadatas", metadatas), ("ids", ids)):
         values = [] if column is None else _listed(name, column)
-        # None and, as in the base class, an empty list of metadatas or ids say nothing.
+        # None means none and, as in the base class, so does an empty list of metadatas or ids.
         columns[name] = [None] * count if column is None or (not values and name != "embeddings") else values
         if len(columns[name]) != count:
-            raise InvalidInput(f"{name} has {len(columns[name])} elements for {count} texts; nothing was written")
+            raise InvalidInput(
+                f"{name} has {len(columns[name])} elements, expected {count}, one per text; nothing was written"
+            )
     return [
         Chunk(str(uuid.uuid4()) if chunk_id is None else chunk_id, text, vector, metadata=metadata or {})
         for text, vector, metadata, chunk_id in zip(*columns.values(), strict=True)
@@ -48,7 +52,7 @@ def to_chunks(
 
 
 def _listed(name: str, given: Iterable[Any]) -> list[Any]:
-    # A text is an iterable of texts to Python: its letters would be stored, one document each.
+    # A string is an iterable of strings too: each of its letters would be stored as a document.
     if isinstance(given, str | bytes | Mapping | Document):
-        raise InvalidInput(f"{name} is {type(given).__name__} {given!r:.60}; expected a list, one element each")
+        raise InvalidInput(f"{name} is {type(given).__name__} {given!r:.60}; expected a list")
     return list(given)

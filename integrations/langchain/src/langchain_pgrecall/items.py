@@ -1,4 +1,4 @@
-"""What LangGraph says of items: namespaces, and its filter dialect, to the core's tree."""
+"""LangGraph's rules for namespaces, and its filter dialect as the core's filters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OPERATORS: Final = {"$eq": "eq", "$ne": "ne", "$gt": "gt", "$gte": "gte", "$lt"
 
 
 def check_namespace(namespace: tuple[str, ...]) -> None:
-    """LangGraph's rules, in batches too. Raises InvalidNamespaceError."""
+    """Check a namespace by LangGraph's rules, which its own `batch` does not check. Raises InvalidNamespaceError."""
     if not isinstance(namespace, tuple | list) or not namespace:
         raise InvalidNamespaceError(f"the namespace is {namespace!r:.60}; expected a tuple of at least one label")
     for label in namespace:
@@ -23,13 +23,15 @@ def check_namespace(namespace: tuple[str, ...]) -> None:
                 f"the namespace {namespace!r:.80} has the label {label!r:.40}; expected non-empty text without dots"
             )
     if namespace[0] == "langgraph":
-        raise InvalidNamespaceError(f"the namespace {namespace!r:.80} begins with LangGraph's own label, 'langgraph'")
+        raise InvalidNamespaceError(
+            f"the namespace {namespace!r:.80} begins with 'langgraph', which LangGraph reserves"
+        )
 
 
 def to_filter(given: Mapping[str, Any] | None) -> Filter | None:
-    """`{"field": value}` and `{"field": {"$gte": 3}}`, all of which must hold. Keys are taken literally.
+    """Translate `{"field": value}` and `{"field": {"$gte": 3}}`, which are AND-ed. A dot in a key is part of the key.
 
-    An object without operators holds for items whose field has at least these keys. Raises FilterError.
+    An object without operators matches items whose field has at least these keys. Raises FilterError.
     """
     if not given:
         return None
@@ -44,14 +46,16 @@ def _field(path: tuple[str, ...], value: Any) -> list[Filter]:
         return [Compare(path, "eq", value)]
     if not any(isinstance(name, str) and name.startswith("$") for name in value):
         if len(path) >= MAX_DEPTH:
-            raise FilterError(f"filter on {path[0]!r:.60}: nested deeper than {MAX_DEPTH} levels")
+            raise FilterError(
+                f"filter on {path[0]!r:.60}: nested deeper than {MAX_DEPTH} levels, the maximum; use fewer levels"
+            )
         return [part for name, inner in value.items() for part in _field((*path, name), inner)] or [
             Compare(path, "exists", True)
         ]
     for operator in value:
         if operator not in _OPERATORS:
             raise FilterError(
-                f"filter on {path[-1]!r:.60}: unknown operator {operator!r:.60}, expected one of "
+                f"filter on {path[-1]!r:.60}: unknown operator {operator!r:.60}; expected one of "
                 f"{', '.join(_OPERATORS)}"
             )
     return [Compare(path, _OPERATORS[operator], operand) for operator, operand in value.items()]  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""LangChain's messages and the core's, both ways, by the tables of docs/chat.md.
+"""Messages: from LangChain's to the core's and back, by the tables of docs/chat.md.
 
-A message travels whole in `payload` and comes back from there, by LangChain's own constructors of message classes:
-nothing that is stored is ever imported or called. The neutral form is for other frameworks, and for theirs here.
+The whole message is stored in `payload` and restored by the constructors of LangChain's message classes; nothing stored
+is ever imported or called. The neutral form is what other frameworks read, and what their messages are restored from.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _ROLES: Final[dict[str, Role]] = {"human": "user", "ai": "assistant", "function"
 
 
 def to_message(message: BaseMessage) -> Message:
-    """A message of LangChain's as the core keeps it. Raises InvalidInput for what is none."""
+    """Convert a LangChain message to the core's form. Raises InvalidInput if it is not a message."""
     if not isinstance(message, BaseMessage):
-        raise InvalidInput(f"found {type(message).__name__} {message!r:.60}; expected a list of messages")
+        raise InvalidInput(f"found {type(message).__name__} {message!r:.60} among the messages; expected BaseMessage")
     if isinstance(message, BaseMessageChunk):
         message = message_chunk_to_message(message)
     role, metadata = _role(message)
@@ -53,11 +53,11 @@ def to_message(message: BaseMessage) -> Message:
 
 
 def from_dict(stored: Mapping[str, Any]) -> Message:
-    """A message in the form of `message_to_dict`, as other histories store it. Raises InvalidInput."""
+    """Convert a message in the form of `message_to_dict`, as other histories store it. Raises InvalidInput."""
     try:
         [found] = messages_from_dict([dict(stored)])
     except (KeyError, TypeError, ValueError) as exc:
-        raise InvalidInput(f"{stored!r:.80} is no message of LangChain: {exc}") from exc
+        raise InvalidInput(f"{stored!r:.80} is not a LangChain message: {exc}") from exc
     return to_message(found)
 
 
@@ -95,7 +95,7 @@ def _tool_calls(message: BaseMessage) -> list[ToolCall]:
 
 
 def from_message(message: Message) -> BaseMessage:
-    """A stored message as LangChain's: its own exactly as it was, another framework's by its neutral form."""
+    """Restore a message: LangChain's own exactly as it was, another framework's from the neutral form."""
     if message.framework == FRAMEWORK and message.payload is not None:
         [found] = messages_from_dict([dict(message.payload)])
         return found
@@ -112,9 +112,9 @@ def from_message(message: Message) -> BaseMessage:
         case "developer":
             return SystemMessage(**common, additional_kwargs=extra | _DEVELOPER)
         case "tool":
-            told = {name: extra.pop(name) for name in ("status", "artifact") if name in extra}
+            kept = {name: extra.pop(name) for name in ("status", "artifact") if name in extra}
             answers = message.tool_call_id or ""
-            return ToolMessage(**common, tool_call_id=answers, additional_kwargs=extra, **told)
+            return ToolMessage(**common, tool_call_id=answers, additional_kwargs=extra, **kept)
         case "function":
             return FunctionMessage(**{**common, "name": message.name or ""}, additional_kwargs=extra)
     role = str(extra.pop("role", message.role))
@@ -127,6 +127,6 @@ def _calls(message: Message) -> dict[str, Any]:
         if isinstance(made.args, Mapping):
             good.append({"name": made.name, "args": dict(made.args), "id": made.id, "type": "tool_call"})
         else:
-            told = {"name": made.name, "args": made.args, "id": made.id, "error": made.error}
-            bad.append({**told, "type": "invalid_tool_call"})
+            shared = {"name": made.name, "args": made.args, "id": made.id, "error": made.error}
+            bad.append({**shared, "type": "invalid_tool_call"})
     return {"tool_calls": good, "invalid_tool_calls": bad}

@@ -1,4 +1,4 @@
-"""What LangChain's own Postgres stores take, where it means something here, and clear errors where it does not."""
+"""Arguments of LangChain's own Postgres stores: what they mean here, or an error that says what to do instead."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DISTANCES: Final = {
     "inner_product": "ip",
     "max_inner_product": "ip",
 }
-#: Arguments that say how the peers keep their tables, with the values that change nothing for a caller here.
+#: Arguments about the peers' tables, with the values that make no difference here.
 _MEANINGLESS: Final[dict[str, tuple[Any, ...]]] = {
     "use_jsonb": (True, None),
     "create_extension": (True, False),
@@ -45,44 +45,44 @@ _MEANINGLESS: Final[dict[str, tuple[Any, ...]]] = {
     "lambda_mult": (0.5, None),
 }
 _INSTEAD: Final = {
-    "pre_delete_collection": "drop it by store.core.drop()",
+    "pre_delete_collection": "call store.core.drop() instead",
     "use_jsonb": "metadata is jsonb",
-    "schema_name": "all tables are in the schema pgrecall; name a collection",
-    "metadata_columns": "every key of the metadata can be filtered without a column",
-    "ignore_metadata_columns": "all metadata is kept as JSON",
+    "schema_name": "all tables are in the schema pgrecall; use collection=",
+    "metadata_columns": "filters can use every key of the metadata",
+    "ignore_metadata_columns": "all metadata is stored as JSON",
     "hybrid_search_config": "pass text_config='english' and mode='hybrid'",
-    "fts_query": "the query's own text is searched; pass mode='hybrid'",
-    "index_query_options": "the search chooses its index by itself",
-    "k": "pass it to the search, or as_retriever(search_kwargs={'k': …})",
+    "fts_query": "the query itself is the text to search for; pass mode='hybrid'",
+    "index_query_options": "searches choose their index by themselves",
+    "k": "pass it to the search, or to as_retriever(search_kwargs={'k': …})",
     "fetch_k": "pass it to the search",
     "lambda_mult": "pass it to the search",
 }
 
 
 def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A peer's arguments as those of `PGRecallVectorStore`. Raises ConfigurationError where one has no meaning here."""
+    """Translate a peer's arguments to `PGRecallVectorStore`'s. Raises ConfigurationError for one without a meaning."""
     found: dict[str, Any] = {}
     for name, value in given.items():
         if name in _MEANINGLESS:
             if value not in _MEANINGLESS[name]:
-                instead = _INSTEAD.get(name, "leave it out: the columns are the schema's own")
+                instead = _INSTEAD.get(name, "the schema has its own columns: leave it out")
                 raise ConfigurationError(f"{name}={value!r:.60} has no meaning here; {instead}")
             continue
         ours = _NAMES.get(name, name)
         if ours in found:
-            raise ConfigurationError(f"{name} and another argument both say {ours}; pass one of them")
+            raise ConfigurationError(f"{name} and another argument both set {ours}; pass only one of them")
         found[ours] = _distance(value) if name == "distance_strategy" else value
     connection = found.get("connection")
     if type(connection).__name__ == "PGEngine":
         raise ConfigurationError(
-            "a PGEngine of langchain_postgres runs another driver (asyncpg); pass the database's URL, a "
+            "connection is a PGEngine of langchain_postgres, which uses another driver (asyncpg); pass the URL, a "
             "pgrecall.Database, or SQLAlchemy engines with the driver psycopg"
         )
     return found
 
 
 def _distance(strategy: object) -> str:
-    # An enumeration's member by its name; PGVector takes plain strings too.
+    # A member of an enumeration by its name; PGVector accepts strings too.
     name = str(getattr(strategy, "name", strategy)).lower()
     if name not in _DISTANCES:
         raise ConfigurationError(
@@ -92,19 +92,19 @@ def _distance(strategy: object) -> str:
 
 
 def refuse_tenant(keywords: Mapping[str, Any], tenant: str) -> None:
-    """Refuse a keyword that would choose a tenant. Raises InvalidInput."""
+    """Raise InvalidInput for a keyword that would choose a tenant."""
     for name in ("tenant", "tenant_id"):
         if name in keywords:
             raise InvalidInput(
-                f"{name}={keywords[name]!r:.60}: the store is bound to tenant {tenant!r}, and no call can choose "
-                "another; for_tenant(…) gives a store of that tenant"
+                f"{name}={keywords[name]!r:.60} was given, but the store is bound to tenant {tenant!r}; use "
+                "for_tenant(…) for a store of another tenant"
             )
 
 
 def refuse(keywords: Mapping[str, Any], tenant: str, instead: str = "") -> None:
-    """Refuse keywords that a call does not know: none is ignored. Raises InvalidInput."""
+    """Raise InvalidInput for keywords that a call does not accept; none is ignored."""
     if keywords:
         refuse_tenant(keywords, tenant)
         name = next(iter(keywords))
         said = instead or _INSTEAD.get(name, "")
-        raise InvalidInput(f"the call does not know the keyword {name!r:.60}{said and f'; {said}'}")
+        raise InvalidInput(f"unexpected keyword argument {name!r:.60}; {said or 'leave it out'}")

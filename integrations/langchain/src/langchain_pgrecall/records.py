@@ -1,4 +1,4 @@
-"""`PGRecallRecordManager`: what `langchain_core.indexing` remembers, beside the collection that it fills."""
+"""`PGRecallRecordManager`: the record manager of `langchain_core.indexing`, next to the collection it fills."""
 
 from __future__ import annotations
 
@@ -6,39 +6,40 @@ from collections.abc import Sequence
 
 from langchain_core.indexing import RecordManager
 
-from pgrecall import DatabaseLike, as_database
+from langchain_pgrecall.handles import OnDatabase
+from pgrecall import DatabaseLike
 from pgrecall.steps import Steps, call, faces
 
 
-class PGRecallRecordManager(RecordManager):
-    """Which documents `index` and `aindex` wrote to a collection of a tenant, and when they last saw each.
+class PGRecallRecordManager(OnDatabase, RecordManager):
+    """Records which documents `index` and `aindex` wrote to a collection, and when they last saw each.
 
-    `collection` is that of the vector store which is indexed into; `namespace` keeps several sources that fill one
-    collection apart. A key exists only while its document is in the collection: what was deleted there, or by a run
-    that was killed half-way, is written again by the next run. Times are the server's.
+    A key exists only while its document is in the collection. A document that was deleted by other means, or lost with
+    a run that was killed, is therefore written again by the next run. Times are the server's.
+
+    Args:
+        namespace: Separates several sources that fill one collection; by default "".
+        connection: A `pgrecall.Database`, a URL, a SQLAlchemy engine, or a pair of a synchronous and an asynchronous
+            one. By default `PGRECALL_URL`, otherwise the embedded Postgres.
+        tenant: The tenant that owns the collection.
+        collection: The collection of the vector store that is indexed into; by default "default".
     """
 
     def __init__(
         self, namespace: str = "", *, connection: DatabaseLike = None, tenant: str, collection: str = "default"
     ) -> None:
         super().__init__(namespace)
-        database = as_database(connection)
-        self._owned = database if database is not connection else None
-        self._records = database.tenant(tenant).index_records(collection, namespace)
+        self._connect(connection)
+        self._records = self._database.tenant(tenant).index_records(collection, namespace)
 
     def create_schema(self) -> None:
-        """Nothing to do: the tables are made by `pgrecall db upgrade`."""
+        """Do nothing: `pgrecall db upgrade` creates the tables."""
 
     async def acreate_schema(self) -> None:
-        """Nothing to do: the tables are made by `pgrecall db upgrade`."""
-
-    def close(self) -> None:
-        """Close the connections, unless they are those of a database that was given."""
-        if self._owned is not None:
-            self._owned.close()
+        """Do nothing: `pgrecall db upgrade` creates the tables."""
 
     def _get_time(self) -> Steps[float]:
-        """The server's clock, in seconds since 1970."""
+        """Return the server's time, in seconds since 1970."""
         now: float = yield call(self._records, "time")
         return now
 
@@ -51,13 +52,13 @@ class PGRecallRecordManager(RecordManager):
         group_ids: Sequence[str | None] | None = None,
         time_at_least: float | None = None,
     ) -> Steps[None]:
-        """Note keys as seen now; InvalidInput, a ValueError, where the server's clock is behind `time_at_least`."""
+        """Record keys as seen now. Raises InvalidInput, a ValueError, if `time_at_least` is in the future."""
         yield call(self._records, "update", keys, group_ids=group_ids, time_at_least=time_at_least)
 
     update, aupdate = faces(_update)
 
     def _exists(self, keys: Sequence[str]) -> Steps[list[bool]]:
-        """For each key whether it is noted, and its document in the collection."""
+        """Return for each key whether it is recorded and its document exists."""
         found: list[bool] = yield call(self._records, "exists", keys)
         return found
 
@@ -71,7 +72,14 @@ class PGRecallRecordManager(RecordManager):
         group_ids: Sequence[str] | None = None,
         limit: int | None = None,
     ) -> Steps[list[str]]:
-        """Keys last noted before and after these times, of these groups."""
+        """Return recorded keys.
+
+        Args:
+            before: Only keys that were last seen before this time, in seconds since 1970.
+            after: Only keys that were last seen after this time.
+            group_ids: Only keys of these groups.
+            limit: The number of keys to return at most. By default all.
+        """
         options = {"before": before, "after": after, "group_ids": group_ids, "limit": limit}
         keys: list[str] = yield call(self._records, "list", **options)
         return keys
@@ -79,7 +87,7 @@ class PGRecallRecordManager(RecordManager):
     list_keys, alist_keys = faces(_list_keys)
 
     def _delete_keys(self, keys: Sequence[str]) -> Steps[None]:
-        """Forget keys."""
+        """Delete the records of keys."""
         yield call(self._records, "delete", keys)
 
     delete_keys, adelete_keys = faces(_delete_keys)

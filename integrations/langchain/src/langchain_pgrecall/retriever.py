@@ -1,4 +1,4 @@
-"""`PGRecallRetriever`: a retriever with its own number of results, filter and search."""
+"""`PGRecallRetriever`: a retriever with its own number of results, filter and kind of search."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from langchain_pgrecall.vectorstore import PGRecallVectorStore
 
 
 class PGRecallRetriever(BaseRetriever):
-    """Finds the documents of a store that answer a text.
+    """Finds documents of a store by a text.
 
-    `k`, `search_type` ("similarity" or "mmr") and further keywords of the search (`search_kwargs`) hold for each call
-    unless `invoke` is given others. `VectorStore.as_retriever` gives LangChain's own.
+    `invoke` and `ainvoke` accept other values for one call, as keywords: ``retriever.invoke("holidays", k=10)``.
+    `PGRecallVectorStore.as_retriever` returns LangChain's own class instead.
+
+    Args:
+        vectorstore: The store to search.
+        k: The number of documents to return; by default 4.
+        search_type: "similarity", the default, or "mmr" for documents that are unlike each other.
+        search_kwargs: Further keywords of the search, such as `filter`, `mode` or `fetch_k`. By default none.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""How a store is searched: by text, by vector, nearest or diverse, with distances or relevance."""
+"""The vector store's searches: by text or vector, nearest or diverse, with distances or relevance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgrecall.steps import Steps, call, faces
 
 
 class Searches(VectorStore):
-    """The searches of `PGRecallVectorStore`, which sets what is declared here."""
+    """The searches of `PGRecallVectorStore`, which sets the attributes declared here."""
 
     _embedding: Embeddings
     _space: EmbedSpace | EmbedModel
@@ -38,9 +38,9 @@ class Searches(VectorStore):
         filter: FilterLike,
         options: dict[str, Any],
     ) -> Steps[list[tuple[Document, Hit, SearchMode]]]:
-        """What a search by text, by vector or by both gives, and how; takes what it knows out of `options`."""
+        """Search by text, by vector or by both; removes the options it knows from `options`. Returns the mode, too."""
         text = query if query is not None else options.pop("text", None)
-        # By a vector alone there are no words to look for, whatever the store's own mode is.
+        # A vector alone has no words to search for, whatever the store's mode is.
         mode: SearchMode = options.pop("mode", None) or (self._mode if text is not None else "dense")
         fusion = options.pop("fusion", None) or self._fusion
         peers.refuse(options, self.tenant)
@@ -54,9 +54,9 @@ class Searches(VectorStore):
     def _similarity_search_with_score_by_vector(
         self, /, embedding: list[float], k: int | None = 4, filter: FilterLike = None, **kwargs: Any
     ) -> Steps[list[tuple[Document, float]]]:
-        """The `k` nearest documents with their distances, nearest first, of those that match `filter`.
+        """Return the `k` nearest documents that match `filter`, nearest first, with their distances.
 
-        With `text` and a `mode` as `similarity_search_with_score`.
+        With the keywords `text` and `mode`, a hybrid search as in `similarity_search_with_score`.
         """
         found = yield from self._found(None, embedding, k, filter, kwargs)
         return [(document, _score(hit, mode)) for document, hit, mode in found]
@@ -68,7 +68,7 @@ class Searches(VectorStore):
     def _similarity_search_by_vector(
         self, /, embedding: list[float], k: int | None = 4, filter: FilterLike = None, **kwargs: Any
     ) -> Steps[list[Document]]:
-        """The `k` documents nearest to a vector, nearest first, of those that match `filter`."""
+        """Return the `k` documents nearest to a vector that match `filter`, nearest first."""
         found = yield from self._found(None, embedding, k, filter, kwargs)
         return [document for document, _, _ in found]
 
@@ -77,10 +77,11 @@ class Searches(VectorStore):
     def _similarity_search_with_score(
         self, /, query: str, k: int | None = 4, filter: FilterLike = None, **kwargs: Any
     ) -> Steps[list[tuple[Document, float]]]:
-        """The `k` best documents for a text with their distances, best first, of those that match `filter`.
+        """Return the `k` best documents for a text that match `filter`, best first, with scores.
 
-        `mode` is the store's unless it is said: "dense", the nearest; "sparse", those with the text's words; "hybrid",
-        by both, fused by `fusion`. For the latter two the number is the score they were ranked by, higher is better.
+        The keywords `mode` and `fusion` replace the store's own. With mode "dense" the score is the distance, lower is
+        better. With "sparse" (the words of the text) and "hybrid" (both rankings, combined by `fusion`) it is the score
+        that ranked the documents, higher is better.
         """
         found = yield from self._found(query, None, k, filter, kwargs)
         return [(document, _score(hit, mode)) for document, hit, mode in found]
@@ -90,7 +91,7 @@ class Searches(VectorStore):
     def _similarity_search(
         self, /, query: str, k: int | None = 4, filter: FilterLike = None, **kwargs: Any
     ) -> Steps[list[Document]]:
-        """The `k` best documents for a text, best first; `mode` and `fusion` as `similarity_search_with_score`."""
+        """Return the `k` best documents for a text; `mode` and `fusion` as in `similarity_search_with_score`."""
         found = yield from self._found(query, None, k, filter, kwargs)
         return [document for document, _, _ in found]
 
@@ -99,7 +100,10 @@ class Searches(VectorStore):
     def _relevant(
         self, /, query: str, k: int | None = 4, filter: FilterLike = None, **kwargs: Any
     ) -> Steps[list[tuple[Document, float]]]:
-        """Documents with their relevance, 0 to 1: by the distance; of words, s / (1 + s) of the score s; fused, s."""
+        """Return documents with a relevance from 0 to 1, higher is better.
+
+        Mode "dense" derives it from the distance. A sparse score s becomes s / (1 + s); a fused score is used as it is.
+        """
         found = yield from self._found(query, None, k, filter, kwargs)
         return [(document, self._relevance(hit, mode)) for document, hit, mode in found]
 
@@ -121,14 +125,25 @@ class Searches(VectorStore):
         filter: FilterLike = None,
         **kwargs: Any,
     ) -> Steps[list[tuple[Document, float]]]:
-        """`k` documents near a vector and unlike each other, of the `fetch_k` nearest (at least `k`), with distances.
+        """Return documents that are near a vector and unlike each other, with scores.
 
-        `lambda_mult` is from 0, as unlike as can be, to 1, the nearest. With `mode="hybrid"` and a `text` they are of
-        the `fetch_k` best by both, and the number is the score of that search, higher is better.
+        Args:
+            embedding: The query's vector.
+            k: The number of documents to return; by default 4.
+            fetch_k: The number of nearest documents to choose from, at least `k`; by default 20.
+            lambda_mult: From 0, as diverse as possible, to 1, the nearest; by default 0.5.
+            filter: Search only documents that match.
+            **kwargs: With `mode="hybrid"` and `text`, the candidates are the best of a hybrid search, by `fusion`.
+
+        Returns:
+            Documents with distances, lower is better; for mode "hybrid" with that search's scores, higher is better.
+
+        Raises:
+            InvalidInput: An argument is invalid, or a keyword unknown.
         """
         text, said = kwargs.pop("text", None), kwargs.pop("mode", None)
         if said not in (None, "dense", "hybrid"):
-            raise InvalidInput(f"mode is {said!r:.40}; unlike documents are sought near a vector: 'dense' or 'hybrid'")
+            raise InvalidInput(f"mode is {said!r:.40}; expected 'dense' or 'hybrid', because MMR compares vectors")
         mode: SearchMode = said or ("hybrid" if text is not None and self._mode != "dense" else "dense")
         options: dict[str, Any] = {"fetch_k": fetch_k, "lambda_mult": 0.5 if lambda_mult is None else lambda_mult}
         if mode != "dense":
@@ -152,7 +167,16 @@ class Searches(VectorStore):
         filter: FilterLike = None,
         **kwargs: Any,
     ) -> Steps[list[Document]]:
-        """As `max_marginal_relevance_search_with_score_by_vector`, without the distances."""
+        """Return documents that are near a vector and unlike each other.
+
+        Args:
+            embedding: The query's vector.
+            k: The number of documents to return; by default 4.
+            fetch_k: The number of nearest documents to choose from, at least `k`; by default 20.
+            lambda_mult: From 0, as diverse as possible, to 1, the nearest; by default 0.5.
+            filter: Search only documents that match.
+            **kwargs: As for `max_marginal_relevance_search_with_score_by_vector`.
+        """
         found = yield from self._max_marginal_relevance_search_with_score_by_vector(
             embedding, k, fetch_k, lambda_mult, filter, **kwargs
         )
@@ -172,7 +196,16 @@ class Searches(VectorStore):
         filter: FilterLike = None,
         **kwargs: Any,
     ) -> Steps[list[Document]]:
-        """As `max_marginal_relevance_search_with_score_by_vector`, for a text, without the distances."""
+        """Return documents that are relevant to a text and unlike each other.
+
+        Args:
+            query: The text.
+            k: The number of documents to return; by default 4.
+            fetch_k: The number of best documents to choose from, at least `k`; by default 20.
+            lambda_mult: From 0, as diverse as possible, to 1, the nearest; by default 0.5.
+            filter: Search only documents that match.
+            **kwargs: `mode`, "dense" or "hybrid", and `fusion`, if not the store's own.
+        """
         vector: list[float] = yield call(self._embedding, "embed_query", query)
         given = {"text": query, **kwargs}
         return (
@@ -185,14 +218,15 @@ class Searches(VectorStore):
         return _RELEVANCE[self._space.distance]
 
     def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
-        """A retriever on this store: `search_type` "similarity", "mmr" or "similarity_score_threshold".
+        """Return LangChain's retriever for this store.
 
-        What holds for each search (k, filter, fetch_k, score_threshold, mode, …) is said in `search_kwargs`.
+        `search_type` is "similarity", "mmr" or "similarity_score_threshold". `search_kwargs` are the keywords of each
+        search: `k`, `filter`, `fetch_k`, `score_threshold`, `mode` and so on.
         """
         peers.refuse_tenant(kwargs.get("search_kwargs") or {}, self.tenant)
-        # LangChain's class leaves out what it does not know: as_retriever(k=10) would go on with 4.
+        # LangChain's class ignores unknown keywords: as_retriever(k=10) would return 4 documents.
         unknown = {name: value for name, value in kwargs.items() if name not in VectorStoreRetriever.model_fields}
-        peers.refuse(unknown, self.tenant, "pass what is the search's own in search_kwargs={…}")
+        peers.refuse(unknown, self.tenant, "pass keywords of the search as search_kwargs={…}")
         return super().as_retriever(**kwargs)
 
 
@@ -204,7 +238,7 @@ _RELEVANCE: dict[Distance, Callable[[float], float]] = {
 
 
 def _score(hit: Hit, mode: SearchMode) -> float:
-    """A distance, lower is better, as the peers give it; for words and both, what the hit was ranked by."""
+    """Return the distance, as the peers do; for modes "sparse" and "hybrid" the score."""
     if mode != "dense":
         return hit.score
     assert hit.distance is not None

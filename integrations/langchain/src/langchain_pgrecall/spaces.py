@@ -1,4 +1,4 @@
-"""LangChain's embedding objects as the core takes them."""
+"""LangChain's embedding objects as the core accepts them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pgrecall import ConfigurationError, Embedder
 
 
 def embedder(embedding: Embeddings) -> Embedder:
-    """The object's functions for texts that are stored, in both modes. Raises ConfigurationError."""
+    """Return the object's functions that embed texts to store, sync and async. Raises ConfigurationError."""
     if not isinstance(embedding, Embeddings):
-        raise ConfigurationError(f"embedding is {type(embedding).__name__}; expected a langchain_core Embeddings")
+        raise ConfigurationError(
+            f"embedding is {type(embedding).__name__}; expected a langchain_core Embeddings object"
+        )
     return Embedder(embedding.embed_documents, embedding.aembed_documents)

@@ -1,4 +1,4 @@
-"""`PGRecallStore`: LangGraph's long-term memory on the facts of one tenant."""
+"""`PGRecallStore`: LangGraph's long-term memory, on the facts of one tenant."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from langgraph.store.base import (
     get_text_at_path,
 )
 
+from langchain_pgrecall.handles import OnDatabase
 from langchain_pgrecall.items import check_namespace, to_filter
 from langchain_pgrecall.spaces import embedder
 from pgrecall import (
@@ -33,7 +34,6 @@ from pgrecall import (
     FactKey,
     InvalidInput,
     StoredFact,
-    as_database,
 )
 from pgrecall.providers import space_of
 from pgrecall.steps import Steps, call, faces
@@ -44,19 +44,29 @@ KIND = "item"
 SubjectOf = Callable[[tuple[str, ...]], str | None]
 
 
-class PGRecallStore(BaseStore):
-    """LangGraph's store on one tenant's facts; every operation also asynchronous, on the same object.
+class PGRecallStore(OnDatabase, BaseStore):
+    """LangGraph's `BaseStore` on one tenant's facts, synchronous and asynchronous.
 
-    `connection` as for `PGRecallVectorStore`. `index` embeds items for search by meaning (`embed`, `dims`, `fields`);
-    `space` says which model that is, where the object's class does not tell. `ttl` gives defaults in minutes. Expired
-    items are never returned, swept or not.
+    Expired items are never returned, whether they were swept or not.
 
-    `subject_of` maps a namespace to the person whom its items are about, so that `erase_subject` finds them; keep it
-    the same, an item is known by it too. `delete` (and a put of None) erases an item for good; with
-    `on_delete="forget"` it can be restored within the memory's grace time. `actor` is who acts, as the memory's trail
-    names it. Of an item that is overwritten the last `keep_versions` are kept as history (None: all).
+    Args:
+        connection: A `pgrecall.Database`, a URL, a SQLAlchemy engine, or a pair of a synchronous and an asynchronous
+            one. By default `PGRECALL_URL`, otherwise the embedded Postgres.
+        tenant: The tenant that owns the items.
+        index: Embeds items for search by meaning: `embed`, an embeddings object or function, `dims`, and `fields`.
+            Without it, the default, searches ignore their query.
+        space: The space of a model whose class `pgrecall.providers` does not know.
+        ttl: Default lifetimes, in minutes. By default items live forever.
+        subject_of: A function from a namespace to the person whom its items are about, so that `erase_subject` finds
+            them. The subject is part of an item's identity: keep the function the same. By default items have none.
+        on_delete: "erase", the default, deletes an item for good; with "forget" it can be restored within the memory's
+            grace period. A put of None deletes too.
+        actor: The name of the writer in the memory's trail; by default "langgraph".
+        keep_versions: How many old values of an item to keep as history; by default 1, None keeps all.
 
-    In a batch reads see what was there before its writes; of two writes of one item the last counts.
+    Raises:
+        ConfigurationError: `index` or `ttl` has unknown keys, or the model's space is unknown or contradicts `index`.
+        InvalidInput: `on_delete` is neither of the two.
     """
 
     supports_ttl = True
@@ -86,32 +96,29 @@ class PGRecallStore(BaseStore):
             if isinstance(resolved, EmbedModel):
                 resolved = resolved.space(index["dims"])
             elif resolved.dim != index.get("dims", resolved.dim):
-                raise ConfigurationError(f"index says {index['dims']!r:.20} dims, but the model's space is {resolved}")
-        database = as_database(connection)
-        self._owned = database if database is not connection else None
-        self._database = database
+                raise ConfigurationError(
+                    f"index['dims'] is {index['dims']!r:.20}, but the model's space is {resolved}; pass only one"
+                )
+        self._connect(connection)
         self._subject_of = subject_of
         self._on_delete = on_delete
-        self._memory = database.tenant(tenant).memory(
+        self._memory = self._database.tenant(tenant).memory(
             actor=actor, space=resolved, embed=embed, keep_versions=keep_versions
         )
 
-    def close(self) -> None:
-        """Close the connections, unless they are those of a database that was given."""
-        if self._owned is not None:
-            self._owned.close()
-
     def sweep_ttl(self) -> int:
-        """Delete what expired, of all tenants, and return how many rows; needs the maintenance login.
+        """Delete everything that expired, of all tenants; returns the number of rows. Needs the maintenance login.
 
-        Reads never return expired items anyway; any job may sweep, at any time (`Database.sweep`).
+        Reads never return expired items, swept or not. `Database.sweep` does the same.
         """
         return sum(self._database.sweep().purged.values())
 
     def _batch(self, ops: Iterable[Op]) -> Steps[list[Result]]:
-        """Carry out operations; the results in their order. Puts are all or nothing.
+        """Execute operations and return their results in order. Puts are all or nothing.
 
-        Raises: InvalidNamespaceError for a label that is empty, has a dot, or begins with "langgraph"; InvalidInput.
+        Reads of a batch see the state before its writes. Of two writes of one item the last counts.
+
+        Raises: InvalidNamespaceError for a namespace that LangGraph does not allow, FilterError, InvalidInput.
         """
         asked = list(ops)
         results: list[Result] = [None] * len(asked)
@@ -133,7 +140,7 @@ class PGRecallStore(BaseStore):
     batch, abatch = faces(_batch)
 
     def _checked(self, ops: list[Op]) -> dict[FactKey, PutOp]:
-        """The batch's writes, the last for each item. Raises before anything is read or written."""
+        """Return the batch's writes, the last of each item. Raises before anything is read or written."""
         writes: dict[FactKey, PutOp] = {}
         for op in ops:
             if isinstance(op, PutOp):
@@ -195,7 +202,7 @@ class PGRecallStore(BaseStore):
         if op.query and self._embeddings is not None:
             vector = yield call(self._embeddings, "embed_query", op.query)
             found = yield call(self._memory, "search_facts", query_vector=vector, mode="vector", **conditions)
-        else:  # without an index a query says nothing, as LangGraph has it
+        else:  # without an index LangGraph ignores the query
             found = yield call(self._memory, "search_facts", order_by="recency", **conditions)
         return [SearchItem(**_parts(fact), score=fact.score) for fact in found]
 
@@ -218,15 +225,15 @@ def _indexing(index: IndexConfig | None) -> tuple[Embeddings | None, list[str]]:
         return None, []
     fields = index.get("fields") or ["$"]
     if isinstance(fields, str):
-        raise ConfigurationError(f"index has the fields {fields!r:.60}; expected a list of fields")
+        raise ConfigurationError(f"index['fields'] is the string {fields!r:.60}; expected a list of fields")
     return ensure_embeddings(index.get("embed")), list(fields)
 
 
 def _refuse_unknown(name: str, given: Mapping[str, object] | None, keys: tuple[str, ...]) -> None:
-    # A configuration is a dict to Python: nobody else would say that nothing acts on a key.
+    # LangGraph's configurations are dicts, so a misspelt key would go unnoticed.
     for key in given or ():
         if key not in keys:
-            raise ConfigurationError(f"{name} does not know {key!r:.60}; expected {', '.join(keys)}")
+            raise ConfigurationError(f"{name} has the unknown key {key!r:.60}; expected one of {', '.join(keys)}")
 
 
 def _parts(fact: StoredFact) -> dict[str, Any]:

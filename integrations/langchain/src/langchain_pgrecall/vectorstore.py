@@ -1,4 +1,4 @@
-"""`PGRecallVectorStore`: LangChain's vector store on a collection of one tenant."""
+"""`PGRecallVectorStore`: LangChain's vector store, on a collection of one tenant."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from langchain_core.embeddings import Embeddings
 from langchain_pgrecall import peers
 from langchain_pgrecall.documents import of_documents, to_chunks
 from langchain_pgrecall.filters import FilterLike, to_filter
+from langchain_pgrecall.handles import OnDatabase
 from langchain_pgrecall.searching import Searches
 from langchain_pgrecall.spaces import embedder
 from pgrecall import (
     Chunk,
     ConfigurationError,
-    Database,
     DatabaseLike,
     Distance,
     EmbedModel,
@@ -33,21 +33,31 @@ from pgrecall.providers import space_of
 from pgrecall.steps import Steps, arun, call, faces, run
 
 
-class PGRecallVectorStore(Searches):
-    """Documents of one collection of one tenant, in Postgres; every method also asynchronous, on the same object.
+class PGRecallVectorStore(OnDatabase, Searches):
+    """Documents of one collection of one tenant, in Postgres, synchronous and asynchronous.
 
-    `embedding` makes the vectors; nothing is embedded, connected or read here. `connection` is a `pgrecall.Database`, a
-    URL, a SQLAlchemy engine or a pair of a synchronous and an asynchronous one, or None for the embedded Postgres; a
-    database that is given stays open when the store is closed. `tenant` is bound for life: no keyword of a call can
-    choose another one, `for_tenant` gives its sibling. `space` says which model the embedding object is, where its
-    class does not tell (`pgrecall.providers`); `distance` is "cosine" unless given: "l2" or "ip" (inner product).
-    `text_config`, such as "english", makes a new collection keep full text, which searches with `mode` "hybrid" or
-    "sparse" look at; `mode` and `fusion` hold for each search by text that does not say its own.
+    The constructor embeds nothing, and with a URL it does no I/O. The tenant can't be changed: no keyword of a call
+    chooses another one; `for_tenant` returns a store of another tenant. Searches with scores return distances, lower is
+    better: pgvector's, so for "ip" the negated inner product. The scores of modes "sparse" and "hybrid" are higher for
+    better documents.
 
-    Scores that searches return are distances, lower is better: pgvector's, so for "ip" the negated inner product.
+    Args:
+        embedding: The embeddings object.
+        connection: A `pgrecall.Database`, a URL, a SQLAlchemy engine, or a pair of a synchronous and an asynchronous
+            one. By default `PGRECALL_URL`, otherwise the embedded Postgres.
+        tenant: The tenant that owns the documents.
+        collection: The tenant's collection; by default "default".
+        space: The space of a model whose class `pgrecall.providers` does not know.
+        distance: "cosine", the default, "l2", or "ip" for inner product.
+        text_config: A text search configuration such as "english". A new collection then keeps full text, which the
+            modes "sparse" and "hybrid" need. By default none.
+        mode: The mode of searches by text: "dense", the default, "sparse" or "hybrid".
+        fusion: How hybrid searches combine their rankings: `pgrecall.Weighted()`, the default, or
+            `pgrecall.ReciprocalRank()`.
 
-    Raises ConfigurationError; in calls what the core raises: InvalidInput (a ValueError) for what can't be stored,
-    EmbedSpaceMismatch where the collection is another model's, and so on.
+    Raises:
+        ConfigurationError: The model's space is unknown, or contradicts `distance`.
+        EmbeddedServerError: The embedded Postgres did not start.
     """
 
     def __init__(
@@ -68,8 +78,7 @@ class PGRecallVectorStore(Searches):
         self._space = space_of(embedding, space, distance)
         self._text_config = text_config
         self._mode, self._fusion = mode, fusion
-        self._database = as_database(connection)
-        self._owned = self._database if self._database is not connection else None
+        self._connect(connection)
         self._stores: dict[str, PostgresVectorStore] = {}
         try:
             self._store = self._of(tenant, collection)
@@ -78,7 +87,7 @@ class PGRecallVectorStore(Searches):
             raise
 
     def _of(self, tenant: str, collection: str) -> PostgresVectorStore:
-        """The core's store of a tenant; kept, so that a sibling made for each request compares no model again."""
+        """Return the core's store of a tenant, from a cache: its model is compared once, not for each request."""
         found = self._stores.get(tenant)
         if found is None:
             if len(self._stores) >= 1_000:
@@ -97,13 +106,8 @@ class PGRecallVectorStore(Searches):
         return self._store.collection
 
     @property
-    def database(self) -> Database:
-        """The database, for other stores on the same connections."""
-        return self._database
-
-    @property
     def core(self) -> PostgresVectorStore:
-        """The core's store of the same rows."""
+        """The core's store of the same rows: `count`, `set_metadata`, `drop` and more."""
         return self._store
 
     @property
@@ -112,31 +116,21 @@ class PGRecallVectorStore(Searches):
         return self._embedding
 
     def for_tenant(self, tenant: str) -> Self:
-        """The same store for another tenant, on the same connections; nothing is read, nor the model asked again."""
+        """Return the same store for another tenant, on the same connections. This costs nothing."""
         sibling = copy.copy(self)
         sibling._owned = None
         sibling._store = self._of(tenant, self.collection)
         return sibling
 
     def for_run(self, run_id: str) -> Self:
-        """The same store at work for one run: what its searches give is recorded as the run's evidence.
+        """Return the same store for one run: what its searches find is recorded as the run's evidence.
 
-        A search whose evidence can't be written raises. `database.tenant(…).runs().evidence(run_id)` reads it.
+        A search whose evidence can't be written raises. `database.tenant(…).runs().list_evidence(run_id)` reads it.
         """
         sibling = copy.copy(self)
         sibling._owned = None
         sibling._store = self._store.for_run(run_id)
         return sibling
-
-    def close(self) -> None:
-        """Close the connections, unless they are those of a database that was given; siblings share them."""
-        if self._owned is not None:
-            self._owned.close()
-
-    async def aclose(self) -> None:
-        """As `close`."""
-        if self._owned is not None:
-            await self._owned.aclose()
 
     # Writing
 
@@ -155,8 +149,8 @@ class PGRecallVectorStore(Searches):
     ) -> Steps[list[str]]:
         """Add or replace documents, all or nothing; returns their ids.
 
-        Ids come from `ids`, else from the documents, else they are new. Unchanged texts are not embedded again.
-        `batch_size` is there for `langchain_core.indexing`, and changes nothing: a call is one transaction.
+        Ids are taken from `ids`, or from the documents, or created. Unchanged texts are not embedded again.
+        `batch_size`, which `langchain_core.indexing` passes, is ignored: a call is one transaction.
         """
         peers.refuse(kwargs, self.tenant)
         return (yield from self._add(of_documents(documents, ids)))
@@ -173,7 +167,22 @@ class PGRecallVectorStore(Searches):
         batch_size: int | None = None,
         **kwargs: Any,
     ) -> Steps[list[str]]:
-        """Embed and add or replace texts, all or nothing; returns their ids, new ones where none are given."""
+        """Add or replace texts, all or nothing.
+
+        Args:
+            texts: The texts.
+            metadatas: A dictionary for each text. By default empty.
+            ids: An id for each text. By default new ids are created.
+            batch_size: Ignored: a call is one transaction.
+            **kwargs: Refused.
+
+        Returns:
+            The documents' ids.
+
+        Raises:
+            InvalidInput: The lengths differ, or a value can't be stored. It is a ValueError.
+            EmbedSpaceMismatch: The collection belongs to another model.
+        """
         peers.refuse(kwargs, self.tenant)
         return (yield from self._add(to_chunks(texts, None, metadatas, ids)))
 
@@ -188,7 +197,22 @@ class PGRecallVectorStore(Searches):
         ids: Sequence[str | None] | None = None,
         **kwargs: Any,
     ) -> Steps[list[str]]:
-        """Add or replace texts with vectors that the same model made before, all or nothing; returns their ids."""
+        """Add or replace texts with vectors of the same model, all or nothing.
+
+        Args:
+            texts: The texts.
+            embeddings: A vector for each text.
+            metadatas: A dictionary for each text. By default empty.
+            ids: An id for each text. By default new ids are created.
+            **kwargs: Refused.
+
+        Returns:
+            The documents' ids.
+
+        Raises:
+            InvalidInput: The lengths differ, or a value can't be stored. It is a ValueError.
+            EmbedSpaceMismatch: The collection belongs to another model.
+        """
         peers.refuse(kwargs, self.tenant)
         return (yield from self._add(to_chunks(texts, embeddings, metadatas, ids)))
 
@@ -197,7 +221,10 @@ class PGRecallVectorStore(Searches):
     def _delete(
         self, /, ids: Sequence[str] | None = None, filter: FilterLike = None, **kwargs: Any
     ) -> Steps[bool | None]:
-        """Delete by ids, by filter, or what matches both; False where neither is given. Unknown ids are no error."""
+        """Delete documents by ids, by filter, or those that match both; ignores unknown ids.
+
+        Returns False if neither is given: a call without arguments deletes nothing.
+        """
         peers.refuse(kwargs, self.tenant)
         if ids is None and filter is None:
             return False
@@ -209,7 +236,7 @@ class PGRecallVectorStore(Searches):
     # Reading
 
     def _get_by_ids(self, ids: Sequence[str], /) -> Steps[list[Document]]:
-        """The documents of these ids, in their order; unknown ones are left out."""
+        """Return the documents with these ids, in their order, without unknown ones."""
         chunks = yield call(self._store, "get", ids)
         return [Document(id=c.id, page_content=c.text, metadata=c.metadata) for c in chunks]
 
@@ -227,7 +254,15 @@ class PGRecallVectorStore(Searches):
         ids: Sequence[str | None] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """A store, made with the constructor's arguments (or a peer's names for them), and these texts added to it."""
+        """Create a store and add texts to it.
+
+        Args:
+            texts: The texts.
+            embedding: The embeddings object.
+            metadatas: A dictionary for each text. By default empty.
+            ids: An id for each text. By default new ids are created.
+            **kwargs: The constructor's arguments, or a peer's names for them; `tenant` is required.
+        """
         return run(cls._made(kwargs | {"embedding": embedding}, "add_texts", texts, metadatas, ids=ids))
 
     @classmethod
@@ -240,7 +275,15 @@ class PGRecallVectorStore(Searches):
         ids: Sequence[str | None] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """As `from_texts`."""
+        """Async version of `from_texts`.
+
+        Args:
+            texts: As for `from_texts`.
+            embedding: As for `from_texts`.
+            metadatas: As for `from_texts`.
+            ids: As for `from_texts`.
+            **kwargs: As for `from_texts`.
+        """
         return await arun(cls._made(kwargs | {"embedding": embedding}, "add_texts", texts, metadatas, ids=ids))
 
     @classmethod
@@ -253,7 +296,15 @@ class PGRecallVectorStore(Searches):
         ids: Sequence[str | None] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """As `from_texts`, with the texts' vectors."""
+        """Create a store and add texts with their vectors to it.
+
+        Args:
+            text_embeddings: Pairs of a text and its vector.
+            embedding: The embeddings object, of the same model.
+            metadatas: A dictionary for each text. By default empty.
+            ids: An id for each text. By default new ids are created.
+            **kwargs: The constructor's arguments, or a peer's names for them; `tenant` is required.
+        """
         texts, vectors = _unzipped(text_embeddings)
         return run(cls._made(kwargs | {"embedding": embedding}, "add_embeddings", texts, vectors, metadatas, ids))
 
@@ -267,7 +318,15 @@ class PGRecallVectorStore(Searches):
         ids: Sequence[str | None] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """As `from_embeddings`."""
+        """Async version of `from_embeddings`.
+
+        Args:
+            text_embeddings: As for `from_embeddings`.
+            embedding: As for `from_embeddings`.
+            metadatas: As for `from_embeddings`.
+            ids: As for `from_embeddings`.
+            **kwargs: As for `from_embeddings`.
+        """
         texts, vectors = _unzipped(text_embeddings)
         return await arun(
             cls._made(kwargs | {"embedding": embedding}, "add_embeddings", texts, vectors, metadatas, ids)
@@ -285,29 +344,29 @@ class PGRecallVectorStore(Searches):
 
     @classmethod
     def from_existing(cls, embedding: Embeddings, **kwargs: Any) -> Self:
-        """A store of a collection that is there, in its own space and distance; the arguments are the constructor's.
+        """Open an existing collection, with its space and distance; other arguments are the constructor's.
 
-        An embedding object of an unknown class is taken to be the collection's model; its fingerprint is checked at
-        the first use. Raises NotFound where there is no such collection.
+        An embeddings object of an unknown class is assumed to be the collection's model; its fingerprint is checked at
+        the first use. Raises NotFound if the collection does not exist.
         """
         return run(cls._existing(embedding, kwargs))
 
     @classmethod
     async def afrom_existing(cls, embedding: Embeddings, **kwargs: Any) -> Self:
-        """As `from_existing`."""
+        """Async version of `from_existing`."""
         return await arun(cls._existing(embedding, kwargs))
 
     @classmethod
     def _existing(cls, embedding: Embeddings, keywords: dict[str, Any]) -> Steps[Self]:
         given = peers.arguments(keywords | {"embedding": embedding})
         if "tenant" not in given:
-            raise ConfigurationError("say whose collection it is: tenant=…")
+            raise ConfigurationError("no tenant was given; pass tenant=, the owner of the collection")
         database = as_database(given.get("connection"))
         tenant, name = database.tenant(given.pop("tenant")), given.setdefault("collection", "default")
         try:
             held = yield call(tenant, "collection", name)
             if held is None:
-                raise NotFound(f"collection {name!r} does not exist; the constructor makes it with its first write")
+                raise NotFound(f"collection {name!r} does not exist; create it with the constructor and a first write")
             if given.get("space") is None:
                 given["space"] = _named(embedding, held.space)
             store = cls(**{**given, "connection": database, "tenant": tenant.tenant_id})
@@ -320,18 +379,18 @@ class PGRecallVectorStore(Searches):
 
     @classmethod
     def create_sync(cls, engine: Any, embedding_service: Embeddings, table_name: str, **kwargs: Any) -> Self:
-        """The constructor, by the name and the arguments of `langchain_postgres.PGVectorStore`; `tenant` is needed."""
+        """Create a store with the arguments of `langchain_postgres.PGVectorStore.create_sync`, and a `tenant`."""
         named = {"engine": engine, "embedding_service": embedding_service, "table_name": table_name}
         return cls(**peers.arguments(named | kwargs))
 
     @classmethod
     async def create(cls, engine: Any, embedding_service: Embeddings, table_name: str, **kwargs: Any) -> Self:
-        """As `create_sync`; neither waits for anything."""
+        """Async version of `create_sync`; neither does any I/O."""
         return cls.create_sync(engine, embedding_service, table_name, **kwargs)
 
 
 def _named(embedding: Embeddings, held: EmbedSpace) -> EmbedSpace | EmbedModel:
-    """The space that the embedding object names, to be compared later; the collection's, where it can't."""
+    """Return the space that the embeddings object names, or the collection's if it names none."""
     try:
         return space_of(embedding, distance=held.distance)
     except ConfigurationError:
