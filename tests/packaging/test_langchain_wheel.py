@@ -20,16 +20,14 @@ import sys, warnings
 sys.path.append({str(REPOSITORY / "tests")!r})
 import langchain_pgrecall, pgrecall
 from support.readme import run_python
-from support.words import Known, Words
 from pathlib import Path
 print(langchain_pgrecall.__file__, pgrecall.__file__)
-namespace = {{"embedding": Known(size=256), "my_embedding": Words()}}
+namespace = {{}}
 try:
     run_python(Path({str(ADAPTER / "README.md")!r}), namespace)
 finally:
-    for opened in ("store", "mine"):
-        if opened in namespace:
-            namespace[opened].close()
+    if "store" in namespace:
+        namespace["store"].close()
 """
 
 
