@@ -22,7 +22,7 @@ def of_documents(documents: Iterable[Document], ids: Iterable[str | None] | None
     for document in given:
         if not isinstance(document, Document):
             raise InvalidInput(
-                f"found {type(document).__name__} {document!r:.60} among the documents; expected Document"
+                f"found {type(document).__name__} {document!r:.60} among the documents; expected a list of Document"
             )
     ids = [document.id for document in given] if ids is None else ids
     return to_chunks([d.page_content for d in given], None, [d.metadata for d in given], ids)
