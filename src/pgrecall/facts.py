@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -165,6 +165,3 @@ class SweepReport(Mapping[str, int]):
 
     def __len__(self) -> int:
         return len(self.purged)
-
-
-FactKeys: TypeAlias = Sequence[FactKey]

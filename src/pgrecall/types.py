@@ -17,7 +17,7 @@ from pgrecall.errors import InvalidInput
 Distance: TypeAlias = Literal["cosine", "l2", "ip"]
 Vector: TypeAlias = Sequence[float] | npt.NDArray[np.floating[Any]]
 Metadata: TypeAlias = Mapping[str, Any]
-Action: TypeAlias = Literal["none", "entered", "built", "dropped", "exact"]
+MaintenanceAction: TypeAlias = Literal["none", "entered", "built", "dropped", "exact"]
 
 MAX_DIM = 16_000
 
@@ -306,7 +306,7 @@ class MaintenanceResult:
 
     space_id: int
     space: EmbedSpace
-    action: Action
+    action: MaintenanceAction
     rows: int = 0
     generation: int = 0
 
@@ -357,7 +357,7 @@ class OptimizeResult:
     `in_graph` rows are in the graph; `waiting` rows are not yet.
     """
 
-    action: Action
+    action: MaintenanceAction
     in_graph: int
     waiting: int
 

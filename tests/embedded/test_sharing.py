@@ -39,7 +39,9 @@ def test_start_query_stop(base: Path, version: int, monkeypatch: pytest.MonkeyPa
 def test_status_and_stop_make_nothing(base: Path) -> None:
     """To look at a server or to stop one that never was makes no folder."""
     home = base / "home"
-    assert embedded.status(home) == embedded.Status(False, 18, home / "pg18", home / "socket-18", pid=None, kept=False)
+    assert embedded.status(home) == embedded.ServerStatus(
+        False, 18, home / "pg18", home / "socket-18", pid=None, kept=False
+    )
     assert embedded.stop(home) is False
     assert not home.exists()
 

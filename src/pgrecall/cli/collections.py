@@ -13,7 +13,7 @@ import typer
 from pgrecall.cli.embedding import ConcurrencyOption, EmbedOption, load_embed
 from pgrecall.cli.progress import progress
 from pgrecall.cli.session import Session, TenantOption, YesOption, command, table
-from pgrecall.cli.spaces import Distance as DistanceName
+from pgrecall.cli.spaces import DistanceChoice
 from pgrecall.cli.tenants import collection_table
 from pgrecall.errors import InvalidInput, NotFound
 
@@ -203,7 +203,7 @@ def reembed(
         int | None,
         typer.Option(help="Dimensions of its vectors. Default: those of its first vector.", show_default=False),
     ] = None,
-    distance: Annotated[DistanceName, typer.Option(help="How its vectors are compared.")] = DistanceName.cosine,
+    distance: Annotated[DistanceChoice, typer.Option(help="How its vectors are compared.")] = DistanceChoice.cosine,
     embed: EmbedOption = None,
     concurrency: ConcurrencyOption = 1,
     batch: Annotated[int, typer.Option(help="Chunks read at a time.")] = 500,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from pgrecall.cli.embedding import EmbedOption, load_embed
-from pgrecall.cli.search import Mode, parse_filter
+from pgrecall.cli.search import ModeChoice, parse_filter
 from pgrecall.cli.session import Session, TenantOption, YesOption, command, table
 from pgrecall.errors import InvalidInput, NotFound
 
@@ -140,7 +140,7 @@ def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="A question in plain words.", show_default=False)],
     tenant: TenantOption,
     mode: Annotated[
-        Mode | None,
+        ModeChoice | None,
         typer.Option(
             help="By meaning (dense), by words (sparse), or by both. Default: hybrid with --embed, else sparse.",
             show_default=False,
@@ -160,8 +160,8 @@ def search(
     The query is embedded by --embed, which must be the model that made the facts' vectors. Words and
     [cyan]"quoted phrases"[/] are OR-ed; [cyan]-word[/] excludes. --as-of works with --mode sparse only.
     """
-    chosen = mode or (Mode.hybrid if embed else Mode.sparse)
-    function = None if chosen is Mode.sparse else load_embed(embed)
+    chosen = mode or (ModeChoice.hybrid if embed else ModeChoice.sparse)
+    function = None if chosen is ModeChoice.sparse else load_embed(embed)
     with session.tenant(tenant) as opened:
         found = opened.memory(actor=_READER, embed=function).search_facts(
             **_conditions(subject, kind, key, namespace, where, as_of),
@@ -173,7 +173,7 @@ def search(
     _emit(session, found)
 
 
-_MODES = {Mode.dense: "vector", Mode.sparse: "text", Mode.hybrid: "hybrid"}
+_MODES = {ModeChoice.dense: "vector", ModeChoice.sparse: "text", ModeChoice.hybrid: "hybrid"}
 
 
 def _conditions(

@@ -15,7 +15,7 @@ from pgrecall.cli.session import Session, TenantOption, command
 from pgrecall.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from pgrecall.imports.source import Imported, Source
+    from pgrecall.imports.source import ForeignDatabase, Imported
     from pgrecall.imports.vectors import Only, Table
     from pgrecall.stores.tenant import Tenant
     from pgrecall.types import Distance, EmbedModel
@@ -291,7 +291,7 @@ def _model(model: str, distance: Distance = "cosine") -> EmbedModel:
 
 
 @contextmanager
-def _source(session: Session, url: str | None, schema: str) -> Iterator[Source]:
+def _source(session: Session, url: str | None, schema: str) -> Iterator[ForeignDatabase]:
     """The other library's database. Default: this one, as its owner, who may read all tables."""
     from pgrecall.imports.source import opened
 

@@ -36,7 +36,7 @@ def register(app: typer.Typer, panel: str) -> None:
     command(app, "search", rich_help_panel=panel)(search)
 
 
-class Mode(StrEnum):
+class ModeChoice(StrEnum):
     """How a search finds chunks or facts."""
 
     dense = "dense"
@@ -55,8 +55,8 @@ def search(
         typer.Option("--filter", "-f", metavar="JSON", help="Filter on metadata; see above.", show_default=False),
     ] = None,
     mode: Annotated[
-        Mode, typer.Option(help="By meaning (dense), by words (sparse; needs no --embed), or by both.")
-    ] = Mode.dense,
+        ModeChoice, typer.Option(help="By meaning (dense), by words (sparse; needs no --embed), or by both.")
+    ] = ModeChoice.dense,
     alpha: Annotated[
         float,
         typer.Option(help="Weight of the dense part of a hybrid search, from 0 (only words) to 1 (only the vector)."),
@@ -85,7 +85,7 @@ def search(
     eq ne gt gte lt lte in nin between contains any all text_match text_match_i like ilike exists is_empty.
     """
     filters = None if where is None else parse_filter(where)
-    function = None if mode is Mode.sparse else load_embed(embed)
+    function = None if mode is ModeChoice.sparse else load_embed(embed)
     from pgrecall import transfer
     from pgrecall.hits import ReciprocalRank, Weighted
 

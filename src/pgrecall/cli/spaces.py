@@ -22,7 +22,7 @@ _NO_IVFFLAT = (
 )
 
 
-class Distance(StrEnum):
+class DistanceChoice(StrEnum):
     """How vectors of a space are compared."""
 
     cosine = "cosine"
@@ -66,7 +66,7 @@ def add(
     provider: Annotated[str, typer.Argument(help="For example openai.", show_default=False)],
     model: Annotated[str, typer.Argument(help="For example text-embedding-3-small.", show_default=False)],
     dim: Annotated[int, typer.Argument(help="The vectors' dimensions, for example 1536.", show_default=False)],
-    distance: Annotated[Distance, typer.Option(help="How vectors are compared.")] = Distance.cosine,
+    distance: Annotated[DistanceChoice, typer.Option(help="How vectors are compared.")] = DistanceChoice.cosine,
 ) -> None:
     """Register a space before its first use. Does nothing if it is registered."""
     from pgrecall.types import EmbedSpace

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgrecall.doctor.filters import check_filters
-from pgrecall.doctor.findings import Check, Finding, Status
+from pgrecall.doctor.findings import Check, Finding, FindingStatus
 from pgrecall.doctor.graphs import GraphState, Sampling, check_graphs, look_at_graphs
 from pgrecall.doctor.logins import check_login, check_maintenance_login, check_roles, read_login
 from pgrecall.doctor.placement import check_placement
 from pgrecall.doctor.replicas import check_replica
-from pgrecall.doctor.server import OLDEST_SERVER, Server, check_collation, check_pgvector
+from pgrecall.doctor.server import OLDEST_SERVER, ServerFacts, check_collation, check_pgvector
 from pgrecall.doctor.tables import check_drift, check_indexes, check_revision, check_row_security, check_statistics
 from pgrecall.statements import doctor as sql
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Examination",
     "Finding",
+    "FindingStatus",
     "GraphState",
     "Sampling",
-    "Status",
     "check_pgvector",
     "diagnose",
     "examine",
@@ -63,7 +63,7 @@ def examine(database: Database, sampling: Sampling | None = None) -> Examination
 def _diagnose(database: Database) -> Iterator[Finding]:
     gate = database._engines.sync_gate()
     with gate.bare() as tx:
-        server = Server(*tx.rows(sql.SERVER, {})[0])
+        server = ServerFacts(*tx.rows(sql.SERVER, {})[0])
         [(marked,)] = tx.rows(sql.DEVELOPMENT, {})
         [(migrated,)] = tx.rows(sql.MIGRATED, {})
     check = Check("server", f"Postgres {OLDEST_SERVER} or later")
@@ -82,7 +82,7 @@ def _diagnose(database: Database) -> Iterator[Finding]:
     yield check_drift(gate)
     yield check_indexes(gate)
     yield check_placement(gate, server)
-    weak: Status = "warn" if marked or database._embedded is not None else "fail"
+    weak: FindingStatus = "warn" if marked or database._embedded is not None else "fail"
     yield from check_login(login, weak)
     if database._maintenance._url != database._engines._url:
         yield check_maintenance_login(database._maintenance, weak)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-Status: TypeAlias = Literal["ok", "warn", "fail"]
+FindingStatus: TypeAlias = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class Finding:
     """The result of one check. `fix` is empty where there is nothing to do."""
 
     check: str
-    status: Status
+    status: FindingStatus
     found: str
     expected: str
     fix: str = ""
@@ -29,7 +29,7 @@ class Check(NamedTuple):
         """All is well."""
         return Finding(self.name, "ok", found, self.expected)
 
-    def bad(self, status: Status, found: str, fix: str) -> Finding:
+    def bad(self, status: FindingStatus, found: str, fix: str) -> Finding:
         """Something is not as expected."""
         return Finding(self.name, status, found, self.expected, fix)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pgrecall.doctor.findings import Check, Finding, Status, quoted
+from pgrecall.doctor.findings import Check, Finding, FindingStatus, quoted
 from pgrecall.errors import PgRecallError
 from pgrecall.postgres.engines import Engines
 from pgrecall.postgres.transactions import Gate
@@ -69,7 +69,7 @@ def check_roles(gate: Gate, *, citus: bool) -> Finding:
     return check.ok(f"{APP_ROLE} and {MAINTENANCE_ROLE} are as they should be")
 
 
-def check_login(login: Login, weak: Status) -> Iterator[Finding]:
+def check_login(login: Login, weak: FindingStatus) -> Iterator[Finding]:
     """The application's login; `weak` is how bad too many rights are."""
     check = Check("login", f"a login that may act as {APP_ROLE}, and as nobody with more rights")
     if not login.may_app:
@@ -101,7 +101,7 @@ def _powers(login: Login) -> list[str]:
     return powers + [f"may act as {role}" for role in login.server_roles]
 
 
-def check_maintenance_login(engines: Engines, weak: Status) -> Finding:
+def check_maintenance_login(engines: Engines, weak: FindingStatus) -> Finding:
     """Maintenance's login, where it has one."""
     check = Check("maintenance login", f"a login that may act as {MAINTENANCE_ROLE}, and owns nothing")
     try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pgrecall.doctor.findings import Check, Finding
-from pgrecall.doctor.server import Server
+from pgrecall.doctor.server import ServerFacts
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import citus, partitions
 from pgrecall.statements.citus import Placed
 
 
-def check_placement(gate: Gate, server: Server) -> Finding:
+def check_placement(gate: Gate, server: ServerFacts) -> Finding:
     """Local or distributed, in how many shards, together or not, and what was forgotten."""
     check = Check("placement", "every table in one database, or on Citus, co-located by tenant")
     with gate.bare() as tx:

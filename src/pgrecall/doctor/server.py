@@ -11,7 +11,7 @@ from pgrecall.maintenance.advisories import OLDEST_PGVECTOR, Version, dotted, fa
 OLDEST_SERVER = 16
 
 
-class Server(NamedTuple):
+class ServerFacts(NamedTuple):
     """What is asked of the server once."""
 
     version: str
@@ -26,7 +26,7 @@ class Server(NamedTuple):
     collation_now: str | None
 
 
-def check_collation(server: Server) -> Iterator[Finding]:
+def check_collation(server: ServerFacts) -> Iterator[Finding]:
     """Whether indexes are sorted as the system sorts today; silent where they are."""
     if server.collation != server.collation_now:
         check = Check("collation", "indexes built by the system's own version: else they may miss rows")

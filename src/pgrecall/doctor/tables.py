@@ -7,7 +7,7 @@ import re
 from pgrecall.admin import drift
 from pgrecall.doctor.findings import Check, Finding, quoted
 from pgrecall.doctor.logins import Login
-from pgrecall.doctor.server import Server
+from pgrecall.doctor.server import ServerFacts
 from pgrecall.errors import PgRecallError
 from pgrecall.postgres.transactions import Gate, Ground, Scope
 from pgrecall.schema import REVISION
@@ -17,7 +17,7 @@ from pgrecall.statements import doctor as sql
 UNANALYZED_ROWS = 10_000
 
 
-def check_revision(gate: Gate, server: Server, login: Login, *, migrated: bool) -> Finding:
+def check_revision(gate: Gate, server: ServerFacts, login: Login, *, migrated: bool) -> Finding:
     """The schema's revision against this package's."""
     check = Check("revision", f"revision {REVISION}")
     if not migrated:

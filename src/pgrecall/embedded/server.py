@@ -63,7 +63,7 @@ class _Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Status:
+class ServerStatus:
     """What can be seen of a home's server; `kept` means that it stays up after its last user."""
 
     running: bool
@@ -151,7 +151,7 @@ def stop(home: Path | str | None = None, *, version: int | None = None) -> bool:
             return _shut_down(place)
 
 
-def status(home: Path | str | None = None, *, version: int | None = None) -> Status:
+def status(home: Path | str | None = None, *, version: int | None = None) -> ServerStatus:
     """Look at the home's server; nothing is made or changed."""
     place = _place(home, version)
     pid = None
@@ -159,7 +159,7 @@ def status(home: Path | str | None = None, *, version: int | None = None) -> Sta
         if running := _alive(place):
             with suppress(FileNotFoundError, ValueError, IndexError):
                 pid = int((place.data / "postmaster.pid").read_text().split()[0])
-        return Status(running, place.version, place.data, place.socket, pid, place.keep.exists())
+        return ServerStatus(running, place.version, place.data, place.socket, pid, place.keep.exists())
 
 
 def _place(home: Path | str | None, version: int | None) -> _Place:

@@ -12,13 +12,13 @@ from psycopg import sql
 
 from pgrecall.errors import ConfigurationError
 from pgrecall.extras import install_adapter
-from pgrecall.imports.source import Imported, Progress, Source, batches, counted
+from pgrecall.imports.source import ForeignDatabase, Imported, Progress, batches, counted
 from pgrecall.messages import Message
 from pgrecall.stores.tenant import Tenant
 
 
 def load(
-    tenant: Tenant, source: Source, table: str, *, dry_run: bool = False, progress: Progress | None = None
+    tenant: Tenant, source: ForeignDatabase, table: str, *, dry_run: bool = False, progress: Progress | None = None
 ) -> Imported:
     """Bring each session's messages into a chat of the tenant, under its session id, in their order.
 

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from pgrecall.errors import ConfigurationError
 from pgrecall.extras import install_adapter
-from pgrecall.imports.source import Imported, Progress, Source, batches, counted, vector
+from pgrecall.imports.source import ForeignDatabase, Imported, Progress, batches, counted, vector
 from pgrecall.imports.vectors import Only, Table, nearest_operator
 from pgrecall.stores.tenant import Tenant
 from pgrecall.types import Chunk, Distance, Document
@@ -68,7 +68,7 @@ class Nodes(Table):
         return [row[0] for row in self.source.rows(query, {**self.values, "chunk": chunk_id, "k": str(k)})]
 
 
-def table(source: Source, name: str, *, only: Only | None = None) -> Nodes:
+def table(source: ForeignDatabase, name: str, *, only: Only | None = None) -> Nodes:
     """A `PGVectorStore`'s table, with or without the "data_" that it puts before its name.
 
     Raises: NotFound; ConfigurationError where its columns are not that library's.
@@ -89,7 +89,7 @@ def table(source: Source, name: str, *, only: Only | None = None) -> Nodes:
 
 
 def load_chats(
-    tenant: Tenant, source: Source, name: str, *, dry_run: bool = False, progress: Progress | None = None
+    tenant: Tenant, source: ForeignDatabase, name: str, *, dry_run: bool = False, progress: Progress | None = None
 ) -> Imported:
     """Bring each key's messages into a chat of the tenant, in their order; what was archived stays so.
 

@@ -38,7 +38,7 @@ class Imported:
     dry_run: bool = False
 
 
-class Source:
+class ForeignDatabase:
     """Tables of another library, in one database; made by `opened`."""
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], schema: str) -> None:
@@ -91,7 +91,7 @@ class Source:
 
 
 @contextmanager
-def opened(url: str | sa.URL, schema: str = "public") -> Iterator[Source]:
+def opened(url: str | sa.URL, schema: str = "public") -> Iterator[ForeignDatabase]:
     """A source, in one snapshot: what is written meanwhile is not seen. Raises Unavailable, ConfigurationError."""
     try:
         dsn = parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
@@ -101,7 +101,7 @@ def opened(url: str | sa.URL, schema: str = "public") -> Iterator[Source]:
     with connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
-        yield Source(connection, schema)
+        yield ForeignDatabase(connection, schema)
 
 
 def vector(text: str | None, what: str) -> npt.NDArray[np.float32]:

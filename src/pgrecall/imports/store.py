@@ -9,7 +9,7 @@ from psycopg import sql
 
 from pgrecall.errors import ConfigurationError
 from pgrecall.facts import Fact, FactKey
-from pgrecall.imports.source import Imported, Progress, Source, batches, counted, vector
+from pgrecall.imports.source import ForeignDatabase, Imported, Progress, batches, counted, vector
 from pgrecall.stores.tenant import Tenant
 from pgrecall.types import EmbedModel, EmbedSpace
 
@@ -19,7 +19,7 @@ KIND = "item"
 
 def load(
     tenant: Tenant,
-    source: Source,
+    source: ForeignDatabase,
     *,
     table: str = "store",
     model: EmbedModel | None = None,
@@ -57,7 +57,7 @@ def load(
     return Imported(total, written, unchanged)
 
 
-def _query(source: Source, table: str, vectors: str | None) -> sql.Composed:
+def _query(source: ForeignDatabase, table: str, vectors: str | None) -> sql.Composed:
     found = sql.SQL("NULL")
     if vectors is not None:
         found = sql.SQL(  # type: ignore[assignment]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from psycopg import sql
 
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
-from pgrecall.imports.source import Imported, Progress, Source, counted, vector
+from pgrecall.imports.source import ForeignDatabase, Imported, Progress, counted, vector
 from pgrecall.stores.tenant import Tenant
 from pgrecall.types import Chunk, Distance, Document, EmbedModel, EmbedSpace
 
@@ -28,7 +28,7 @@ class Only(NamedTuple):
 class Table:
     """Where a store's rows are, and in which columns; `extra` are columns that are metadata too."""
 
-    source: Source
+    source: ForeignDatabase
     name: str
     id: str
     text: str
@@ -82,7 +82,7 @@ def nearest_operator(distance: Distance) -> sql.SQL:
     return _OPERATORS[distance]
 
 
-def table(source: Source, name: str, *, collection: str | None = None, only: Only | None = None) -> Table:
+def table(source: ForeignDatabase, name: str, *, collection: str | None = None, only: Only | None = None) -> Table:
     """A `PGVectorStore`'s table, or (name "langchain_pg_embedding") a collection of `PGVector`.
 
     Raises: NotFound; ConfigurationError where its columns are none of these libraries'.

@@ -24,7 +24,7 @@ from pgrecall.operations.search.routes import MAX_DIM, exact_max
 from pgrecall.postgres.transactions import Gate, Ground, Scope
 from pgrecall.schema import WAITING
 from pgrecall.statements import graphs as statements
-from pgrecall.types import Action, EmbedSpace, GraphBuild, MaintenanceResult
+from pgrecall.types import EmbedSpace, GraphBuild, MaintenanceAction, MaintenanceResult
 
 logger = logging.getLogger("pgrecall")
 
@@ -229,7 +229,7 @@ class _Space:
             rows = tx.last(statements.COLLECTIONS, {"space": self._number, "generation": generation})
         return [_Held(*row) for row in rows]
 
-    def _did(self, action: Action, rows: int = 0, generation: int = 0) -> MaintenanceResult:
+    def _did(self, action: MaintenanceAction, rows: int = 0, generation: int = 0) -> MaintenanceResult:
         return MaintenanceResult(self._number, self._space, action, rows, generation)
 
 

@@ -97,7 +97,7 @@ def code_points(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     return sa.collate(column, "C")
 
 
-class Found(NamedTuple):
+class MatchingChunks(NamedTuple):
     """Chunks that match: where they come from, their columns, and what is left to say of them."""
 
     rows: sa.FromClause
@@ -108,20 +108,20 @@ class Found(NamedTuple):
 Lock: TypeAlias = Callable[[sa.Select[Any]], sa.Select[Any]]
 
 
-def matching(where: Where, ids: sa.ColumnElement[Any] | None = None, lock: Lock | None = None) -> Found:
+def matching(where: Where, ids: sa.ColumnElement[Any] | None = None, lock: Lock | None = None) -> MatchingChunks:
     """The chunks that match: read, or looked up where declared keys name them (or `ids`), and locked one by one.
 
     Looked up, not joined, nor `id = ANY (…)`: without statistics the planner took that for a condition on each row of
     the collection, which is the product of both.
     """
     if where.keys is None:
-        return Found(chunks, chunks.c, [*here(chunks), *satisfying(where)])
+        return MatchingChunks(chunks, chunks.c, [*here(chunks), *satisfying(where)])
     named = sa.select(sa.func.unnest(keys.every_id(where.keys) if ids is None else ids).label("id")).subquery()
     distinct = sa.select(code_points(named.c.id).label("id")).distinct()
     each = (distinct.order_by(sa.literal_column("id")) if lock else distinct).subquery("each")
     one = sa.select(chunks.c.collection, chunks.c.id, *CHUNK).where(*satisfying(where))
     chunk = lookup(lock(one) if lock else one, chunks, chunks.c.id == each.c.id)
-    return Found(each.join(chunk, sa.true()), chunk.c, [])
+    return MatchingChunks(each.join(chunk, sa.true()), chunk.c, [])
 
 
 CHUNK = (

@@ -173,11 +173,6 @@ WHERE r.tenant_id = %(tenant)s AND (%(before)s::timestamptz IS NULL OR r.updated
 ORDER BY r.run_id LIMIT %(batch)s::int8 FOR UPDATE OF r SKIP LOCKED
 """
 
-LOCK_MANY = """
-SELECT r.run_id FROM pgrecall.runs r
-WHERE r.tenant_id = %(tenant)s AND r.run_id = ANY (%(runs)s::text[]) ORDER BY r.run_id FOR UPDATE
-"""
-
 #: Leaf first; `runs` are the ids.
 DELETE = (
     "DELETE FROM pgrecall.run_evidence WHERE tenant_id = %(tenant)s AND run_id = ANY (%(runs)s::text[])",

@@ -52,8 +52,8 @@ class Form:
     if_small: bool = False
 
 
-class Found(NamedTuple):
-    """A row of every form. The columns from `text` on are a Hit's; `chunk_id` is NULL where nothing was found."""
+class FoundChunk(NamedTuple):
+    """A row of every form. The columns from `text` on are a Hit's; `chunk_id` is NULL if nothing was found."""
 
     same: bool
     chunk_id: str | None
@@ -337,7 +337,7 @@ def _hits(form: Form, near: sa.CTE, ranked: list[Any], order: Any, counts: list[
     columns = [_answers(form), near.c.chunk_id, *ranked, *chunk.c, *document.c, vector, *counts]
     active = collections.join(embed_spaces, embed_spaces.c.id == collections.c.space_id)
     return (
-        sa.select(*(column.label(name) for name, column in zip(Found._fields, columns, strict=True)))
+        sa.select(*(column.label(name) for name, column in zip(FoundChunk._fields, columns, strict=True)))
         .select_from(active.outerjoin(hits, sa.true()))
         .where(collections.c.tenant_id == bound("tenant"), collections.c.name == bound("collection"))
         .order_by(order, code_points(near.c.chunk_id))

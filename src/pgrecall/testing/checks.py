@@ -75,10 +75,6 @@ def identity(subject: object, kind: object, key: object, namespace: object = ())
     return FactKey(known, parts[0], parts[1], path)
 
 
-def _part(value: object, what: str) -> str:
-    return arguments.check_text(value, what, arguments.MAX_IDENTITY_BYTES)
-
-
 def described(key: FactKey) -> str:
     """An identity as errors print it."""
     subject = f" of {key.subject!r}" if key.subject is not None else ""

@@ -10,7 +10,7 @@ from pgrecall.arguments import MAX_NAME_BYTES, check_text
 from pgrecall.runs import RunState
 from pgrecall.testing.facts import InMemoryFactStore
 from pgrecall.testing.runs import InMemoryRunStore
-from pgrecall.testing.vectors import Collection, InMemoryVectorStore
+from pgrecall.testing.vectors import InMemoryVectorStore, StoredCollection
 from pgrecall.testing.versions import TenantFacts
 from pgrecall.types import EmbedSpace
 
@@ -22,7 +22,7 @@ class InMemoryDatabase:
     """
 
     def __init__(self) -> None:
-        self._collections: dict[tuple[str, str], Collection] = {}
+        self._collections: dict[tuple[str, str], StoredCollection] = {}
         self._facts: dict[str, TenantFacts] = {}
         self._runs: dict[tuple[str, str], RunState] = {}
 
@@ -37,7 +37,7 @@ class InMemoryTenant:
     def __init__(
         self,
         tenant_id: str,
-        collections: dict[tuple[str, str], Collection],
+        collections: dict[tuple[str, str], StoredCollection],
         facts: dict[str, TenantFacts],
         runs: dict[tuple[str, str], RunState],
     ) -> None:

@@ -42,7 +42,7 @@ Halves = npt.NDArray[np.float16]
 
 
 @dataclass
-class Collection:
+class StoredCollection:
     """What one collection holds. A call changes a copy, so that a call that fails leaves nothing."""
 
     space: EmbedSpace
@@ -51,9 +51,11 @@ class Collection:
     chunks: dict[str, Chunk] = field(default_factory=dict)  # without their embeddings
     vectors: dict[str, Halves] = field(default_factory=dict)
 
-    def copy(self) -> Collection:
+    def copy(self) -> StoredCollection:
         """A copy that can be changed without changing this one."""
-        return Collection(self.space, self.text_config, dict(self.documents), dict(self.chunks), dict(self.vectors))
+        return StoredCollection(
+            self.space, self.text_config, dict(self.documents), dict(self.chunks), dict(self.vectors)
+        )
 
 
 class InMemoryVectorStore:
@@ -81,7 +83,7 @@ class InMemoryVectorStore:
         text_config: str | None = None,
         tenant: str = "test",
         collection: str = "default",
-        shared: dict[tuple[str, str], Collection] | None = None,
+        shared: dict[tuple[str, str], StoredCollection] | None = None,
     ) -> None:
         self.tenant_id = check_text(tenant, "tenant", MAX_NAME_BYTES)
         self.collection = check_text(collection, "collection", MAX_NAME_BYTES)
@@ -128,7 +130,7 @@ class InMemoryVectorStore:
         return UpsertResult([c.id for c in given], len(written), unchanged, embedded, len(stale))
 
     def _vectors(
-        self, held: Collection, given: dict[str, Chunk], clean: dict[str, Chunk]
+        self, held: StoredCollection, given: dict[str, Chunk], clean: dict[str, Chunk]
     ) -> tuple[dict[str, Halves], int]:
         """Each chunk's vector: as given, as stored for the same text, or embedded; and how many were embedded."""
         kept = {
@@ -205,7 +207,7 @@ class InMemoryVectorStore:
             )  # fmt: skip
         return hits
 
-    def _nearest(self, held: Collection, vector: Vector, chunks: list[Chunk], k: int) -> dict[str, float]:
+    def _nearest(self, held: StoredCollection, vector: Vector, chunks: list[Chunk], k: int) -> dict[str, float]:
         """The distances of the `k` nearest chunks, nearest first, ties by id."""
         wanted = guards.to_stored([vector], self._space, ["the query"]).vectors[0].astype(float)
         found = [(self._distance(held.vectors[c.id].astype(float), wanted), c.id) for c in chunks]
@@ -275,7 +277,7 @@ class InMemoryVectorStore:
         """Delete every chunk and document; the collection stays."""
         held = self._held()
         if (self.tenant_id, self.collection) in self._shared:
-            self._shared[self.tenant_id, self.collection] = Collection(held.space, held.text_config)
+            self._shared[self.tenant_id, self.collection] = StoredCollection(held.space, held.text_config)
         return DeleteReport(len(held.vectors), len(held.chunks), len(held.documents))
 
     def drop(self) -> DeleteReport:
@@ -284,10 +286,10 @@ class InMemoryVectorStore:
             raise NotFound(f"collection {self.collection!r} does not exist")
         return DeleteReport(len(held.vectors), len(held.chunks), len(held.documents), collections=1)
 
-    def _held(self) -> Collection:
-        return self._shared.get((self.tenant_id, self.collection)) or Collection(self._space, self._text_config)
+    def _held(self) -> StoredCollection:
+        return self._shared.get((self.tenant_id, self.collection)) or StoredCollection(self._space, self._text_config)
 
-    def _check_space(self, held: Collection) -> None:
+    def _check_space(self, held: StoredCollection) -> None:
         if held.space != self._space:
             raise EmbedSpaceMismatch(
                 f"collection {self.collection!r} holds vectors of {held.space}, "
@@ -345,7 +347,7 @@ def _differ(one: Halves, other: Halves) -> bool:
     return not np.array_equal(one, other)
 
 
-def _remove(held: Collection, ids: Iterable[str]) -> None:
+def _remove(held: StoredCollection, ids: Iterable[str]) -> None:
     for chunk_id in ids:
         del held.chunks[chunk_id], held.vectors[chunk_id]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from pgrecall.cli.embedding import load_embed
-from pgrecall.cli.search import Mode, parse_filter
+from pgrecall.cli.search import ModeChoice, parse_filter
 from pgrecall.cli.session import plain, table
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
 from pgrecall.extras import install_extra
@@ -27,7 +27,7 @@ CollectionOption: TypeAlias = Annotated[
     str, typer.Option("--collection", "-c", help="The collection to search.", show_default=True)
 ]
 ModeOption: TypeAlias = Annotated[
-    Mode, typer.Option("--mode", help="By meaning (dense), by words (sparse), or by both.")
+    ModeChoice, typer.Option("--mode", help="By meaning (dense), by words (sparse), or by both.")
 ]
 ByOption: TypeAlias = Annotated[str, typer.Option("--by", help="What the judgements refer to: chunk or document.")]
 FilterOption: TypeAlias = Annotated[
@@ -82,7 +82,7 @@ def asked(
     embed: str | None,
     *,
     each_tenant: bool,
-    mode: Mode,
+    mode: ModeChoice,
     by: str,
     where: str | None,
     needs_model: bool = True,

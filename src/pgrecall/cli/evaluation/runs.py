@@ -30,7 +30,7 @@ from pgrecall.cli.evaluation.common import (
     run_table,
 )
 from pgrecall.cli.progress import progress
-from pgrecall.cli.search import EF_SEARCH, Mode
+from pgrecall.cli.search import EF_SEARCH, ModeChoice
 from pgrecall.cli.session import Session, TenantOption, YesOption, command, plain, table
 from pgrecall.errors import InvalidInput
 
@@ -45,7 +45,7 @@ def run(
     ] = None,
     collection: CollectionOption = "default",
     each_tenant: EachTenantOption = False,
-    mode: ModeOption = Mode.dense,
+    mode: ModeOption = ModeChoice.dense,
     top_k: Annotated[
         str, typer.Option("--top-k", "-k", help="The values of k to measure at, such as 1,5,10.")
     ] = "1,3,5,10",
@@ -84,7 +84,8 @@ def run(
         options = {option: value for option, value in (("exact", exact), ("ef_search", ef_search)) if value}
         retriever = asked(
             opened, made, collection, embed,
-            each_tenant=each_tenant, mode=mode, by=by, where=where, needs_model=mode is not Mode.sparse, **options,
+            each_tenant=each_tenant, mode=mode, by=by, where=where,
+            needs_model=mode is not ModeChoice.sparse, **options,
         )  # fmt: skip
         run_id = run_id or new_run_id()
         with resumable(session, run_id), progress(session, f"running {made.name}", len(made.queries)) as done:
@@ -173,7 +174,7 @@ def sweep_(
 
         made = kept.load_set(name)
         words_only = settings.get("mode") == ["sparse"] and not exact
-        mode = Mode.sparse if words_only else Mode.dense
+        mode = ModeChoice.sparse if words_only else ModeChoice.dense
         retriever = asked(
             opened, made, collection, embed,
             each_tenant=each_tenant, mode=mode, by=by, where=where, needs_model=not words_only,

@@ -25,7 +25,7 @@ from pgrecall.types import IndexedKey, KeyType
 Progress: TypeAlias = Callable[[int, int | None], None]
 #: Keys as stored in `collections.settings`: number, path, type, ready.
 Declared: TypeAlias = list[dict[str, Any]]
-Work: TypeAlias = list[tuple[str, Params]]
+Statements: TypeAlias = list[tuple[str, Params]]
 
 #: Chunks, or entries, per transaction.
 BATCH = 1_000
@@ -71,7 +71,7 @@ def narrowed(where: Where, values: dict[str, Any], keys: Sequence[Key]) -> tuple
     return replace(where, keys=found.form, by_keys_alone=found.whole), values | sql.bind_values(found)
 
 
-def entries(place: Place, ids: wire.Binary, declared: Declared) -> Work:
+def entries(place: Place, ids: wire.Binary, declared: Declared) -> Statements:
     """The statements that update these chunks' key entries. The caller must hold locks on the chunks' rows."""
     values = place.at(ids=ids, keys=json.dumps(declared))
     return [(sql.DELETE_STALE, values), (sql.ADD, values)]

@@ -11,7 +11,7 @@ from pgrecall.operations.registry import Place
 from pgrecall.operations.search.routes import MAX_DIM, Route, Routes, exact_max
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import graphs as sql
-from pgrecall.types import Action, EmbedSpace, OptimizeResult
+from pgrecall.types import EmbedSpace, MaintenanceAction, OptimizeResult
 
 logger = logging.getLogger("pgrecall")
 
@@ -67,7 +67,7 @@ def optimize(gate: Gate, place: Place, space: EmbedSpace, space_id: int, route: 
     return optimized(gate, place, space_id, route.generation, "entered" if entered else "none")
 
 
-def optimized(gate: Gate, place: Place, space_id: int, generation: int, action: Action) -> OptimizeResult:
+def optimized(gate: Gate, place: Place, space_id: int, generation: int, action: MaintenanceAction) -> OptimizeResult:
     """The result: what was done, and the collection's row counts now."""
     with gate.transaction(place.scope, "optimized") as tx:
         [(in_graph, waiting)] = tx.last(sql.HELD, place.at(space=space_id, generation=generation))

@@ -109,13 +109,13 @@ def _packed_ahead(
 
 
 def _write_chunks(
-    tx: Transaction, target: Target, rows: ChunkRows, held: Guarded, known: set[str], pending: keys.Work
+    tx: Transaction, target: Target, rows: ChunkRows, held: Guarded, known: set[str], pending: keys.Statements
 ) -> set[str]:
     """Write distinct chunks in one round trip, or two if a stored vector is kept. Returns the ids that changed.
 
     Their updates of indexed keys are added to `pending`, which is sent with the next batch or with COMMIT.
     """
-    work: keys.Work = []
+    work: keys.Statements = []
     if named := sorted({d for d in rows.doc_ids if d is not None} - known):
         work.append((sql.NAMED_DOCUMENTS, target.place.at(ids=wire.text_array(named))))
         known.update(named)
@@ -299,7 +299,7 @@ def _write_group(
     wrote: Callable[[int], None],
 ) -> Tally:
     tally = Tally(list(group.ids or ()))
-    pending: keys.Work = []
+    pending: keys.Statements = []
     known = {d.id for d in documents if isinstance(d, Document)}
     done = 0
     with gate.transaction(target.place.scope, "upsert") as tx:

@@ -49,7 +49,7 @@ class Named:
         return keys[0] if keys else None
 
 
-class Version(NamedTuple):
+class FactVersion(NamedTuple):
     """A row of `CHAINS`."""
 
     n: int
@@ -67,13 +67,13 @@ class Version(NamedTuple):
         return self.is_last and self.deleted_at is None and not self.expired
 
 
-def _chains(tx: Transaction, memory: Memory, keys: Sequence[FactKey]) -> list[list[Version]]:
+def _chains(tx: Transaction, memory: Memory, keys: Sequence[FactKey]) -> list[list[FactVersion]]:
     """Every version of each identity, oldest first, under their locks."""
     assert memory.scope.tenant is not None
     locks = (sql.LOCK, {"locks": lock_numbers(memory.scope.tenant, keys)})
     _, rows = tx.many([locks, (sql.CHAINS, memory.at(**identities(keys)))])
-    chains: list[list[Version]] = [[] for _ in keys]
-    for n, versions in groupby(map(Version._make, rows), key=lambda v: v.n):
+    chains: list[list[FactVersion]] = [[] for _ in keys]
+    for n, versions in groupby(map(FactVersion._make, rows), key=lambda v: v.n):
         chains[n - 1] = list(versions)
     return chains
 

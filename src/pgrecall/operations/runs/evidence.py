@@ -23,34 +23,34 @@ from pgrecall.types import EmbedSpace, Vector
 _NO_SPACE: dict[str, Any] = dict.fromkeys(("provider", "model", "dim", "distance"))
 
 
-class Asked(NamedTuple):
+class QueryHash(NamedTuple):
     """What was looked for: its hash, and whether it was a text or a vector."""
 
     hash: bytes
     kind: str
 
 
-def asked(query: str | Vector) -> Asked:
+def asked(query: str | Vector) -> QueryHash:
     """The hash of a query: SHA-256 of a text's UTF-8 bytes, or of a vector's values as little-endian float32.
 
     Raises InvalidInput.
     """
     if isinstance(query, str):
-        return Asked(hashlib.sha256(query.encode(errors="surrogatepass")).digest(), "text")
+        return QueryHash(hashlib.sha256(query.encode(errors="surrogatepass")).digest(), "text")
     try:
         values = np.asarray(query, dtype="<f4")
     except (ValueError, TypeError) as exc:
         raise InvalidInput(f"the query is {type(query).__name__}; expected a text or a vector") from exc
     if values.ndim != 1 or not len(values):
         raise InvalidInput(f"the query is {type(query).__name__} {query!r:.40}; expected a text or a vector")
-    return Asked(hashlib.sha256(values.tobytes()).digest(), "vector")
+    return QueryHash(hashlib.sha256(values.tobytes()).digest(), "vector")
 
 
 def record(
     gate: Gate,
     place: runs.Place,
     run_id: str,
-    query: Asked,
+    query: QueryHash,
     hits: Sequence[Hit],
     *,
     collection: str,

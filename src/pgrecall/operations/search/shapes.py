@@ -19,7 +19,7 @@ from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Scope
 from pgrecall.statements import search as statements
 from pgrecall.statements.reads import Where
-from pgrecall.statements.search import Form, Found, Graph
+from pgrecall.statements.search import Form, FoundChunk, Graph
 from pgrecall.statements.words import words
 from pgrecall.types import Distance, EmbedSpace, Vector
 
@@ -72,7 +72,7 @@ class Sent:
     params: dict[str, Any]
     scope: Scope
     settings: dict[str, str]
-    rows: list[Found]
+    rows: list[FoundChunk]
     by_graph: bool
     fell_back: bool = False
 
@@ -128,7 +128,7 @@ def _send(
     scope = query.place.scope.setting(settings) if settings else query.place.scope
     statement = statements.search(form, query.where)
     what = f"search {'exact' if form.graph is None else 'graph'}"
-    rows = [Found(*row) for row in gate.read(scope, what, lambda tx: tx.last(statement, params, prepare=prepare))]
+    rows = [FoundChunk(*row) for row in gate.read(scope, what, lambda tx: tx.last(statement, params, prepare=prepare))]
     return Sent(statement, params, scope, settings, rows, by_graph=form.graph is not None)
 
 
@@ -183,7 +183,7 @@ def diverse(gate: Gate, query: Query, k: int, lambda_mult: float) -> Hits:
     return Hits(_picked(_found(gate, replace(query, with_vectors=True))[0], query, k, lambda_mult))
 
 
-def _picked(rows: list[Found], query: Query, k: int, lambda_mult: float) -> list[Hit]:
+def _picked(rows: list[FoundChunk], query: Query, k: int, lambda_mult: float) -> list[Hit]:
     if not rows:
         return []
     vectors = np.stack([wire.halfvec_values(row.vector) for row in rows if row.vector is not None]).astype(np.float32)
@@ -237,7 +237,7 @@ def _plan(gate: Gate, sent: Sent) -> str:
     return VECTOR.sub("'[…]'", "\n".join(row[0] for row in rows))
 
 
-def _found(gate: Gate, query: Query) -> tuple[list[Found], Sent | None]:
+def _found(gate: Gate, query: Query) -> tuple[list[FoundChunk], Sent | None]:
     """The rows that were found, and the statement. A collection that does not exist has no rows."""
     if query.mode != "dense" and not query.route.text_complete:
         _refuse(gate, query)
@@ -248,7 +248,7 @@ def _found(gate: Gate, query: Query) -> tuple[list[Found], Sent | None]:
     return [row for row in sent.rows if row.chunk_id is not None], sent
 
 
-def _hit(row: Found, place: int, query: Query) -> Hit:
+def _hit(row: FoundChunk, place: int, query: Query) -> Hit:
     dense_rank, sparse_rank, score = row.dense_rank, row.sparse_rank, row.score
     if query.mode == "dense":
         assert row.distance is not None
