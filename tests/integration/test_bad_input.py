@@ -120,7 +120,7 @@ BAD_METADATA = {
     "set": ({"k": {1}}, "found set"),
     "surrogate": ({"k": "\ud800"}, "lone surrogate"),
     "too deep": (DEEP, "nested deeper than 200 levels"),
-    "list": ([1], "is list; expected a mapping with string keys"),
+    "list": ([1], "is list; expected a mapping of string keys"),
     "string": ("k", "is str; expected a mapping"),
     "None": (None, "is NoneType; expected a mapping"),
 }
