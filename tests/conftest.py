@@ -36,21 +36,38 @@ GRANT pgrecall_maintenance TO test_maintenance WITH INHERIT FALSE, SET TRUE;
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--majors`."""
+    """Add `--majors` and `--server-url`."""
     parser.addoption(
         "--majors",
         type=lambda text: [int(major) for major in text.split(",")],
         default=[18],
         help="Postgres majors to run the suite on, separated by commas: 18 (default), 16 or 18,16",
     )
+    parser.addoption(
+        "--server-url",
+        metavar="URL",
+        help="run on a server of your own instead, as its superuser; it must let every login in without a password",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that needs the server once on each major."""
+    """Run a test that needs the server once on each major, or once on the server of `--server-url`."""
     if "server" in metafunc.fixturenames:
         majors = metafunc.config.getoption("majors")
         ids = [f"pg{major}" for major in majors]
+        if metafunc.config.getoption("server_url"):
+            majors = ids = ["own"]
         metafunc.parametrize("server", majors, ids=ids, indirect=True, scope="session")
+
+
+class OwnServer:
+    """The server of `--server-url`. A test that needs more of a server than its URL skips."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __getattr__(self, name: str) -> None:
+        pytest.skip(f"needs an embedded server: it uses the server's {name}")
 
 
 @pytest.fixture(scope="session")
@@ -63,12 +80,15 @@ def reachable() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def server(request: pytest.FixtureRequest, reachable: Path) -> Iterator[embedded.EmbeddedServer]:
+def server(request: pytest.FixtureRequest, reachable: Path) -> Iterator[embedded.EmbeddedServer | OwnServer]:
     """A server of the major that the test runs on.
 
     fsync is off because tests may lose their data in a power cut; autovacuum is off because a plan that a test asserts
     must rest on statistics that the test made, not on when a worker came by.
     """
+    if request.param == "own":
+        yield OwnServer(request.config.getoption("server_url"))
+        return
     settings = {"fsync": "off", "autovacuum": "off", "shared_buffers": "256MB", "max_connections": "200"}
     with embedded.start(reachable / "home", version=request.param, settings=settings) as running:
         yield running
@@ -77,7 +97,7 @@ def server(request: pytest.FixtureRequest, reachable: Path) -> Iterator[embedded
 @pytest.fixture(scope="session")
 def server_url(server: embedded.EmbeddedServer) -> sa.URL:
     """The superuser's URL, database `postgres`."""
-    return sa.make_url(server.url)
+    return sa.make_url(server.url).set(drivername="postgresql+psycopg")
 
 
 def as_dsn(url: sa.URL) -> str:
