@@ -77,7 +77,7 @@ def test_of_those_who_begin_a_run_one_does(runs):
 def test_a_state_too_large_is_refused_and_says_so(db, tenant_id):
     """By its bytes as JSON; the cap is the store's."""
     small, large = db.tenant(tenant_id).runs(max_state_bytes=100), db.tenant(tenant_id).runs(max_state_bytes=20_000_000)
-    with pytest.raises(InvalidInput, match=r"has 10[0-9] bytes as JSON; at most 100 are stored"):
+    with pytest.raises(InvalidInput, match=r"has 10[0-9] bytes as JSON; expected at most 100"):
         small.put(RunState("r", {"x": "ü" * 47}))
     with pytest.raises(InvalidInput, match="max_state_bytes"):
         small.append_event("r", "k", {"x": "x" * 100})

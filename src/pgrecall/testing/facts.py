@@ -275,8 +275,8 @@ class InMemoryFactStore:
         }
         if len(keys) > 1:
             raise InvalidInput(
-                f"the key {key!r} names {len(keys)} facts: {'; '.join(map(checks.described, keys))}. "
-                "Say which one by subject=, kind= and namespace="
+                f"the key {key!r} matches {len(keys)} facts: {'; '.join(map(checks.described, keys))}. "
+                "Select one by subject=, kind= and namespace="
             )
         return next(iter(keys), None)
 
@@ -322,9 +322,11 @@ class InMemoryFactStore:
         chain = self._held.versions(meant) if meant else []
         back = [row for row in chain if forgotten(row)]
         if not back:
-            raise NotFound("no such fact was forgotten, or its grace time is over")
+            raise NotFound("there is no such forgotten fact, or its grace period is over")
         if any(row.live(now) for row in chain):
-            raise InvalidInput(f"fact {checks.described(back[0].fact.fact_key)} can't be restored: a newer one is live")
+            raise InvalidInput(
+                f"fact {checks.described(back[0].fact.fact_key)} cannot be restored, because a newer version has replaced it"
+            )
         for row in chain:
             if row.deleted_at is None and row.fact.valid_to is None:  # expired, but not swept yet
                 row.fact, row.vectors = replace(row.fact, valid_to=now), {}

@@ -27,7 +27,7 @@ class InMemoryRunStore:
         self._shared = {} if shared is None else shared
 
     def put(self, run_state: RunState) -> RunState:
-        """Store a run's state if it goes on from the stored version; returns it as stored.
+        """Store a run's state if it is based on the stored version; returns it as stored.
 
         Raises: InvalidInput, RunConflict.
         """
@@ -36,7 +36,7 @@ class InMemoryRunStore:
         found = None if held is None else held.state_version
         if run.state_version is not None and run.state_version != (found or 0):
             raise RunConflict(
-                f"run {run.run_id!r} is at version {found}, but the put goes on from version {run.state_version}; "
+                f"run {run.run_id!r} is at version {found}, but this put is based on version {run.state_version}; "
                 "read the run again",
                 expected=run.state_version,
                 found=found,

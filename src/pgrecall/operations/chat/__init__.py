@@ -1,1 +1,1 @@
-"""Chats: their messages, and windows of messages that fit a context."""
+"""Chats: their messages, and windows of messages that fit a model's context."""

@@ -1,4 +1,4 @@
-"""Messages, checked and turned into columns that are ready to send, and rows turned into messages; no I/O."""
+"""Validates messages and converts them to column arrays, and rows to messages. Does no I/O."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pgrecall.jsonable import dumps, json_object
 from pgrecall.messages import BLOCKS, ROLES, STATUSES, Block, Message, ToolCall
 from pgrecall.postgres import wire
 
-#: Messages, and characters of them, per statement; several statements of one call still write one after the other.
+#: Messages and characters per statement. One call may send several statements in the same transaction.
 BATCH = 1_000
 BATCH_CHARACTERS = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """One batch: the ids in order, and the columns that `APPEND` binds."""
+    """One batch: the ids in order, and the columns for `APPEND`."""
 
     ids: list[str]
     values: dict[str, Any]
 
 
 def one_or_many(messages: Message | Iterable[Message]) -> list[Message]:
-    """The messages of a call as a list, with ids; of two with one id the later, in the earlier's place.
+    """The messages of a call as a list, all with ids. Raises InvalidInput if one is not a valid message.
 
-    Raises InvalidInput: something else, or a role, status, id or block that can't be.
+    If an id occurs twice, the later message takes the earlier one's place.
     """
     if isinstance(messages, Message):
         messages = [messages]
@@ -43,7 +43,7 @@ def one_or_many(messages: Message | Iterable[Message]) -> list[Message]:
 
 
 def check(message: object) -> None:
-    """Refuse what is no message. Raises InvalidInput."""
+    """Validate a message. Raises InvalidInput."""
     if not isinstance(message, Message):
         raise InvalidInput(f"a message is {type(message).__name__}; expected pgrecall.Message")
     if message.role not in ROLES:
@@ -69,10 +69,13 @@ def _check_blocks(blocks: Sequence[Block], where: str) -> None:
         if not isinstance(kind, str) or kind not in BLOCKS:
             raise InvalidInput(
                 f"{where}[{at}] is {block!r:.60}; expected an object whose type is one of {', '.join(BLOCKS)} "
-                "(what has no other is {'type': 'raw', 'framework': …, 'body': …})"
+                "(for anything else, use {'type': 'raw', 'framework': …, 'body': …})"
             )
         if not any(key in block for key in BLOCKS[kind]):
-            raise InvalidInput(f"{where}[{at}] of type {kind!r} has none of {', '.join(BLOCKS[kind])}")
+            raise InvalidInput(
+                f"{where}[{at}] of type {kind!r} has none of its keys; expected at least one of "
+                f"{', '.join(BLOCKS[kind])}"
+            )
         if kind == "text" and not isinstance(block["text"], str):
             raise InvalidInput(f"{where}[{at}].text is {type(block['text']).__name__}; expected a string")
         if kind == "tool_result" and isinstance(block["content"], list | tuple):
@@ -80,7 +83,7 @@ def _check_blocks(blocks: Sequence[Block], where: str) -> None:
 
 
 def batches(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """Messages in the order given, as many at a time as one statement may carry."""
+    """Split messages, in order, into batches of one statement each."""
     batch: list[Message] = []
     size = 0
     for message in messages:
@@ -96,7 +99,7 @@ def batches(messages: Sequence[Message]) -> Iterator[list[Message]]:
 
 
 def pack(messages: Sequence[Message]) -> Packed:
-    """Messages that have ids, as columns. Raises InvalidInput naming the message."""
+    """Messages, all with ids, as column arrays. Raises InvalidInput; the message names the chat message."""
     rows = [_row(message) for message in messages]
     ids = [str(message.id) for message in messages]
     columns = list(zip(*rows, strict=True)) if rows else [()] * 10
@@ -160,7 +163,7 @@ def _call(call: ToolCall, where: str) -> dict[str, Any]:
 
 
 def message(row: tuple[Any, ...]) -> Message:
-    """A row of the statements' columns as a message."""
+    """Convert a row to a message."""
     (
         position, message_id, role, name, text, content, tool_calls, tool_call_id, metadata, payload, framework, status,
         created_at, expires_at,

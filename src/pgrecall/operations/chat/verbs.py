@@ -1,4 +1,4 @@
-"""Chats: appending in one order, reading, trimming; one body for sync and async."""
+"""Operations on chats: append, read, replace, delete, window and search; one body for sync and async."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pgrecall.statements import chat as sql
 from pgrecall.statements.registry import ERASED_SUBJECTS
 from pgrecall.statements.words import words
 
-#: Messages that are read at a time while a window fills; and at first of the instructions at a chat's beginning.
+#: Messages per page while a window is filled, and on the first page of the system messages at a chat's start.
 PAGE = 100
 SYSTEM_PAGE = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """One chat of one tenant, and what a write makes of it where it is new."""
+    """One chat of one tenant, and the properties that a write creates it with."""
 
     scope: Scope
     session_id: str
@@ -40,16 +40,16 @@ class Chat:
         return {"tenant": self.scope.tenant, "session": self.session_id, "subject": self.subject, **values}
 
     def tombstone(self) -> list[tuple[str, dict[str, Any]]]:
-        """The statement that finds the tombstone of the subject, if there is one to find."""
+        """The statement that looks up the subject's tombstone; none if the chat has no subject."""
         return [] if self.subject is None else [(ERASED_SUBJECTS, self.at(subjects=[self.subject]))]
 
     def touch(self, count: int) -> tuple[str, dict[str, Any]]:
-        """The statement that takes `count` positions, and holds the chat until the transaction ends."""
+        """The statement that reserves `count` positions, and locks the chat until the transaction ends."""
         return sql.TOUCH, self.at(count=count, ttl=self.ttl, message_ttl=self.message_ttl)
 
 
 def append(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Message]:
-    """Put messages at a chat's end, one after the other, whoever else appends; returns them as stored.
+    """Append messages to a chat; returns them as stored. They stay consecutive even if others append concurrently.
 
     Raises: InvalidInput, SubjectErased, TenantErased, UnknownTenant, Conflict.
     """
@@ -60,7 +60,7 @@ def append(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Message]
 
     def body() -> list[Message]:
         with gate.transaction(chat.scope, "chat append") as tx:
-            # Nearly always the chat is there.
+            # The chat usually exists, so try that first.
             erased, taken = tx.many([(sql.HOLD_TENANT, chat.at()), *chat.tombstone(), touch])[-2:]
             if chat.subject is not None:
                 refuse_erased_subjects(erased)
@@ -75,7 +75,7 @@ def append(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Message]
 def _write(
     tx: Transaction, chat: Chat, messages: Sequence[Message], packed: Sequence[pack.Packed], taken: tuple[Any, ...]
 ) -> list[Message]:
-    """Write messages from the position on that was taken for them, and commit; returns them as stored."""
+    """Write messages at their reserved positions, and commit; returns them as stored."""
     first, now, message_ttl, text_config = taken
     work = []
     for batch in packed:
@@ -89,9 +89,11 @@ def _write(
 
 
 def _hold(tx: Transaction, chat: Chat, *, create: bool) -> str | None:
-    """Hold the chat's row until the transaction ends, making it if `create`; its language, None where there is none.
+    """Lock the chat's row until the transaction ends, creating it if `create`.
 
-    Raises: InvalidInput where it belongs to another subject; SubjectErased, TenantErased, UnknownTenant.
+    Returns the chat's text search configuration, or None if the chat does not exist.
+
+    Raises: InvalidInput if the chat belongs to another subject; SubjectErased, TenantErased, UnknownTenant, Conflict.
     """
     if create:
         assert chat.scope.tenant is not None
@@ -106,7 +108,7 @@ def _hold(tx: Transaction, chat: Chat, *, create: bool) -> str | None:
         tx.count(sql.ADD_SESSION, chat.at(text_config=text_config))
         rows = tx.rows(sql.LOCK_SESSION, chat.at())
     if not rows:
-        raise Conflict("the chat was deleted while it was made; nothing of this call was kept: call again")
+        raise Conflict("the chat was deleted while it was being created; nothing was written. Repeat the call")
     [(subject, expired, held)] = rows
     if expired:
         if not create:
@@ -118,13 +120,13 @@ def _hold(tx: Transaction, chat: Chat, *, create: bool) -> str | None:
             return None
         raise InvalidInput(
             f"chat {chat.session_id!r:.80} belongs to another subject than {chat.subject!r:.80}; nothing was written. "
-            "Use a session_id of this subject's own"
+            "Use a different session_id for this subject"
         )
     return str(held)
 
 
 def overwrite(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Message]:
-    """Put these messages in place of all that the chat has, archived ones too; all or nothing."""
+    """Replace all messages of a chat, including archived ones, in one transaction."""
     packed = [pack.pack(batch) for batch in pack.batches(messages)]
 
     def body() -> list[Message]:
@@ -137,7 +139,7 @@ def overwrite(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Messa
 
 
 def replace_message(gate: Gate, chat: Chat, which: str | int, message: Message) -> Message:
-    """Put a message in the place of one. Raises NotFound, InvalidInput where another has its id."""
+    """Replace one message. Raises: NotFound; InvalidInput if another message has the new id."""
     values = pack.pack([message if message.id else replace(message, id="-")]).values
     chosen = {
         "old_id": which if isinstance(which, str) else None,
@@ -150,7 +152,8 @@ def replace_message(gate: Gate, chat: Chat, which: str | int, message: Message) 
                 taken = message.id is not None and tx.rows(sql.BY_ID, chat.at(id=message.id, status=None))
                 if taken and taken[0][1 if isinstance(which, str) else 0] != which:
                     raise InvalidInput(
-                        f"another message of the chat has the id {message.id!r:.80}; nothing was written"
+                        f"another message of the chat has the id {message.id!r:.80}; nothing was written. "
+                        "Use a different id, or None"
                     )
                 own = chat.at(new_id=message.id, text_config=text_config, **chosen, **values)
                 rows = tx.many([(sql.REPLACE_MESSAGE, own), chat.touch(0)], commit=True)[0]
@@ -162,7 +165,7 @@ def replace_message(gate: Gate, chat: Chat, which: str | int, message: Message) 
 
 
 def change(gate: Gate, chat: Chat, statement: str, values: dict[str, Any], what: str) -> Rows:
-    """Run a statement on the messages of a chat that exists, which is held meanwhile; none where there is none."""
+    """Lock a chat and run a statement on its messages; returns no rows if the chat does not exist."""
 
     def body() -> Rows:
         with gate.transaction(chat.scope, what) as tx:
@@ -174,7 +177,7 @@ def change(gate: Gate, chat: Chat, statement: str, values: dict[str, Any], what:
 
 
 def delete(gate: Gate, chat: Chat, statement: str, values: dict[str, Any], what: str) -> int:
-    """Run a statement that deletes of a chat; returns how many rows it did."""
+    """Lock a chat and run a statement that deletes from it; returns the number of deleted rows."""
 
     def body() -> int:
         with gate.transaction(chat.scope, what) as tx:
@@ -184,7 +187,7 @@ def delete(gate: Gate, chat: Chat, statement: str, values: dict[str, Any], what:
 
 
 def drop(gate: Gate, chat: Chat) -> int:
-    """Delete a chat with its messages; returns how many messages. Raises NotFound."""
+    """Delete a chat and its messages; returns the number of messages. Raises NotFound."""
 
     def body() -> int:
         with gate.transaction(chat.scope, "chat drop") as tx:
@@ -198,7 +201,7 @@ def drop(gate: Gate, chat: Chat) -> int:
 
 
 def read(gate: Gate, chat: Chat, page: dict[str, Any], *, last: int | None) -> list[Message]:
-    """Messages in order: the `last` so many, or a page from the beginning."""
+    """Messages in order: the `last` N, or a page counted from the start."""
     if last is not None:
         page = page | {"limit": last}
     statement = sql.FIRST if last is None else sql.LAST
@@ -207,19 +210,19 @@ def read(gate: Gate, chat: Chat, page: dict[str, Any], *, last: int | None) -> l
 
 
 def get(gate: Gate, chat: Chat, message_id: str) -> Message | None:
-    """One message by its id, archived or not."""
+    """One message by id, even if it is archived."""
     rows = gate.read(chat.scope, "chat get", lambda tx: tx.last(sql.BY_ID, chat.at(id=message_id, status=None)))
     return pack.message(rows[0]) if rows else None
 
 
 def count(gate: Gate, chat: Chat, status: str | None) -> int:
-    """How many messages of a status."""
+    """The number of messages with a status, or of all."""
     [(count,)] = gate.read(chat.scope, "chat count", lambda tx: tx.last(sql.COUNT, chat.at(status=status)))
     return int(count)
 
 
 def window(gate: Gate, chat: Chat, budget: windows.Budget, *, keep_system: bool) -> list[Message]:
-    """The newest active messages that fit, after the instructions that the chat begins with."""
+    """The chat's leading system messages if `keep_system`, followed by the newest active messages that fit."""
     size = PAGE if budget.messages is None else min(PAGE, budget.messages + 1)
 
     def body(tx: Transaction) -> list[Message]:
@@ -240,7 +243,7 @@ def _page(chat: Chat, statement: str, size: int, beyond: int | None = None) -> t
 
 
 def _onwards(tx: Transaction, chat: Chat, statement: str, size: int, rows: Rows) -> Iterator[Message]:
-    """Active messages from one end, whose first page is there, as far as somebody reads."""
+    """Active messages from one end, starting with the page `rows`. Later pages are read when they are needed."""
     while True:
         yield from (pack.message(row) for row in rows)
         if len(rows) < size:
@@ -252,25 +255,25 @@ def _onwards(tx: Transaction, chat: Chat, statement: str, size: int, rows: Rows)
 def infos(
     gate: Gate, scope: Scope, *, subject: str | None, session_id: str | None, limit: int | None, offset: int
 ) -> list[ChatInfo]:
-    """Chats, the last written first."""
+    """Chats, the most recently written first."""
     values = {"tenant": scope.tenant, "subject": subject, "session": session_id, "limit": limit, "offset": offset}
     return [ChatInfo(*row) for row in gate.read(scope, "chats", lambda tx: tx.last(sql.SESSIONS, values))]
 
 
 def configure(gate: Gate, chat: Chat, statement: str, values: dict[str, Any]) -> None:
-    """Change what a chat says of itself. Raises NotFound."""
+    """Change a chat's properties. Raises NotFound."""
 
     def body() -> int:
         with gate.transaction(chat.scope, "chat configure") as tx:
             return tx.count(statement, chat.at(**values))
 
     if not gate.retrying(body):
-        raise NotFound(f"chat {chat.session_id!r:.80} does not exist; its first message makes it")
+        raise NotFound(f"chat {chat.session_id!r:.80} does not exist; its first message creates it")
 
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """What a search looks for, and in which chats."""
+    """A search of messages: the text, and the conditions on chats and messages."""
 
     text: str
     limit: int
@@ -281,7 +284,7 @@ class Sought:
 
 
 def search(gate: Gate, scope: Scope, sought: Sought) -> list[ChatHit]:
-    """Messages that have words of the text, the best first; each chat is searched in its own language."""
+    """Messages that match words of the text, best first. Each chat is searched with its own configuration."""
     values: dict[str, Any] = {
         "tenant": scope.tenant,
         "session": sought.session_id,
@@ -300,5 +303,5 @@ def search(gate: Gate, scope: Scope, sought: Sought) -> list[ChatHit]:
 
     found = gate.read(scope, "chat search", body)
     hits = [ChatHit(row[0], pack.message(row[2:]), row[1]) for rows in found for row in rows]
-    # A stable sort: each language's rows came in this order, ties by the newest.
+    # The sort is stable: within each configuration, rows are already ordered, with ties by newest.
     return sorted(hits, key=lambda hit: -hit.score)[: sought.limit]

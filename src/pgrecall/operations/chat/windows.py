@@ -1,4 +1,4 @@
-"""Which messages of a chat fit into a model's context: the newest whole turns, no tool call without its results."""
+"""Selects the messages that fit a model's context: the newest whole turns, and tool calls only with their results."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CountTokens: TypeAlias = Callable[[Message], int]
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many messages may be taken, and how many tokens; None is any number."""
+    """The limits of a window, in messages and tokens; None means no limit."""
 
     messages: int | None
     tokens: int | None
     count: CountTokens | None
 
     def cost(self, message: Message) -> int:
-        """A message's tokens, 0 where they do not matter. Raises InvalidInput: the counter gives no number."""
+        """The message's tokens, or 0 if tokens are not limited. Raises InvalidInput if the count is invalid."""
         if self.tokens is None or self.count is None:
             return 0
         found = self.count(message)
@@ -31,11 +31,11 @@ class Budget:
         return found
 
     def fits(self, messages: int, tokens: int) -> bool:
-        """Whether so many can be taken."""
+        """Whether this many messages and tokens fit."""
         return (self.messages is None or messages <= self.messages) and (self.tokens is None or tokens <= self.tokens)
 
     def without(self, messages: int, tokens: int) -> Budget:
-        """What is left when so many were taken."""
+        """The rest of the budget after this many messages and tokens."""
         return Budget(
             None if self.messages is None else self.messages - messages,
             None if self.tokens is None else self.tokens - tokens,
@@ -44,26 +44,26 @@ class Budget:
 
 
 def leading(messages: Iterable[Message]) -> list[Message]:
-    """The instructions that a chat begins with."""
+    """The system and developer messages at the start of a chat."""
     return list(takewhile(lambda message: message.role in ("system", "developer"), messages))
 
 
 def reserve(system: Sequence[Message], budget: Budget) -> Budget:
-    """What is left beside the instructions. Raises InvalidInput where they alone are too many."""
+    """The budget that the leading system messages leave. Raises InvalidInput if they do not fit."""
     tokens = sum(budget.cost(message) for message in system)
     if not budget.fits(len(system), tokens):
         raise InvalidInput(
-            f"the chat's leading system messages alone are {len(system)} messages and {tokens} tokens, more than the "
-            "window holds; make it larger, or pass keep_system=False"
+            f"the chat's leading system messages ({len(system)} messages, {tokens} tokens) exceed the window; enlarge "
+            "it, or pass keep_system=False"
         )
     return budget.without(len(system), tokens)
 
 
 def newest(backwards: Iterable[Message], budget: Budget) -> list[Message]:
-    """The newest messages that fit, oldest first; `backwards` gives them newest first and is read as far as needed.
+    """The newest messages that fit, oldest first. `backwards` yields messages newest first, and is read lazily.
 
-    Whole turns are kept, a turn being a user's message with all that follows it. Where not even the newest turn fits
-    its end is taken, message by message, an assistant's tool calls always together with their results.
+    A turn is a user's message and all that follow it. Only whole turns are kept. If not even the newest turn fits, its
+    last messages are kept, and an assistant's tool calls only together with their results.
     """
     kept: list[Message] = []
     turn: list[tuple[Message, int]] = []
@@ -78,7 +78,7 @@ def newest(backwards: Iterable[Message], budget: Budget) -> list[Message]:
             budget = budget.without(len(turn), tokens)
             turn, tokens = [], 0
     else:
-        # What precedes the first user's message is a turn too; so is a chat without one.
+        # Messages before the first user message are a turn, too, and so is a chat without user messages.
         kept += [taken for taken, _ in turn]
         turn = []
     return _without_orphans(kept[::-1] or _end(turn, budget))
@@ -99,7 +99,7 @@ def _end(backwards: Sequence[tuple[Message, int]], budget: Budget) -> list[Messa
 
 
 def _without_orphans(messages: list[Message]) -> list[Message]:
-    """Without results at the beginning, whose calls are not there: models refuse them."""
+    """Drop leading tool results whose calls are missing, because models reject them."""
     at = next((at for at, message in enumerate(messages) if not _answers(message)), len(messages))
     return messages[at:]
 

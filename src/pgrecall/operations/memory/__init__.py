@@ -1,1 +1,1 @@
-"""Facts: putting, reading, forgetting, and the trail of what was done to them."""
+"""Facts: storing, searching, deleting and restoring them, and the audit trail of these changes."""

@@ -1,4 +1,4 @@
-"""Forgetting, restoring and erasing facts: each under the locks of its identities, with its events."""
+"""Forgets, restores and erases facts, under the locks of their identities, and records the events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Which = Literal["live", "forgotten", "any"]
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Which fact a call means: by the id of any version, or by key with what else is said. `subject` '' is none."""
+    """Selects one fact: by the id of any version, or by key and optional other parts. `subject` '' means none."""
 
     fact_id: str | None = None
     key: str | None = None
@@ -38,13 +38,13 @@ class Named:
         return {**values, "namespace": path, "which": which}
 
     def one(self, rows: Rows) -> FactKey | None:
-        """The identity that was meant, if there is one. Raises InvalidInput where a key names several."""
+        """The selected identity, or None. Raises InvalidInput if the key matches several facts."""
         keys = [FactKey(subject, kind, key, tuple(path)) for subject, kind, key, path in rows]
         if len(keys) > 1:
             listed = "; ".join(named(k) for k in keys[:5]) + ("; …" if len(keys) > 5 else "")
             raise InvalidInput(
-                f"the key {self.key!r:.80} names {len(keys) if len(keys) < 20 else '20 or more'} facts: {listed}. Say "
-                "which by subject=, kind= and namespace=, or by id"
+                f"the key {self.key!r:.80} matches {len(keys) if len(keys) < 20 else '20 or more'} facts: {listed}. "
+                "Select one by subject=, kind= and namespace=, or by id"
             )
         return keys[0] if keys else None
 
@@ -63,12 +63,12 @@ class FactVersion(NamedTuple):
 
     @property
     def live(self) -> bool:
-        """Whether readers see it as the fact."""
+        """Whether this is the version that readers see."""
         return self.is_last and self.deleted_at is None and not self.expired
 
 
 def _chains(tx: Transaction, memory: Memory, keys: Sequence[FactKey]) -> list[list[FactVersion]]:
-    """Every version of each identity, oldest first, under their locks."""
+    """Lock the identities and read all their versions, oldest first."""
     assert memory.scope.tenant is not None
     locks = (sql.LOCK, {"locks": lock_numbers(memory.scope.tenant, keys)})
     _, rows = tx.many([locks, (sql.CHAINS, memory.at(**identities(keys)))])
@@ -79,13 +79,13 @@ def _chains(tx: Transaction, memory: Memory, keys: Sequence[FactKey]) -> list[li
 
 
 def _find(tx: Transaction, memory: Memory, meant: Named, which: Which) -> FactKey | None:
-    # The tenant's row is held as every writer holds it: an erasure waits for this change and its event.
+    # The tenant's row is locked as every writer does, so that an erasure waits for this change and its event.
     _, rows = tx.many([(registry_sql.LOCK_TENANT, memory.at()), (sql.NAMED, memory.at(**meant.params(which)))])
     return meant.one(rows)
 
 
 def forget(gate: Gate, memory: Memory, meant: Named | Sequence[FactKey], reason: str | None) -> int:
-    """Forget facts, each with all its versions; returns how many there were."""
+    """Forget facts with all their versions; returns how many facts were live."""
 
     def body() -> int:
         with gate.transaction(memory.scope, "forget facts") as tx:
@@ -115,7 +115,10 @@ def forget(gate: Gate, memory: Memory, meant: Named | Sequence[FactKey], reason:
 
 
 def restore(gate: Gate, memory: Memory, meant: Named, reason: str | None) -> str:
-    """Bring a forgotten fact back, with its versions and vectors; returns the id of the live one."""
+    """Restore a forgotten fact with its versions and vectors; returns the id of the live version.
+
+    Raises: NotFound, InvalidInput.
+    """
 
     def body() -> str:
         with gate.transaction(memory.scope, "restore fact") as tx:
@@ -123,12 +126,12 @@ def restore(gate: Gate, memory: Memory, meant: Named, reason: str | None) -> str
             [chain] = _chains(tx, memory, [key]) if key is not None else [[]]
             forgotten = [v for v in chain if v.deleted_at is not None and v.purge_at and v.purge_at > v.now]
             if key is None or not forgotten:
-                raise NotFound("no such fact was forgotten, or its grace time is over")
+                raise NotFound("there is no such forgotten fact, or its grace period is over")
             if any(v.live for v in chain):
                 raise InvalidInput(
-                    f"fact {named(key)} can't be restored: a newer version stands in its place; delete that one first"
+                    f"fact {named(key)} cannot be restored, because a newer version has replaced it; delete that first"
                 )
-            # Of several that were forgotten one after the other: the one that is named, or the last.
+            # If it was forgotten several times: the version selected by id, or the last one.
             chosen = next((v for v in forgotten if v.id == meant.fact_id), None) or max(
                 forgotten, key=lambda v: (v.deleted_at, v.valid_from)
             )
@@ -149,7 +152,7 @@ def restore(gate: Gate, memory: Memory, meant: Named, reason: str | None) -> str
 
 
 def erase(gate: Gate, memory: Memory, meant: Named, reason: str | None) -> int:
-    """Delete a fact for good: every version, forgotten ones too, and their vectors; returns how many versions."""
+    """Permanently delete all versions of a fact, including forgotten ones, and their vectors; returns how many."""
 
     def body() -> int:
         with gate.transaction(memory.scope, "erase fact") as tx:

@@ -1,4 +1,4 @@
-"""Facts, checked and turned into columns that are ready to send; no I/O."""
+"""Validates facts and converts them to column arrays, ready to send. Does no I/O."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from pgrecall.jsonable import dumps
 from pgrecall.postgres import wire
 from pgrecall.types import Vector
 
-#: Parts of a tenant's identities that have a lock each.
+#: Advisory locks per tenant; each identity maps to one of them.
 LOCKS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class PackedFact:
-    """A fact as it will be stored; `key.subject` is '' for none. Its texts to embed, and vectors as given, by field."""
+    """A validated fact. `key.subject` is '' if it has none. `texts` to embed and given `vectors` are by field name."""
 
     key: FactKey
     name: str
@@ -48,18 +48,18 @@ class PackedFact:
 
     @property
     def size(self) -> int:
-        """About how many bytes it has in a message."""
+        """Approximate size in bytes of the fact in a message."""
         return len(self.value) + len(self.text or "")
 
 
 def whole_key(subject: object, kind: object, key: object, namespace: object = ()) -> FactKey:
-    """A checked identity, its subject '' where there is none. Raises InvalidInput."""
+    """A validated identity; its subject is '' if it has none. Raises InvalidInput."""
     path = labels(namespace, "namespace")
     if subject is None:
         if not path:
             raise InvalidInput(
-                "subject is None; a fact is about a subject, such as a user's id. What is about nobody lives in a "
-                "namespace: subject=None together with namespace=('docs', …)"
+                "subject is None and there is no namespace; expected a subject, such as a user's id. For a fact about "
+                "nobody, pass subject=None together with namespace=('docs', …)"
             )
         subject = ""
     else:
@@ -71,14 +71,14 @@ def whole_key(subject: object, kind: object, key: object, namespace: object = ()
     size = sum(len(part.encode()) for part in named_parts) + 8 * len(path)
     if size > MAX_IDENTITY_BYTES:
         raise InvalidInput(
-            f"namespace, subject, kind and key have {size:,} bytes together (8 counted for each label); at most "
-            f"{MAX_IDENTITY_BYTES:,} can be indexed. Hash or shorten them"
+            f"namespace, subject, kind and key have {size:,} bytes together (plus 8 for each label); expected at most "
+            f"{MAX_IDENTITY_BYTES:,}. Hash or shorten them"
         )
     return whole
 
 
 def named(key: FactKey) -> str:
-    """An identity as errors print it."""
+    """An identity, as error messages name it."""
     where = f" in {'/'.join(key.namespace)}" if key.namespace else ""
     return f"{key.kind}/{key.key}"[:120] + (f" of {key.subject!r:.80}" if key.subject else "") + where[:120]
 
@@ -90,7 +90,7 @@ def ttl_seconds(ttl: Ttl | None, what: str) -> float | None:
 
 
 def pack(facts: Iterable[Fact], default_ttl: Mapping[str, float]) -> list[PackedFact]:
-    """Check facts; of two with one identity the later stays. Raises InvalidInput naming the fact."""
+    """Validate facts. If an identity occurs twice, the later fact wins. Raises InvalidInput; it names the fact."""
     distinct: dict[FactKey, PackedFact] = {}
     for fact in facts:
         packed = _pack(fact, default_ttl)
@@ -111,8 +111,8 @@ def _pack(fact: Fact, default_ttl: Mapping[str, float]) -> PackedFact:
     for what, part in (("value", value), ("text", text or "")):
         if len(part) > MAX_VALUE_BYTES:
             raise InvalidInput(
-                f"the {what} of fact {name} has {len(part):,} characters; at most {MAX_VALUE_BYTES:,} are "
-                "stored. Keep large things elsewhere, and a reference to them here"
+                f"the {what} of fact {name} has {len(part):,} characters; expected at most {MAX_VALUE_BYTES:,}. Store "
+                "large values elsewhere, and put a reference here"
             )
     confidence = fact.confidence
     if confidence is not None:
@@ -140,7 +140,7 @@ def _pack(fact: Fact, default_ttl: Mapping[str, float]) -> PackedFact:
 
 
 def _embedded(fact: Fact, text: str | None, name: str) -> tuple[Mapping[str, str], Mapping[str, Vector]]:
-    """Texts to embed, and vectors that came, by field."""
+    """The texts to embed and the given vectors, by field name."""
     given = fact.embedding
     vectors: Mapping[str, Vector] = {} if given is None else given if isinstance(given, Mapping) else {"text": given}
     texts = fact.embed_texts
@@ -156,7 +156,7 @@ def _embedded(fact: Fact, text: str | None, name: str) -> tuple[Mapping[str, str
 
 
 def identities(keys: Sequence[FactKey]) -> dict[str, Any]:
-    """Identities as columns."""
+    """Identities as column arrays."""
     return {
         "subjects": wire.text_array([k.subject for k in keys]),
         "kinds": wire.text_array([k.kind for k in keys]),
@@ -166,13 +166,13 @@ def identities(keys: Sequence[FactKey]) -> dict[str, Any]:
 
 
 def array_literal(path: Sequence[str]) -> str:
-    """A text[] as Postgres reads it from text."""
+    """A text[] in Postgres' text format."""
     quoted = (label.replace("\\", "\\\\").replace('"', '\\"') for label in path)
     return "{" + ",".join(f'"{label}"' for label in quoted) + "}"
 
 
 def lock_numbers(tenant: str, keys: Iterable[FactKey]) -> list[int]:
-    """The advisory locks of identities, in the order in which every writer takes them."""
+    """The advisory locks of identities, in lock order."""
     parts = {hashlib.blake2b("\0".join((*k[:3], *k.namespace)).encode()).digest()[0] % LOCKS for k in keys}  # type: ignore[arg-type]
     names = (hashlib.blake2b(f"pgrecall.facts\0{tenant}\0{p}".encode(), digest_size=8).digest() for p in parts)
     return sorted(int.from_bytes(name, "big", signed=True) for name in names)

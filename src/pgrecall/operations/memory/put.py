@@ -1,4 +1,4 @@
-"""A tenant's memory: what it was made with, and putting facts into it under the locks of their identities."""
+"""A tenant's memory: its settings, and writes of facts under the locks of their identities."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from pgrecall.statements import facts as sql
 from pgrecall.statements import registry as registry_sql
 from pgrecall.types import EmbedSpace, Vector
 
-#: Facts of one statement, and bytes above which they are fewer.
+#: Facts per statement; fewer if they have more than BATCH_BYTES.
 BATCH, BATCH_BYTES = 1_000, 64_000_000
-#: The least by which a version of a fact is later than the one before.
+#: The smallest difference between the times of two versions of a fact.
 INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One tenant's memory, as one store works on it."""
+    """One tenant's memory, and the options of the store that accesses it."""
 
     scope: Scope
     actor: str
@@ -45,7 +45,7 @@ class Memory:
 
     @property
     def what(self) -> str:
-        """As errors name it."""
+        """The memory, as error messages name it."""
         return f"memory of tenant {self.scope.tenant!r}"
 
     def at(self, **values: Any) -> dict[str, Any]:
@@ -54,14 +54,14 @@ class Memory:
 
 
 class Vectors(NamedTuple):
-    """What a tenant's facts are embedded by."""
+    """The space of a tenant's fact vectors, and their model's fingerprint."""
 
     space: EmbedSpace
     fingerprint: list[float] | None
 
 
 class Settings(NamedTuple):
-    """What a tenant's memory was made with."""
+    """The settings that a tenant's memory was created with."""
 
     text_config: str
     fingerprint: list[float] | None
@@ -78,17 +78,17 @@ class Settings(NamedTuple):
 
     @property
     def held(self) -> Vectors | None:
-        """The space and fingerprint, where there are vectors."""
+        """The space and fingerprint, or None if the memory has no vectors."""
         return None if self.space is None else Vectors(self.space, self.fingerprint)
 
 
 def settings(gate: Gate, scope: Scope) -> Settings | None:
-    """The tenant's settings; None where it has no memory yet."""
+    """The settings of the tenant's memory, or None if it has none yet."""
     return Settings.of(gate.read(scope, "memory settings", lambda tx: tx.last(sql.SETTINGS, {"tenant": scope.tenant})))
 
 
 def settle(gate: Gate, memory: Memory) -> EmbedSpace | None:
-    """The space in which the memory answers. Raises as `ModelInUse.known_space`."""
+    """The memory's space. Raises as `ModelInUse.known_space` does."""
 
     def held() -> Vectors | None:
         found = settings(gate, memory.scope)
@@ -101,14 +101,14 @@ def settle(gate: Gate, memory: Memory) -> EmbedSpace | None:
 
 
 class FactVectors(NamedTuple):
-    """Vectors of a batch, by fact: checked and as they are stored."""
+    """Validated vectors of a batch: the field names of each fact, and the vectors as stored."""
 
     fields: list[list[str]]
     stored: guards.Stored | None
 
 
 def embed(gate: Gate, memory: Memory, facts: Sequence[PackedFact]) -> list[PackedFact]:
-    """Give vectors to the facts' texts where the store has an embedding function; outside any transaction."""
+    """Embed the facts' texts if the store has an embedding function. Call it outside of transactions."""
     function = memory.model.embedder
     wanted = [(n, field, text) for n, fact in enumerate(facts) for field, text in fact.texts.items()]
     if function is None or not wanted:
@@ -124,9 +124,7 @@ def embed(gate: Gate, memory: Memory, facts: Sequence[PackedFact]) -> list[Packe
 def _checked(facts: Sequence[PackedFact], space: EmbedSpace | None) -> FactVectors:
     named_vectors = [(f"{field!r} of fact {f.name}", v) for f in facts for field, v in f.vectors.items()]
     if named_vectors and space is None:
-        raise InvalidInput(
-            f"{named_vectors[0][0]} has a vector, and nothing says what made it; name its space: memory(…, space=…)"
-        )
+        raise InvalidInput(f"{named_vectors[0][0]} has a vector, but its space is unknown; pass it: memory(…, space=…)")
     stored = None
     if named_vectors and space is not None:
         stored = guards.to_stored([v for _, v in named_vectors], space, [n for n, _ in named_vectors])
@@ -137,22 +135,22 @@ def _checked(facts: Sequence[PackedFact], space: EmbedSpace | None) -> FactVecto
 
 
 def put(gate: Gate, memory: Memory, facts: Sequence[PackedFact], reason: str | None) -> list[StoredFact]:
-    """Write facts of distinct identities in one transaction; returns them as stored, in order."""
+    """Write facts with distinct identities in one transaction; returns them as stored, in the same order."""
     if not facts:
         return []
     embeds = memory.model.embedder is not None and any(f.texts for f in facts)
     space = settle(gate, memory) if embeds or any(f.vectors for f in facts) else None
     if embeds and space is None:
-        raise InvalidInput("nothing says what the embedding function makes; name its space: memory(…, space=…)")
+        raise InvalidInput("the space of the embedding function is unknown; pass it: memory(…, space=…)")
     facts = embed(gate, memory, facts)
-    _checked(facts, space)  # before anything is locked
+    _checked(facts, space)  # raises before anything is locked
     if space is not None:
         registry.ensure_space(gate, memory.scope, space)
 
     def body() -> list[StoredFact]:
         with gate.transaction(memory.scope, "put facts") as tx:
             done: list[StoredFact] = []
-            # All locks first, in their order, whatever the batches.
+            # Take all locks first, in lock order, before any batch is written.
             found = _enter(tx, memory, [f.key for f in facts], space)
             for part in _parts(facts):
                 done += _put_part(tx, memory, part, found, reason, space, last=len(done) + len(part) == len(facts))
@@ -174,14 +172,14 @@ def _parts(facts: Sequence[PackedFact]) -> list[list[PackedFact]]:
 
 
 class Entered(NamedTuple):
-    """What a write learned of its tenant; `heads` are the rows of `HEADS`, one for each identity."""
+    """The state that a write found: the memory's settings, and for each identity its row of `HEADS`."""
 
     settings: Settings
     heads: dict[FactKey, tuple[Any, ...]]
 
 
 def _enter(tx: Transaction, memory: Memory, keys: Sequence[FactKey], space: EmbedSpace | None) -> Entered:
-    """The first round trip of a put: tenant and subjects live, the space is the right one, heads under locks."""
+    """The first round trip of a put: check the tenant, the subjects and the space, and lock and read the heads."""
     tenant = memory.scope.tenant
     assert tenant is not None
     subjects = wire.text_array(sorted({k.subject for k in keys if k.subject}))
@@ -208,8 +206,8 @@ def _enter(tx: Transaction, memory: Memory, keys: Sequence[FactKey], space: Embe
     assert found is not None
     if memory.text_config is not None and memory.text_config != found.text_config:
         raise InvalidInput(
-            f"the memory of tenant {tenant!r} keeps full text as {found.text_config!r}, not {memory.text_config!r}, "
-            "since it was made; leave text_config out"
+            f"the memory of tenant {tenant!r} was created with text_config={found.text_config!r}, but "
+            f"text_config={memory.text_config!r} was requested; omit text_config"
         )
     if space is not None:
         found = _in_space(tx, memory, found, space)
@@ -217,19 +215,19 @@ def _enter(tx: Transaction, memory: Memory, keys: Sequence[FactKey], space: Embe
 
 
 def _kept(memory: Memory) -> int | None:
-    """Versions that stay beside a new one; None for all."""
+    """How many older versions are kept when a new one is stored; None for all."""
     return None if memory.keep_versions is None else memory.keep_versions - 1
 
 
 def _in_space(tx: Transaction, memory: Memory, found: Settings, space: EmbedSpace) -> Settings:
-    """The settings, answering in `space`. Raises EmbedSpaceMismatch, FingerprintMismatch."""
+    """The settings, with `space` stored if they had none. Raises: EmbedSpaceMismatch, FingerprintMismatch."""
     fingerprint = memory.model.fingerprint
     stored = None if fingerprint is None else wire.float4_array(np.asarray(fingerprint))
     if found.space is None:
         values = memory.at(fingerprint=stored, **space_params(space))
         tx.count(sql.SET_SPACE, values)
         if (again := Settings.of(tx.rows(sql.SETTINGS, memory.at()))) is None or again.space is None:
-            registry.add_space(tx, space)  # dropped since it was registered
+            registry.add_space(tx, space)  # the space was dropped after it was registered
             tx.count(sql.SET_SPACE, values)
             again = Settings.of(tx.rows(sql.SETTINGS, memory.at()))
         assert again is not None and again.space is not None
@@ -254,9 +252,9 @@ def _put_part(
     *,
     last: bool,
 ) -> list[StoredFact]:
-    """Close what the facts supersede, insert them with their vectors and events: one round trip."""
+    """Close superseded versions and insert the new ones with their vectors and events, in one round trip."""
     heads = [entered.heads[f.key] for f in facts]
-    # One time for all, after each version that went before.
+    # One time for all facts, later than each previous version.
     at = max(max(h[0], h[4] + INSTANT) if h[4] else h[0] for h in heads)
     trail = Trail(memory.actor, reason)
     stored: list[StoredFact] = []
@@ -265,7 +263,7 @@ def _put_part(
     for fact_id, fact, (_, live_id, created_at, expired, _, stale) in zip(
         new_ids(at, len(facts)), facts, heads, strict=True
     ):
-        # One that has expired is gone for all readers; that it still stands in the table is the sweep's affair.
+        # An expired version is invisible to readers, even though the sweep has not deleted it yet.
         superseded = None if expired else live_id
         stored.append(_stored(fact, fact_id, memory.actor, at, superseded, created_at if superseded else at))
         if live_id is not None:
@@ -325,7 +323,9 @@ def _later(at: datetime, seconds: float) -> datetime:
     try:
         return at + timedelta(seconds=seconds)
     except OverflowError as exc:
-        raise InvalidInput(f"a ttl of {seconds:,.0f} seconds ends after the year 9999; leave it out") from exc
+        raise InvalidInput(
+            f"a ttl of {seconds:,.0f} seconds ends after the year 9999; shorten it, or omit it for no limit"
+        ) from exc
 
 
 def _columns(

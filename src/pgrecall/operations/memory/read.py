@@ -24,15 +24,15 @@ from pgrecall.statements.fact_reads import Facts
 from pgrecall.statements.words import words
 from pgrecall.types import EmbedSpace, Vector
 
-#: Facts of each side that take part in a fusion, at least.
+#: Minimum number of facts from each side that are fused.
 FETCH = 100
-#: Read again where another process changed the memory's settings between two messages; never so often.
+#: Attempts, in case other processes change the memory's settings between two messages.
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is looked for. `values` are those that `which` binds."""
+    """A search. `values` are the bound values of `which`."""
 
     which: Facts
     values: Mapping[str, Any]
@@ -73,7 +73,7 @@ def _fact(row: tuple[Any, ...]) -> StoredFact:
 
 
 def _refreshed(gate: Gate, memory: Memory, found: list[StoredFact], refresh: bool | None) -> list[StoredFact]:
-    """The facts, after those that wish it (or all with a ttl, or none) have started it anew."""
+    """Restart the ttl of the facts that ask for it, or of all if `refresh`, or of none if it is False; return them."""
     due = [f.id for f in found if f.ttl is not None and f.valid_to is None and (refresh or f.refresh_on_read)]
     if due and refresh is not False:
         with gate.transaction(memory.scope, "refresh facts") as tx:
@@ -82,7 +82,7 @@ def _refreshed(gate: Gate, memory: Memory, found: list[StoredFact], refresh: boo
 
 
 def get(gate: Gate, memory: Memory, fact_id: str, *, refresh: bool | None) -> StoredFact | None:
-    """One version by id, unless it expired or was forgotten."""
+    """One version by id, unless it has expired or was forgotten."""
     rows = gate.read(memory.scope, "get fact", lambda tx: tx.last(reads.BY_ID, memory.at(id=fact_id)))
     found = _refreshed(gate, memory, [_fact(row) for row in rows], refresh)
     return found[0] if found else None
@@ -91,7 +91,7 @@ def get(gate: Gate, memory: Memory, fact_id: str, *, refresh: bool | None) -> St
 def get_many(
     gate: Gate, memory: Memory, keys: Sequence[FactKey], *, refresh: bool | Sequence[bool] | None
 ) -> list[StoredFact | None]:
-    """The live facts of identities, in their order; None where there is none."""
+    """The live facts of identities, in the same order; None for an identity without one."""
     if not keys:
         return []
     rows = gate.read(memory.scope, "get facts", lambda tx: tx.last(reads.BY_KEYS, memory.at(**identities(keys))))
@@ -104,7 +104,7 @@ def get_many(
 
 
 def history(gate: Gate, memory: Memory, meant: Named, *, limit: int, offset: int) -> list[StoredFact]:
-    """Every version of one fact, newest first. Raises InvalidInput where a key names several."""
+    """All versions of one fact, newest first. Raises InvalidInput if a key matches several facts."""
 
     def body(tx: Transaction) -> Rows:
         key = meant.one(tx.rows(sql.NAMED, memory.at(**meant.params("live"))))
@@ -116,7 +116,10 @@ def history(gate: Gate, memory: Memory, meant: Named, *, limit: int, offset: int
 
 
 def search(gate: Gate, memory: Memory, asked: Search) -> list[StoredFact]:
-    """Facts that match every condition, in their order. Raises InvalidInput, EmbedSpaceMismatch, InvalidEmbedding."""
+    """Facts that match all conditions, in the requested order.
+
+    Raises: InvalidInput, EmbedSpaceMismatch, InvalidEmbedding.
+    """
     values = memory.at(**asked.values, limit=asked.limit, offset=asked.offset)
     mode = asked.mode
     if asked.text is None and asked.vector is None:
@@ -162,7 +165,7 @@ def _relevant(gate: Gate, memory: Memory, asked: Search, mode: Mode, values: dic
         if now == known:
             return rows
         known = now
-    raise AssertionError("the memory's settings change with every look")
+    raise AssertionError("the memory's settings changed on every attempt")
 
 
 def _query_vector(gate: Gate, memory: Memory, asked: Search, space: EmbedSpace) -> wire.Binary:
@@ -186,7 +189,7 @@ def namespaces(
     limit: int,
     offset: int,
 ) -> list[tuple[str, ...]]:
-    """The namespaces of live facts, sorted by code point."""
+    """The namespaces of live facts, ordered by code point."""
     patterns = [
         *({"path": list(p), "suffix": False} for p in prefixes),
         *({"path": list(s), "suffix": True} for s in suffixes),
@@ -197,6 +200,6 @@ def namespaces(
 
 
 def events(gate: Gate, memory: Memory, values: Mapping[str, Any]) -> list[MemoryEvent]:
-    """Entries of the trail that match, oldest first."""
+    """Matching entries of the audit trail, oldest first."""
     rows = gate.read(memory.scope, "events", lambda tx: tx.last(reads.EVENTS, memory.at(**values)))
     return [MemoryEvent(*row) for row in rows]

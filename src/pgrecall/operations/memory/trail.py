@@ -1,4 +1,4 @@
-"""The trail: every change writes its event in its own transaction, never the value."""
+"""The audit trail: every change writes an event in its own transaction. Events never contain the fact's value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def new_ids(at: datetime, count: int) -> list[str]:
-    """Ids that sort by time, and within one call by order: microseconds, number, 64 random bits."""
+    """Ids that sort by time, and within one call by position: microseconds, position, 64 random bits."""
     since = at - _EPOCH
     micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     return [f"{micros:014x}-{n:06x}-{secrets.token_hex(8)}" for n in range(count)]
@@ -26,7 +26,7 @@ def new_ids(at: datetime, count: int) -> list[str]:
 
 @dataclass(slots=True)
 class Trail:
-    """The events of one transaction, to be written with it."""
+    """The events of one transaction."""
 
     actor: str
     reason: str | None = None
@@ -38,11 +38,11 @@ class Trail:
     def add(
         self, action: Action, target: str | None, subject: str | None, detail: dict[str, Any] | None = None
     ) -> None:
-        """Note one change."""
+        """Add an event for one change."""
         self._entries.append((action, target, subject, None if detail is None else dumps(detail, "detail")))
 
     def write(self, tenant: str | None, at: datetime) -> tuple[str, dict[str, Any]]:
-        """The statement that writes them, and its parameters."""
+        """The statement that writes the events, and its parameters."""
         actions, targets, subjects, details = zip(*self._entries, strict=True)
         return sql.EVENTS, {
             "tenant": tenant,
@@ -58,11 +58,11 @@ class Trail:
 
 
 def now(tx: Transaction) -> datetime:
-    """The server's clock."""
+    """The server's current time."""
     [(at,)] = tx.rows(sql.NOW, {})
     return at  # type: ignore[no-any-return]
 
 
 def batches(rows: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
-    """Parts of at most `size`."""
+    """Split `rows` into parts of at most `size`."""
     return (rows[start : start + size] for start in range(0, len(rows), size))

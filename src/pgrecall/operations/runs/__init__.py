@@ -1,1 +1,1 @@
-"""Runs of agents, their events, and the evidence that searches gave them."""
+"""Agent runs, their events, and the evidence that searches gave them."""

@@ -1,4 +1,4 @@
-"""What a run was given to answer from: recorded with the version of each chunk, and compared with today's."""
+"""Evidence: records the chunks that a run retrieved with their versions, and compares them with the current ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_SPACE: dict[str, Any] = dict.fromkeys(("provider", "model", "dim", "distance
 
 
 class QueryHash(NamedTuple):
-    """What was looked for: its hash, and whether it was a text or a vector."""
+    """A query's hash, and whether it was a text or a vector."""
 
     hash: bytes
     kind: str
@@ -56,7 +56,7 @@ def record(
     collection: str,
     space: EmbedSpace | None,
 ) -> int:
-    """Record what a retrieval gave to a run, which is made if it is new; returns the retrieval's number in the run."""
+    """Record a retrieval of a run, creating the run if it is new; returns the retrieval's `seq` in the run."""
     chunks = {
         "chunks": wire.text_array([h.chunk_id for h in hits]),
         "doc_ids": wire.text_array([h.doc_id for h in hits]),
@@ -82,7 +82,7 @@ def record(
 
 
 def read(gate: Gate, place: runs.Place, run_id: str) -> list[Evidence]:
-    """What a run was given, in order, each chunk compared with today's."""
+    """A run's retrievals, in order, each chunk compared with the current one."""
     rows = gate.read(place.scope, "run evidence", lambda tx: tx.last(sql.EVIDENCE, place.at(run_id)))
     found = []
     for (seq, collection, *space, query_hash, query_kind, created_at, space_now), group in groupby(

@@ -1,4 +1,4 @@
-"""Runs: compare-and-set on their state, events in one order, pruning; one body for sync and async."""
+"""Operations on runs: compare-and-set of their state, ordered events, pruning; one body for sync and async."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
 from pgrecall.runs import RunEvent, RunState
 from pgrecall.statements import runs as sql
 
-#: Runs that are deleted in one transaction.
+#: Runs that are deleted per transaction.
 BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One tenant's runs, and the rules under which they are written. `max_bytes` caps a state, and an event's data."""
+    """One tenant's runs, and the options for writing them. `max_bytes` limits a state, and an event's data."""
 
     scope: Scope
     create_tenants: bool
@@ -35,19 +35,19 @@ class Place:
 
 
 def sized_json(value: object, what: str, max_bytes: int) -> str:
-    """A mapping as JSON text. Raises InvalidInput, also where it is larger than `max_bytes`."""
+    """Serialize a mapping as JSON. Raises InvalidInput, also if it is larger than `max_bytes`."""
     text = json_object(value, what)
     size = len(text) if text.isascii() else len(text.encode())
     if size > max_bytes:
         raise InvalidInput(
-            f"{what} has {size:,} bytes as JSON; at most {max_bytes:,} are stored. Keep large values elsewhere, and "
-            "here what names them; or raise the cap: runs(max_state_bytes=…)"
+            f"{what} has {size:,} bytes as JSON; expected at most {max_bytes:,}. Store large values elsewhere and put "
+            "references here, or raise the limit: runs(max_state_bytes=…)"
         )
     return text
 
 
 def check_state(run: object) -> RunState:
-    """Refuse what is no run's state. Raises InvalidInput."""
+    """Validate a run's state. Raises InvalidInput."""
     if not isinstance(run, RunState):
         raise InvalidInput(f"a run's state is {type(run).__name__}; expected pgrecall.RunState")
     check_text(run.run_id, "run_id", MAX_ID_BYTES)
@@ -63,9 +63,9 @@ def check_state(run: object) -> RunState:
 
 
 def put(gate: Gate, place: Place, run: RunState) -> RunState:
-    """Keep a run's state where it is at the version that was read; returns it as stored.
+    """Store a run's state if the stored version is still the one that was read; returns it as stored.
 
-    Raises: RunConflict, InvalidInput, SubjectErased, TenantErased, UnknownTenant.
+    Raises: RunConflict, InvalidInput, SubjectErased, TenantErased, UnknownTenant, Conflict.
     """
     name = f"run {run.run_id!r:.80}"
     statement = sql.PUT_NEXT if run.state_version else sql.PUT_NEW
@@ -88,14 +88,17 @@ def put(gate: Gate, place: Place, run: RunState) -> RunState:
                 _make_way(tx, place, run)
                 rows = tx.last(statement, values)
         if not rows:
-            raise Conflict(f"{name} was written or deleted meanwhile; nothing of this call was kept: call again")
+            raise Conflict(f"{name} was written or deleted concurrently; nothing was written. Repeat the call")
         return RunState(*rows[0])
 
     return gate.retrying(body)
 
 
 def _make_way(tx: Transaction, place: Place, run: RunState) -> None:
-    """See why a put found no row to write: the tenant is new, the run expired; or it is refused."""
+    """Find out why a put wrote no row, and prepare a second attempt or raise.
+
+    Creates a new tenant, and deletes an expired run.
+    """
     assert place.scope.tenant is not None
     ensure_tenant(tx, place.scope.tenant, create=place.create_tenants)
     refuse_erased_subject(tx, place.scope.tenant, run.subject)
@@ -104,27 +107,28 @@ def _make_way(tx: Transaction, place: Place, run: RunState) -> None:
     if found is None:
         if expected:
             raise RunConflict(
-                f"run {run.run_id!r:.80} does not exist (any more), and this put goes on from version {expected}; to "
-                "begin it anew put state_version=0",
+                f"run {run.run_id!r:.80} does not exist or was deleted, but this put is based on version {expected}; "
+                "to create it, put it with state_version=0",
                 expected=expected,
             )
         return
     version, subject = found
     if run.subject is not None and subject not in (None, run.subject):
         raise InvalidInput(
-            f"run {run.run_id!r:.80} belongs to another subject than {run.subject!r:.80}; nothing was written"
+            f"run {run.run_id!r:.80} belongs to another subject than {run.subject!r:.80}; nothing was written. "
+            "Use a different run_id for this subject"
         )
     if expected is not None and version != expected:
         raise RunConflict(
-            f"run {run.run_id!r:.80} is at version {version}, and this put goes on from version {expected}; nothing "
-            "was written. Read it again with get, and decide anew",
+            f"run {run.run_id!r:.80} is at version {version}, but this put is based on version {expected}; nothing "
+            "was written. Read the run again with get, and reapply the change",
             expected=expected,
             found=version,
         )
 
 
 def _lock(tx: Transaction, place: Place, run_id: str) -> tuple[int, str | None] | None:
-    """Hold a run's row: its version and subject; None where there is none, or it expired, which is deleted."""
+    """Lock a run's row and return its version and subject, or None if it does not exist. Deletes an expired run."""
     rows = tx.rows(sql.LOCK, place.at(run_id))
     if not rows:
         return None
@@ -136,29 +140,29 @@ def _lock(tx: Transaction, place: Place, run_id: str) -> tuple[int, str | None] 
 
 
 def get(gate: Gate, place: Place, run_id: str) -> RunState | None:
-    """The state of a run, or None."""
+    """A run's state, or None if it does not exist."""
     rows = gate.read(place.scope, "run get", lambda tx: tx.last(sql.GET, place.at(run_id)))
     return RunState(*rows[0]) if rows else None
 
 
 def listing(gate: Gate, place: Place, where: sql.Where, values: dict[str, Any]) -> list[RunState]:
-    """Runs that match, the last touched first."""
+    """Matching runs, the most recently written first."""
     bound = {"tenant": place.scope.tenant, **values, **where.values()}
     rows = gate.read(place.scope, "run list", lambda tx: tx.last(sql.listing(where), bound))
     return [RunState(*row) for row in rows]
 
 
 def count(gate: Gate, place: Place, where: sql.Where, values: dict[str, Any]) -> int:
-    """How many runs match."""
+    """The number of matching runs."""
     bound = {"tenant": place.scope.tenant, **values, **where.values()}
     [(count,)] = gate.read(place.scope, "run count", lambda tx: tx.last(sql.count(where), bound))
     return int(count)
 
 
 def take_number(tx: Transaction, place: Place, run_id: str) -> tuple[int, datetime]:
-    """The next number in a run's order, and the time; holds the run until the transaction ends, and makes it if new.
+    """Lock a run until the transaction ends, creating it if it is new; returns its next `seq`, and the time.
 
-    Raises: TenantErased, UnknownTenant.
+    Raises: TenantErased, UnknownTenant, Conflict.
     """
     touch = (sql.TOUCH, place.at(run_id, ttl=place.ttl))
     taken = tx.many([(sql.HOLD_TENANT, place.at(run_id)), touch])[-1]
@@ -169,12 +173,12 @@ def take_number(tx: Transaction, place: Place, run_id: str) -> tuple[int, dateti
             tx.count(sql.ADD, place.at(run_id))
         taken = tx.rows(*touch)
     if not taken:
-        raise Conflict(f"run {run_id!r:.80} was deleted meanwhile; nothing of this call was kept: call again")
+        raise Conflict(f"run {run_id!r:.80} was deleted concurrently; nothing was written. Repeat the call")
     return taken[0][0], taken[0][1]
 
 
 def append_event(gate: Gate, place: Place, run_id: str, kind: str, data: Any) -> RunEvent:
-    """Add an event at the end of a run's order."""
+    """Append an event to a run."""
     text = sized_json(data, f"the data of an event of run {run_id!r:.80}", place.max_bytes)
 
     def body() -> RunEvent:
@@ -187,22 +191,22 @@ def append_event(gate: Gate, place: Place, run_id: str, kind: str, data: Any) ->
 
 
 def events(gate: Gate, place: Place, run_id: str, *, after: int, limit: int | None) -> list[RunEvent]:
-    """A run's events behind a number, in order."""
+    """A run's events after a `seq`, in order."""
     values = place.at(run_id, after=after, limit=limit)
     rows = gate.read(place.scope, "run events", lambda tx: tx.last(sql.EVENTS, values))
     return [RunEvent(run_id, *row) for row in rows]
 
 
 def follow(gate: Gate, place: Place, run_id: str, after: int) -> tuple[str | None, list[RunEvent]]:
-    """A run's status, None where there is no such run, and the events that are there by then."""
-    # In this order: what was added before the run became final is among the events.
+    """A run's status (None if it does not exist), and its events after a `seq`."""
+    # The status is read first, so that all events from before the run became final are included.
     work = [(sql.GET, place.at(run_id)), (sql.EVENTS, place.at(run_id, after=after, limit=None))]
     found, rows = gate.read(place.scope, "run follow", lambda tx: tx.many(work, commit=True))
     return (found[0][2] if found else None), [RunEvent(run_id, *row) for row in rows]
 
 
 def prune(gate: Gate, place: Place, values: dict[str, Any]) -> int:
-    """Delete the runs that nobody touched for long, in batches; returns how many."""
+    """Delete runs that have not been written for long, in batches; returns how many."""
     gone = 0
 
     def body() -> int:
@@ -232,6 +236,6 @@ def delete(gate: Gate, place: Place, run_id: str) -> None:
 
 
 def _delete(tx: Transaction, place: Place, run_ids: Sequence[str]) -> None:
-    """Delete runs whose rows are held, leaf tables first."""
+    """Delete runs whose rows are locked, leaf tables first."""
     values = {"tenant": place.scope.tenant, "runs": wire.text_array(run_ids)}
     tx.many([(statement, values) for statement in sql.DELETE])
