@@ -325,7 +325,8 @@ class InMemoryFactStore:
             raise NotFound("there is no such forgotten fact, or its grace period is over")
         if any(row.live(now) for row in chain):
             raise InvalidInput(
-                f"fact {checks.described(back[0].fact.fact_key)} cannot be restored, because a newer version has replaced it"
+                f"fact {checks.described(back[0].fact.fact_key)} cannot be restored, because a newer version has "
+                "replaced it"
             )
         for row in chain:
             if row.deleted_at is None and row.fact.valid_to is None:  # expired, but not swept yet
