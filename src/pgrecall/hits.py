@@ -14,7 +14,6 @@ from pgrecall.errors import InvalidInput
 RANK_CONSTANT = 60.0
 #: Dense searches by vector, sparse by words (full text), hybrid by both with their results fused.
 SearchMode: TypeAlias = Literal["dense", "sparse", "hybrid"]
-Mode: TypeAlias = SearchMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class Explanation:
         plan: The output of EXPLAIN ANALYZE if the caller requested it.
     """
 
-    mode: Mode
+    mode: SearchMode
     shape: Literal["exact", "graph", "none"]
     fell_back: bool
     rows: int

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from pgrecall.facts import Fact, FactKey, MemoryEvent, Order, StoredFact
 from pgrecall.filters import Filter
-from pgrecall.hits import Fusion, Hit, Mode
+from pgrecall.hits import Fusion, Hit, SearchMode
 from pgrecall.types import Chunk, DeleteReport, Document, Metadata, UpsertResult, Vector
 
 #: What a run store keeps; its own value type comes with it.
@@ -42,7 +42,7 @@ class VectorStore(Protocol):
         filters: Filter | None = None,
         *,
         text: str | None = None,
-        mode: Mode | None = None,
+        mode: SearchMode | None = None,
         fusion: Fusion | None = None,
         fetch_k: int | None = None,
         sparse_k: int | None = None,
@@ -109,7 +109,7 @@ class VectorStore(Protocol):
         filters: Filter | None = None,
         *,
         text: str | None = None,
-        mode: Mode | None = None,
+        mode: SearchMode | None = None,
         fusion: Fusion | None = None,
         fetch_k: int | None = None,
         sparse_k: int | None = None,

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
-from pgrecall.hits import Mode
+from pgrecall.hits import SearchMode
 from pgrecall.schema import chunk_vectors, chunks, collections, documents, embed_spaces
 from pgrecall.statements import keys, words
 from pgrecall.statements.compose import bound, compiled, divided
@@ -44,7 +44,7 @@ class Form:
     """
 
     distance: Distance
-    mode: Mode = "dense"
+    mode: SearchMode = "dense"
     graph: Graph | None = None
     fusion: Literal["reciprocal", "weighted"] = "weighted"
     with_vectors: bool = False

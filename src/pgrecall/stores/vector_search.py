@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from pgrecall.arguments import fraction, one_of, whole_number
 from pgrecall.errors import EmbedSpaceMismatch, InvalidEmbedding, InvalidInput
 from pgrecall.filters import Filter
-from pgrecall.hits import Fusion, Hits, Mode, ReciprocalRank, SearchStep, Weighted
+from pgrecall.hits import Fusion, Hits, ReciprocalRank, SearchMode, SearchStep, Weighted
 from pgrecall.operations import registry
 from pgrecall.operations.chunks import reads as chunk_ops
 from pgrecall.operations.chunks.keys import narrowed
@@ -51,7 +51,7 @@ class Searching:
         filters: Filter | None = None,
         *,
         text: str | None = None,
-        mode: Mode | None = None,
+        mode: SearchMode | None = None,
         fusion: Fusion | None = None,
         fetch_k: int | None = None,
         sparse_k: int | None = None,
@@ -230,8 +230,8 @@ def _check_explain(explain: object) -> None:
         raise InvalidInput(f"explain is {explain!r:.40}; expected True, False or 'plan'")
 
 
-def _asked(vector: Vector | None, text: str | None, mode: Mode, fusion: Fusion | None) -> dict[str, Any]:
-    one_of(mode, get_args(Mode), "mode")
+def _asked(vector: Vector | None, text: str | None, mode: SearchMode, fusion: Fusion | None) -> dict[str, Any]:
+    one_of(mode, get_args(SearchMode), "mode")
     if vector is None and mode != "sparse":
         raise InvalidInput(f"no vector was given, which mode {mode!r} needs; give one, or a text with mode 'sparse'")
     if text is None and mode != "dense":

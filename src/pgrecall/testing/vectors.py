@@ -21,7 +21,7 @@ from pgrecall.errors import (
     NotFound,
 )
 from pgrecall.filters import Filter
-from pgrecall.hits import Fusion, Hit, Mode, Weighted
+from pgrecall.hits import Fusion, Hit, SearchMode, Weighted
 from pgrecall.testing import checks, words
 from pgrecall.testing.checks import twin
 from pgrecall.testing.filters import matches, matches_everything
@@ -159,7 +159,7 @@ class InMemoryVectorStore:
         filters: Filter | None = None,
         *,
         text: str | None = None,
-        mode: Mode | None = None,
+        mode: SearchMode | None = None,
         fusion: Fusion | None = None,
         fetch_k: int | None = None,
         sparse_k: int | None = None,

@@ -11,7 +11,7 @@ import numpy as np
 
 from pgrecall import guards
 from pgrecall.errors import ConfigurationError
-from pgrecall.hits import Explanation, Fusion, Hit, Hits, Mode, ReciprocalRank, SearchStep, Weighted
+from pgrecall.hits import Explanation, Fusion, Hit, Hits, ReciprocalRank, SearchMode, SearchStep, Weighted
 from pgrecall.operations.registry import Place, StaleSpace, find_collection, refuse_space, space_params
 from pgrecall.operations.search import mmr
 from pgrecall.operations.search.routes import CANDIDATES, SMALL, UNKNOWN, Large, Route, exact_max
@@ -49,7 +49,7 @@ class Query:
     route: Route
     vector: Vector | None = None
     text: str = ""
-    mode: Mode = "dense"
+    mode: SearchMode = "dense"
     fusion: Fusion = field(default_factory=Weighted)
     dense_k: int = DEPTH
     sparse_k: int = DEPTH
