@@ -26,6 +26,7 @@ from pgrecall.statements import (
     registry,
     runs,
     search,
+    tombstones,
     writes,
 )
 from pgrecall.statements.reads import Where
@@ -33,11 +34,12 @@ from pgrecall.statements.search import Form, Graph
 
 MODULES = (
     chat, deletes, docstore, erasure, evaluation, fact_reads, facts, fulltext, graphs, keys, reads, records,
-    reembedding, registry, runs, writes,
+    reembedding, registry, runs, tombstones, writes,
 )  # fmt: skip
 #: Texts that are parts of statements, or no SQL at all.
 PARTS = {
     "erasure.SCHEMA", "erasure.TRAIL", "facts.IDENTITIES", "facts.SAME", "facts.VERSIONS", "keys.VALUES",
+    "tombstones.SUBJECT_NOT_ERASED", "runs.SUBJECT_NOT_ERASED",
 }  # fmt: skip
 
 FORMS = [

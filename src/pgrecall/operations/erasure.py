@@ -14,12 +14,13 @@ from typing import Any, TypeAlias
 
 from pgrecall.errors import ConfigurationError, InvalidInput
 from pgrecall.facts import Erasure, ErasureReport, SweepReport
+from pgrecall.operations import tombstones
 from pgrecall.operations.memory.trail import Trail, now
 from pgrecall.postgres.transactions import Gate, Scope, Transaction
 from pgrecall.schema import ACTORS, DUE, SUBJECTS, TRAIL
 from pgrecall.statements import erasure as sql
 from pgrecall.statements import facts as fact_sql
-from pgrecall.statements import registry as registry_sql
+from pgrecall.statements import tombstones as tombstone_sql
 
 #: Called after an erasure, so that the application can erase data outside of pgrecall. May be async in async calls.
 Hook: TypeAlias = Callable[[Erasure], Any]
@@ -43,7 +44,7 @@ def erase_tenant(gate: Gate, scope: Scope, trails: Callable[[], Trails]) -> Eras
     def body() -> ErasureReport:
         values = {"tenant": scope.tenant}
         with gate.transaction(scope, "tenant delete") as tx:
-            tx.count(sql.ERASE_TENANT, values)
+            tx.count(tombstone_sql.ERASE_TENANT, values)
             deleted = {name: tx.count(sql.delete(name, subject=False), values) for name in sql.TENANTS_OWN}
             return ErasureReport(deleted, _remaining(tx, sql.TENANTS_OWN, values, subject=False))
 
@@ -62,9 +63,9 @@ def erase_subject(
 
     def body() -> ErasureReport:
         with gate.transaction(scope, "subject erase") as tx:
-            if not tx.rows(sql.LOCK_TENANT, values):
+            if not tx.rows(tombstone_sql.LOCK_OUT_WRITERS, values):
                 return ErasureReport(dict.fromkeys(sql.SUBJECTS_OWN, 0), dict.fromkeys(sql.SUBJECTS_OWN, 0))
-            tx.count(sql.ADD_TOMBSTONE, {**values, "salt": secrets.token_bytes(16)})
+            tx.count(tombstone_sql.ADD_TOMBSTONE, {**values, "salt": secrets.token_bytes(16)})
             deleted = {name: tx.count(sql.delete(name, subject=True), values) for name in sql.SUBJECTS_OWN}
             for name in ACTORS:
                 tx.count(sql.rename_actor(name), {**values, "pseudonym": pseudonym})
@@ -84,8 +85,8 @@ def reopen_subject(gate: Gate, scope: Scope, subject: str, actor: str, reason: s
     def body() -> bool:
         with gate.transaction(scope, "subject reopen") as tx:
             values = {"tenant": scope.tenant, "subject": subject}
-            tx.rows(registry_sql.LOCK_TENANT, values)
-            lifted = tx.count(sql.LIFT_TOMBSTONE, values)
+            tx.rows(*tombstones.tenant_lock(scope))
+            lifted = tx.count(tombstone_sql.LIFT_TOMBSTONE, values)
             if lifted:
                 trail = Trail(actor, reason)
                 trail.add("reopen_subject", None, subject)
@@ -228,7 +229,7 @@ def _sweep(gate: Gate, scope: Scope, name: str, column: str, *, action: Any, bat
     def body() -> list[Any]:
         with gate.transaction(scope, "sweep") as tx:
             # Locked as every writer does, so that an erasure waits for this batch and its events.
-            held = (registry_sql.LOCK_TENANT, values)
+            held = tombstones.tenant_lock(scope)
             _, gone, [(at,)] = tx.many([held, (sql.sweep(name, column), values), (fact_sql.NOW, {})])
             if gone and action is not None:
                 trail = Trail("sweep")

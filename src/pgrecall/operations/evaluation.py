@@ -7,7 +7,8 @@ from typing import Any
 
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.jsonable import dumps
-from pgrecall.operations.registry import Place, ensure_tenant, find_space
+from pgrecall.operations import tombstones
+from pgrecall.operations.registry import Place, find_space
 from pgrecall.operations.search import routes
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
@@ -22,11 +23,6 @@ BATCH = 1_000
 
 def _at(scope: Scope, **values: Any) -> dict[str, Any]:
     return {"tenant": scope.tenant, **values}
-
-
-def _writing(tx: Transaction, scope: Scope, *, create: bool) -> None:
-    assert scope.tenant is not None
-    ensure_tenant(tx, scope.tenant, create=create)
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], **kinds: str) -> dict[str, wire.Binary]:
@@ -52,7 +48,7 @@ def save_set(
 
     def body() -> int:
         with gate.transaction(scope, "eval set") as tx:
-            _writing(tx, scope, create=create_tenants)
+            tombstones.ensure_tenant(tx, scope, create=create_tenants)
             tx.rows(sql.LOCK_SET, _at(scope, name=header["name"]))
             found = tx.rows(sql.SETS, _at(scope, name=header["name"], version=None))
             for row in found:
@@ -101,7 +97,7 @@ def delete_set(gate: Gate, scope: Scope, name: str, version: int | None) -> int:
 def add_run(gate: Gate, scope: Scope, run: Mapping[str, Any], *, create_tenants: bool) -> None:
     """Begin a run. Raises InvalidInput if its id is taken."""
     with gate.transaction(scope, "eval run") as tx:
-        _writing(tx, scope, create=create_tenants)
+        tombstones.ensure_tenant(tx, scope, create=create_tenants)
         if tx.rows(sql.RUNS, _at(scope, run=run["run"], set_name=None, limit=1)):
             raise InvalidInput(f"run {run['run']!r:.80} already exists; resume it, or choose another id")
         tx.count(sql.ADD_RUN, _at(scope, **{**run, "config": dumps(run["config"], "config")}))
@@ -162,7 +158,7 @@ def save_records(
 
     def body() -> None:
         with gate.transaction(scope, "eval records") as tx:
-            _writing(tx, scope, create=create_tenants)
+            tombstones.ensure_tenant(tx, scope, create=create_tenants)
             tx.rows(sql.LOCK_RECORDS, _at(scope, kind=kind, name=name))
             tx.count(sql.DELETE_RECORDS, _at(scope, kind=kind, name=name))
             tx.count(sql.ADD_RECORDS, _at(scope, kind=kind, name=name, records=wire.jsonb_array(packed)))

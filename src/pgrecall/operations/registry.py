@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -17,15 +16,14 @@ from pgrecall.errors import (
     InvalidInput,
     MigrationRequired,
     NotFound,
-    SubjectErased,
-    TenantErased,
-    UnknownTenant,
 )
+from pgrecall.operations import tombstones
 from pgrecall.postgres import wire
-from pgrecall.postgres.transactions import Gate, Ground, Rows, Scope, Transaction
+from pgrecall.postgres.transactions import Gate, Ground, Scope, Transaction
 from pgrecall.schema import REVISION
 from pgrecall.statements import deletes
 from pgrecall.statements import registry as sql
+from pgrecall.statements import tombstones as tombstone_sql
 from pgrecall.types import (
     CollectionInfo,
     DeleteReport,
@@ -152,48 +150,6 @@ def add_space(tx: Transaction, space: EmbedSpace) -> int:
     return int(number)
 
 
-def ensure_tenant(tx: Transaction, tenant: str, *, create: bool) -> None:
-    """Lock the tenant's row FOR SHARE, creating it if `create`.
-
-    Raises: TenantErased; UnknownTenant if the tenant does not exist and `create` is false.
-    """
-    rows = tx.rows(sql.LOCK_TENANT, {"tenant": tenant})
-    if not rows and not create:
-        raise UnknownTenant(
-            f"tenant {tenant!r} does not exist, and this database does not create tenants on first write; call "
-            "create_tenant first"
-        )
-    if not rows:
-        tx.count(sql.ADD_TENANT, {"tenant": tenant})
-        rows = tx.rows(sql.LOCK_TENANT, {"tenant": tenant})
-    if rows[0][0] is not None:
-        refuse_erased(tenant, rows[0][0])
-
-
-def refuse_erased_subject(tx: Transaction, tenant: str, subject: str | None) -> None:
-    """Raise SubjectErased if the subject has a tombstone. The tenant's row is locked, so that an erasure waits."""
-    if subject is not None:
-        refuse_erased_subjects(tx.rows(sql.ERASED_SUBJECTS, {"tenant": tenant, "subjects": [subject]}))
-
-
-def refuse_erased_subjects(rows: Rows) -> None:
-    """Raise SubjectErased if `ERASED_SUBJECTS` returned any rows."""
-    for _, erased_at in rows:
-        # The message does not name the subject, because it may be logged, and the subject was erased.
-        raise SubjectErased(
-            f"this subject was erased at {erased_at:%Y-%m-%d %H:%M:%S %Z}; nothing was written. "
-            "To store data about it again, call tenant.reopen_subject(subject)"
-        )
-
-
-def refuse_erased(tenant: str, erased_at: datetime) -> None:
-    """Raise TenantErased."""
-    raise TenantErased(
-        f"tenant {tenant!r} was deleted at {erased_at:%Y-%m-%d %H:%M:%S %Z}; nothing was written. "
-        "To use the name again, call create_tenant(name, reopen=True)"
-    )
-
-
 def guard(
     tx: Transaction,
     place: Place,
@@ -210,8 +166,7 @@ def guard(
     """
     rows = tx.rows(sql.GUARD, place.at())
     if not rows:
-        assert place.scope.tenant is not None
-        ensure_tenant(tx, place.scope.tenant, create=create_tenants)
+        tombstones.ensure_tenant(tx, place.scope, create=create_tenants)
         if text_config is not None:
             text_config = known_text_config(tx, text_config)
         stored = None if fingerprint is None else wire.float4_array(np.asarray(fingerprint))
@@ -225,9 +180,7 @@ def guard(
             tx.count(sql.ADD_COLLECTION, values)
         rows = tx.rows(sql.GUARD, place.at())
     erased_at, active, stored_print, stored_config, generation, keys, next_space, *identity = rows[0]
-    if erased_at is not None:
-        assert place.scope.tenant is not None
-        refuse_erased(place.scope.tenant, erased_at)
+    tombstones.refuse_erased_tenant(place.scope, erased_at)
     if (holds := EmbedSpace(*identity)) != space:
         refuse_space(f"collection {place.collection!r}", holds, space)
     if text_config is not None and text_config != stored_config:
@@ -350,13 +303,11 @@ def create_tenant(gate: Gate, scope: Scope, *, reopen: bool) -> bool:
     """Register a tenant; returns whether it is new or was reopened. Raises TenantErased unless `reopen`."""
     values = {"tenant": scope.tenant}
     with gate.transaction(scope, "tenant create") as tx:
-        made = tx.count(sql.ADD_TENANT, values)
+        made = tx.count(tombstone_sql.ADD_TENANT, values)
         if reopen:
-            made += tx.count(sql.REOPEN_TENANT, values)
-        [(erased_at,)] = tx.rows(sql.LOCK_TENANT, values)
-        if erased_at is not None:
-            assert scope.tenant is not None
-            refuse_erased(scope.tenant, erased_at)
+            made += tx.count(tombstone_sql.REOPEN_TENANT, values)
+        [(erased_at,)] = tx.rows(*tombstones.tenant_lock(scope))
+        tombstones.refuse_erased_tenant(scope, erased_at)
     return bool(made)
 
 

@@ -28,10 +28,6 @@ _COLUMNS = """
   m.position, m.message_id, m.role, m.name, m.text, m.content, m.tool_calls, m.tool_call_id, m.metadata, m.payload,
   m.framework, m.status, m.created_at, m.expires_at"""
 
-# An append's first statement: the deletion of the tenant updates this row, so it waits for appends, and they see what
-# it did: nothing of the tenant is left, and so no chat to append to.
-HOLD_TENANT = "SELECT FROM pgrecall.tenants WHERE tenant_id = %(tenant)s FOR SHARE"
-
 # Takes so many positions. `updated_at` never goes back, whoever waited for the row: so the times of messages rise with
 # their positions.
 TOUCH = "".join(

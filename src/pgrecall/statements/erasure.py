@@ -24,28 +24,6 @@ TENANTS_OWN = tuple(t.name for t in TENANT_TABLES if t.name not in (TRAIL, "tena
 #: What goes with a subject, leaf first.
 SUBJECTS_OWN = tuple(name for name in TENANTS_OWN if name in SUBJECTS or name in PARTS)
 
-# The tombstone of a tenant: set first, so that writers under way are waited for and later ones are refused.
-ERASE_TENANT = """
-UPDATE pgrecall.tenants SET erased_at = statement_timestamp() WHERE tenant_id = %(tenant)s AND erased_at IS NULL
-"""
-
-# Waits for every writer of the tenant (they hold FOR SHARE), and keeps new ones out until the tombstone stands.
-LOCK_TENANT = "SELECT FROM pgrecall.tenants WHERE tenant_id = %(tenant)s FOR NO KEY UPDATE"
-
-ADD_TOMBSTONE = """
-INSERT INTO pgrecall.erased_subjects (tenant_id, subject_hash, salt, erased_at)
-SELECT %(tenant)s, sha256(own.salt || convert_to(%(subject)s, 'UTF8')), own.salt, statement_timestamp()
-FROM (SELECT coalesce((
-  SELECT s.salt FROM pgrecall.erased_subjects s WHERE s.tenant_id = %(tenant)s LIMIT 1), %(salt)b::bytea) AS salt) own
-ON CONFLICT DO NOTHING
-"""
-
-LIFT_TOMBSTONE = """
-DELETE FROM pgrecall.erased_subjects WHERE tenant_id = %(tenant)s AND subject_hash = sha256((
-  SELECT s.salt FROM pgrecall.erased_subjects s WHERE s.tenant_id = %(tenant)s LIMIT 1
-) || convert_to(%(subject)s, 'UTF8'))
-"""
-
 #: Entries of the trail that still name the subject, or (NULL) anybody.
 UNSTRIPPED = """
 SELECT count(*) FROM pgrecall.memory_events

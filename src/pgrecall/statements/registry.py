@@ -29,24 +29,6 @@ WHERE t.tenant_id = %(tenant)s AND c.tenant_id = %(tenant)s AND c.name = %(colle
 FOR SHARE OF t, c
 """
 
-ADD_TENANT = "INSERT INTO pgrecall.tenants (tenant_id) VALUES (%(tenant)s) ON CONFLICT DO NOTHING"
-
-LOCK_TENANT = "SELECT erased_at FROM pgrecall.tenants WHERE tenant_id = %(tenant)s FOR SHARE"
-
-# A statement of its own after the tenant's lock, which an erasure of a subject holds until its tombstone stands.
-ERASED_SUBJECTS = """
-SELECT i.subject, gone.erased_at FROM unnest(%(subjects)s::text[]) AS i (subject)
-JOIN LATERAL (
-  SELECT e.erased_at FROM pgrecall.erased_subjects e
-  WHERE e.tenant_id = %(tenant)s AND e.subject_hash = sha256((
-    SELECT s.salt FROM pgrecall.erased_subjects s WHERE s.tenant_id = %(tenant)s LIMIT 1
-  ) || convert_to(i.subject, 'UTF8')) LIMIT 1) gone ON true
-"""
-
-REOPEN_TENANT = """
-UPDATE pgrecall.tenants SET erased_at = NULL WHERE tenant_id = %(tenant)s AND erased_at IS NOT NULL
-"""
-
 TENANT = "SELECT tenant_id, created_at, erased_at FROM pgrecall.tenants WHERE tenant_id = %(tenant)s"
 
 TENANTS = "SELECT tenant_id, created_at, erased_at FROM pgrecall.tenants ORDER BY tenant_id"

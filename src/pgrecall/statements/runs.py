@@ -15,20 +15,10 @@ import sqlalchemy as sa
 from pgrecall.filters import Filter, bind_values, compile_filter, shape
 from pgrecall.schema import runs
 from pgrecall.statements.compose import bound, compiled
-
-# A write's first statement, for which the deletion of the tenant waits. What it did is seen by the next: EXISTS below.
-HOLD_TENANT = "SELECT FROM pgrecall.tenants WHERE tenant_id = %(tenant)s FOR SHARE"
+from pgrecall.statements.tombstones import SUBJECT_NOT_ERASED
 
 _COLUMNS = """
   r.run_id, r.state, r.status, r.state_version, r.subject, r.metadata, r.expires_at, r.created_at, r.updated_at"""
-
-# A subject that was erased: what is put for it finds no row to write, and is told why afterwards.
-_NOT_ERASED = """
-  AND (%(subject)s::text IS NULL OR NOT EXISTS (
-    SELECT FROM pgrecall.erased_subjects e
-    WHERE e.tenant_id = %(tenant)s AND e.subject_hash = sha256((
-      SELECT o.salt FROM pgrecall.erased_subjects o WHERE o.tenant_id = %(tenant)s LIMIT 1
-    ) || convert_to(%(subject)s::text, 'UTF8'))))"""
 
 # A run that expired is as none: it begins anew, at version 1; its events and evidence go (EMPTY) before that.
 PUT_NEW = "".join(
@@ -40,7 +30,7 @@ SELECT %(tenant)s, %(run)s, %(subject)s, %(status)s, %(state)s::jsonb, 1, %(meta
   coalesce(statement_timestamp() + %(ttl)s::interval, %(expires_at)s::timestamptz), statement_timestamp(),
   statement_timestamp()
 WHERE EXISTS (SELECT FROM pgrecall.tenants t WHERE t.tenant_id = %(tenant)s AND t.erased_at IS NULL)""",
-        _NOT_ERASED,
+        SUBJECT_NOT_ERASED,
         """
 ON CONFLICT (tenant_id, run_id) DO UPDATE
 SET subject = coalesce(r.subject, excluded.subject), status = excluded.status, state = excluded.state,
@@ -67,7 +57,7 @@ SET subject = coalesce(r.subject, %(subject)s), status = %(status)s, state = %(s
 WHERE r.tenant_id = %(tenant)s AND r.run_id = %(run)s AND r.state_version = %(expected)s::int8
   AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp())
   AND (r.subject IS NULL OR %(subject)s::text IS NULL OR r.subject = %(subject)s::text)""",
-        _NOT_ERASED,
+        SUBJECT_NOT_ERASED,
         "\nRETURNING",
         _COLUMNS,
     )

@@ -10,12 +10,12 @@ from typing import Any
 
 from pgrecall.errors import Conflict, InvalidInput, NotFound
 from pgrecall.messages import ChatHit, ChatInfo, Message
+from pgrecall.operations import tombstones
 from pgrecall.operations.chat import packing as pack
 from pgrecall.operations.chat import windows
-from pgrecall.operations.registry import ensure_tenant, known_text_config, refuse_erased_subjects
+from pgrecall.operations.registry import known_text_config
 from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
 from pgrecall.statements import chat as sql
-from pgrecall.statements.registry import ERASED_SUBJECTS
 from pgrecall.statements.words import words
 
 #: Messages per page while a window is filled, and on the first page of the system messages at a chat's start.
@@ -41,7 +41,7 @@ class Chat:
 
     def tombstone(self) -> list[tuple[str, dict[str, Any]]]:
         """The statement that looks up the subject's tombstone; none if the chat has no subject."""
-        return [] if self.subject is None else [(ERASED_SUBJECTS, self.at(subjects=[self.subject]))]
+        return [] if self.subject is None else [tombstones.subject_tombstones(self.scope, [self.subject])]
 
     def touch(self, count: int) -> tuple[str, dict[str, Any]]:
         """The statement that reserves `count` positions, and locks the chat until the transaction ends."""
@@ -61,9 +61,9 @@ def append(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Message]
     def body() -> list[Message]:
         with gate.transaction(chat.scope, "chat append") as tx:
             # The chat usually exists, so try that first.
-            erased, taken = tx.many([(sql.HOLD_TENANT, chat.at()), *chat.tombstone(), touch])[-2:]
+            erased, taken = tx.many([tombstones.tenant_lock(chat.scope), *chat.tombstone(), touch])[-2:]
             if chat.subject is not None:
-                refuse_erased_subjects(erased)
+                tombstones.refuse_erased_subjects(erased)
             if not taken:
                 _hold(tx, chat, create=True)
                 taken = tx.rows(*touch)
@@ -96,10 +96,9 @@ def _hold(tx: Transaction, chat: Chat, *, create: bool) -> str | None:
     Raises: InvalidInput if the chat belongs to another subject; SubjectErased, TenantErased, UnknownTenant, Conflict.
     """
     if create:
-        assert chat.scope.tenant is not None
-        ensure_tenant(tx, chat.scope.tenant, create=chat.create_tenants)
+        tombstones.ensure_tenant(tx, chat.scope, create=chat.create_tenants)
         for statement in chat.tombstone():
-            refuse_erased_subjects(tx.rows(*statement))
+            tombstones.refuse_erased_subjects(tx.rows(*statement))
     text_config = None if chat.text_config is None else known_text_config(tx, chat.text_config)
     rows = tx.rows(sql.LOCK_SESSION, chat.at())
     if not rows and not create:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pgrecall import guards
 from pgrecall.errors import ConfigurationError, FingerprintMismatch, InvalidEmbedding, InvalidInput, NotFound
-from pgrecall.operations import registry
+from pgrecall.operations import registry, tombstones
 from pgrecall.operations.chunks.upsert import Progress
 from pgrecall.operations.models.calls import EMBED_BATCH, PLAIN, Calls, embed_ahead, patiently
 from pgrecall.operations.models.embedding import Embedder
@@ -143,9 +143,7 @@ def _begin(gate: Gate, job: Job) -> _Old | None:
         if not rows:
             raise NotFound(f"{job.what} does not exist, so it cannot be re-embedded; check its name")
         erased_at, old, held_next, next_print, own_print, *identities = rows[0]
-        if erased_at is not None:
-            assert job.place.scope.tenant is not None
-            registry.refuse_erased(job.place.scope.tenant, erased_at)
+        tombstones.refuse_erased_tenant(job.place.scope, erased_at)
         holds, coming = EmbedSpace(*identities[:4]), None if held_next is None else EmbedSpace(*identities[4:])
         if coming is not None and coming != job.to:
             raise ConfigurationError(

@@ -8,8 +8,9 @@ from typing import Any
 from pgrecall.arguments import MAX_ID_BYTES, OnNul, check_text
 from pgrecall.errors import InvalidInput
 from pgrecall.jsonable import json_object
+from pgrecall.operations import tombstones
 from pgrecall.operations.chunks.packing import id_array
-from pgrecall.operations.registry import Place, ensure_tenant
+from pgrecall.operations.registry import Place
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Rows, Transaction
 from pgrecall.statements import docstore as sql
@@ -68,17 +69,12 @@ def put(
 
     def body() -> int:
         with gate.transaction(place.scope, "docstore put") as tx:
-            _hold_tenant(tx, place, create=create_tenants)
+            tombstones.ensure_tenant(tx, place.scope, create=create_tenants)
             if new_only:
                 _refuse_held(tx, place, entries)
             return sum(tx.count(sql.PUT, place.at(**part)) for part in packed)
 
     return gate.retrying(body) if packed else 0
-
-
-def _hold_tenant(tx: Transaction, place: Place, *, create: bool) -> None:
-    assert place.scope.tenant is not None
-    ensure_tenant(tx, place.scope.tenant, create=create)
 
 
 def _refuse_held(tx: Transaction, place: Place, entries: Sequence[tuple[DocstoreEntry, int]]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from pgrecall.arguments import MAX_ID_BYTES, check_text, whole_number
 from pgrecall.errors import InvalidInput
+from pgrecall.operations import tombstones
 from pgrecall.operations.chunks.packing import id_array
-from pgrecall.operations.registry import Place, ensure_tenant
+from pgrecall.operations.registry import Place
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import records as sql
@@ -40,8 +41,7 @@ def update(
 
     def body() -> None:
         with gate.transaction(place.scope, "records update") as tx:
-            assert place.scope.tenant is not None
-            ensure_tenant(tx, place.scope.tenant, create=create_tenant)
+            tombstones.ensure_tenant(tx, place.scope, create=create_tenant)
             [(now,)], _ = tx.many([(sql.TIME, {}), (sql.UPDATE, values)])
             if time_at_least is not None and now < time_at_least:
                 raise InvalidInput(

@@ -10,13 +10,13 @@ from typing import Any, Literal, NamedTuple
 
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.facts import FactKey
+from pgrecall.operations import tombstones
 from pgrecall.operations.memory.packing import array_literal, identities, lock_numbers, named
 from pgrecall.operations.memory.put import INSTANT, Memory
 from pgrecall.operations.memory.trail import Trail
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Rows, Transaction
 from pgrecall.statements import facts as sql
-from pgrecall.statements import registry as registry_sql
 
 Which = Literal["live", "forgotten", "any"]
 
@@ -80,7 +80,7 @@ def _chains(tx: Transaction, memory: Memory, keys: Sequence[FactKey]) -> list[li
 
 def _find(tx: Transaction, memory: Memory, meant: Named, which: Which) -> FactKey | None:
     # The tenant's row is locked as every writer does, so that an erasure waits for this change and its event.
-    _, rows = tx.many([(registry_sql.LOCK_TENANT, memory.at()), (sql.NAMED, memory.at(**meant.params(which)))])
+    _, rows = tx.many([tombstones.tenant_lock(memory.scope), (sql.NAMED, memory.at(**meant.params(which)))])
     return meant.one(rows)
 
 
@@ -93,7 +93,7 @@ def forget(gate: Gate, memory: Memory, meant: Named | Sequence[FactKey], reason:
                 found = _find(tx, memory, meant, "live")
                 keys: Sequence[FactKey] = [] if found is None else [found]
             else:
-                tx.rows(registry_sql.LOCK_TENANT, memory.at())
+                tx.rows(*tombstones.tenant_lock(memory.scope))
                 keys = meant
             if not keys:
                 return 0

@@ -12,7 +12,7 @@ import numpy as np
 from pgrecall import guards
 from pgrecall.errors import InvalidInput
 from pgrecall.facts import FactKey, StoredFact
-from pgrecall.operations import registry
+from pgrecall.operations import registry, tombstones
 from pgrecall.operations.memory.packing import PackedFact, identities, lock_numbers
 from pgrecall.operations.memory.trail import Trail, batches, new_ids
 from pgrecall.operations.models.calls import EMBED_BATCH, embed_ahead
@@ -21,7 +21,6 @@ from pgrecall.operations.registry import space_params
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
 from pgrecall.statements import facts as sql
-from pgrecall.statements import registry as registry_sql
 from pgrecall.types import EmbedSpace, Vector
 
 #: Facts per statement; fewer if they have more than BATCH_BYTES.
@@ -182,10 +181,10 @@ def _enter(tx: Transaction, memory: Memory, keys: Sequence[FactKey], space: Embe
     """The first round trip of a put: check the tenant, the subjects and the space, and lock and read the heads."""
     tenant = memory.scope.tenant
     assert tenant is not None
-    subjects = wire.text_array(sorted({k.subject for k in keys if k.subject}))
+    subjects = sorted({k.subject for k in keys if k.subject})
     first: list[tuple[str, Mapping[str, Any]]] = [
-        (registry_sql.LOCK_TENANT, memory.at()),
-        (registry_sql.ERASED_SUBJECTS, memory.at(subjects=subjects)),
+        tombstones.tenant_lock(memory.scope),
+        tombstones.subject_tombstones(memory.scope, subjects),
         (sql.SETTINGS, memory.at()),
     ]
     work = [
@@ -195,13 +194,12 @@ def _enter(tx: Transaction, memory: Memory, keys: Sequence[FactKey], space: Embe
     ]
     lives, erased, rows, _, heads = tx.many(work)
     if not lives or not rows:
-        registry.ensure_tenant(tx, tenant, create=memory.create_tenants)
+        tombstones.ensure_tenant(tx, memory.scope, create=memory.create_tenants)
         config = registry.known_text_config(tx, memory.text_config or "simple")
         tx.count(sql.ADD_SETTINGS, memory.at(text_config=config))
         lives, erased, rows = tx.many(first)
-    if lives[0][0] is not None:
-        registry.refuse_erased(tenant, lives[0][0])
-    registry.refuse_erased_subjects(erased)
+    tombstones.refuse_erased_tenant(memory.scope, lives[0][0])
+    tombstones.refuse_erased_subjects(erased)
     found = Settings.of(rows)
     assert found is not None
     if memory.text_config is not None and memory.text_config != found.text_config:

@@ -10,7 +10,7 @@ from typing import Any
 from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text
 from pgrecall.errors import Conflict, InvalidInput, NotFound, RunConflict
 from pgrecall.jsonable import json_object
-from pgrecall.operations.registry import ensure_tenant, refuse_erased_subject
+from pgrecall.operations import tombstones
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
 from pgrecall.runs import RunEvent, RunState
@@ -82,7 +82,7 @@ def put(gate: Gate, place: Place, run: RunState) -> RunState:
 
     def body() -> RunState:
         with gate.transaction(place.scope, "run put") as tx:
-            rows = tx.many([(sql.HOLD_TENANT, values), (statement, values)], commit=True)[-1]
+            rows = tx.many([tombstones.tenant_lock(place.scope), (statement, values)], commit=True)[-1]
         if not rows:
             with gate.transaction(place.scope, "run put") as tx:
                 _make_way(tx, place, run)
@@ -99,9 +99,9 @@ def _make_way(tx: Transaction, place: Place, run: RunState) -> None:
 
     Creates a new tenant, and deletes an expired run.
     """
-    assert place.scope.tenant is not None
-    ensure_tenant(tx, place.scope.tenant, create=place.create_tenants)
-    refuse_erased_subject(tx, place.scope.tenant, run.subject)
+    tombstones.ensure_tenant(tx, place.scope, create=place.create_tenants)
+    if run.subject is not None:
+        tombstones.refuse_erased_subjects(tx.rows(*tombstones.subject_tombstones(place.scope, [run.subject])))
     found = _lock(tx, place, run.run_id)
     expected = run.state_version
     if found is None:
@@ -165,10 +165,9 @@ def take_number(tx: Transaction, place: Place, run_id: str) -> tuple[int, dateti
     Raises: TenantErased, UnknownTenant, Conflict.
     """
     touch = (sql.TOUCH, place.at(run_id, ttl=place.ttl))
-    taken = tx.many([(sql.HOLD_TENANT, place.at(run_id)), touch])[-1]
+    taken = tx.many([tombstones.tenant_lock(place.scope), touch])[-1]
     if not taken:
-        assert place.scope.tenant is not None
-        ensure_tenant(tx, place.scope.tenant, create=place.create_tenants)
+        tombstones.ensure_tenant(tx, place.scope, create=place.create_tenants)
         if _lock(tx, place, run_id) is None:
             tx.count(sql.ADD, place.at(run_id))
         taken = tx.rows(*touch)
