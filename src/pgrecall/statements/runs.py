@@ -173,7 +173,7 @@ DELETE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class RunFilters:
     """Filters on a run's metadata and on its state. Equal where the SQL is equal."""
 
     metadata_shape: Hashable
@@ -182,7 +182,7 @@ class Where:
     state: Filter | None = field(compare=False)
 
     @classmethod
-    def of(cls, metadata: Filter | None, state: Filter | None) -> Where:
+    def of(cls, metadata: Filter | None, state: Filter | None) -> RunFilters:
         """The condition for these filters."""
         of_metadata, of_state = (None if tree is None else shape(tree) for tree in (metadata, state))
         return cls(of_metadata, of_state, metadata, state)
@@ -194,7 +194,7 @@ class Where:
 
 
 @lru_cache(maxsize=256)
-def listing(where: Where) -> str:
+def listing(where: RunFilters) -> str:
     """Runs that match, the last touched first."""
     columns = (
         runs.c.run_id, runs.c.state, runs.c.status, runs.c.state_version, runs.c.subject, runs.c.metadata,
@@ -210,12 +210,12 @@ def listing(where: Where) -> str:
 
 
 @lru_cache(maxsize=256)
-def count(where: Where) -> str:
+def count(where: RunFilters) -> str:
     """How many runs match."""
     return compiled(sa.select(sa.func.count()).select_from(runs).where(*_conditions(where)))
 
 
-def _conditions(where: Where) -> list[sa.ColumnElement[bool]]:
+def _conditions(where: RunFilters) -> list[sa.ColumnElement[bool]]:
     now = sa.func.statement_timestamp()
     conditions = [
         runs.c.tenant_id == bound("tenant"),

@@ -16,7 +16,7 @@ from pgrecall.operations.runs import evidence as evidence_ops
 from pgrecall.operations.runs import verbs as run_ops
 from pgrecall.postgres.transactions import Gate
 from pgrecall.runs import FINAL, Evidence, RunEvent, RunState
-from pgrecall.statements.runs import Where
+from pgrecall.statements.runs import RunFilters
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
 from pgrecall.types import EmbedSpace, Vector
@@ -55,10 +55,10 @@ class PostgresRuns:
     async def _arun(self, work: Work[R]) -> R:
         return await self._database._arun(work)
 
-    def _place(self, gate: Gate) -> run_ops.Place:
+    def _place(self, gate: Gate) -> run_ops.RunPlace:
         database = self._database
         scope = database._scope(gate, self.tenant_id)
-        return run_ops.Place(scope, not database.require_known_tenants, self._ttl, self._max_bytes)
+        return run_ops.RunPlace(scope, not database.require_known_tenants, self._ttl, self._max_bytes)
 
     def _put(self, run_state: RunState) -> Work[RunState]:
         """Keep a run's state; returns it as stored, at its new version, from which the next put goes on.
@@ -248,7 +248,7 @@ class PostgresRuns:
 
 def _condition(
     filters: Filter | None, state: Filter | None, status: str | None, subject: str | None
-) -> tuple[Where, dict[str, Any]]:
+) -> tuple[RunFilters, dict[str, Any]]:
     for given in (filters, state):
         if given is not None and not isinstance(given, Filter):
             raise FilterError(f"a filter is {type(given).__name__}; expected a filter such as F.team == 'support'")
@@ -256,7 +256,7 @@ def _condition(
         "status": None if status is None else check_text(status, "status", MAX_NAME_BYTES),
         "subject": None if subject is None else check_text(subject, "subject", MAX_ID_BYTES),
     }
-    return Where.of(filters, state), values
+    return RunFilters.of(filters, state), values
 
 
 def _deadline(run_id: str, after: int, poll: float, timeout: float | None) -> float | None:

@@ -48,7 +48,7 @@ def asked(query: str | Vector) -> QueryHash:
 
 def record(
     gate: Gate,
-    place: runs.Place,
+    place: runs.RunPlace,
     run_id: str,
     query: QueryHash,
     hits: Sequence[Hit],
@@ -81,7 +81,7 @@ def record(
     return gate.retrying(body)
 
 
-def read(gate: Gate, place: runs.Place, run_id: str) -> list[Evidence]:
+def read(gate: Gate, place: runs.RunPlace, run_id: str) -> list[Evidence]:
     """A run's retrievals, in order, each chunk compared with the current one."""
     rows = gate.read(place.scope, "run evidence", lambda tx: tx.last(sql.EVIDENCE, place.at(run_id)))
     found = []

@@ -21,7 +21,7 @@ BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RunPlace:
     """One tenant's runs, and the options for writing them. `max_bytes` limits a state, and an event's data."""
 
     scope: Scope
@@ -62,7 +62,7 @@ def check_state(run: object) -> RunState:
     return run
 
 
-def put(gate: Gate, place: Place, run: RunState) -> RunState:
+def put(gate: Gate, place: RunPlace, run: RunState) -> RunState:
     """Store a run's state if the stored version is still the one that was read; returns it as stored.
 
     Raises: RunConflict, InvalidInput, SubjectErased, TenantErased, UnknownTenant, Conflict.
@@ -94,7 +94,7 @@ def put(gate: Gate, place: Place, run: RunState) -> RunState:
     return gate.retrying(body)
 
 
-def _make_way(tx: Transaction, place: Place, run: RunState) -> None:
+def _make_way(tx: Transaction, place: RunPlace, run: RunState) -> None:
     """Find out why a put wrote no row, and prepare a second attempt or raise.
 
     Creates a new tenant, and deletes an expired run.
@@ -127,7 +127,7 @@ def _make_way(tx: Transaction, place: Place, run: RunState) -> None:
         )
 
 
-def _lock(tx: Transaction, place: Place, run_id: str) -> tuple[int, str | None] | None:
+def _lock(tx: Transaction, place: RunPlace, run_id: str) -> tuple[int, str | None] | None:
     """Lock a run's row and return its version and subject, or None if it does not exist. Deletes an expired run."""
     rows = tx.rows(sql.LOCK, place.at(run_id))
     if not rows:
@@ -139,27 +139,27 @@ def _lock(tx: Transaction, place: Place, run_id: str) -> tuple[int, str | None] 
     return version, subject
 
 
-def get(gate: Gate, place: Place, run_id: str) -> RunState | None:
+def get(gate: Gate, place: RunPlace, run_id: str) -> RunState | None:
     """A run's state, or None if it does not exist."""
     rows = gate.read(place.scope, "run get", lambda tx: tx.last(sql.GET, place.at(run_id)))
     return RunState(*rows[0]) if rows else None
 
 
-def listing(gate: Gate, place: Place, where: sql.Where, values: dict[str, Any]) -> list[RunState]:
+def listing(gate: Gate, place: RunPlace, where: sql.RunFilters, values: dict[str, Any]) -> list[RunState]:
     """Matching runs, the most recently written first."""
     bound = {"tenant": place.scope.tenant, **values, **where.values()}
     rows = gate.read(place.scope, "run list", lambda tx: tx.last(sql.listing(where), bound))
     return [RunState(*row) for row in rows]
 
 
-def count(gate: Gate, place: Place, where: sql.Where, values: dict[str, Any]) -> int:
+def count(gate: Gate, place: RunPlace, where: sql.RunFilters, values: dict[str, Any]) -> int:
     """The number of matching runs."""
     bound = {"tenant": place.scope.tenant, **values, **where.values()}
     [(count,)] = gate.read(place.scope, "run count", lambda tx: tx.last(sql.count(where), bound))
     return int(count)
 
 
-def take_number(tx: Transaction, place: Place, run_id: str) -> tuple[int, datetime]:
+def take_number(tx: Transaction, place: RunPlace, run_id: str) -> tuple[int, datetime]:
     """Lock a run until the transaction ends, creating it if it is new; returns its next `seq`, and the time.
 
     Raises: TenantErased, UnknownTenant, Conflict.
@@ -176,7 +176,7 @@ def take_number(tx: Transaction, place: Place, run_id: str) -> tuple[int, dateti
     return taken[0][0], taken[0][1]
 
 
-def append_event(gate: Gate, place: Place, run_id: str, kind: str, data: Any) -> RunEvent:
+def append_event(gate: Gate, place: RunPlace, run_id: str, kind: str, data: Any) -> RunEvent:
     """Append an event to a run."""
     text = sized_json(data, f"the data of an event of run {run_id!r:.80}", place.max_bytes)
 
@@ -189,14 +189,14 @@ def append_event(gate: Gate, place: Place, run_id: str, kind: str, data: Any) ->
     return gate.retrying(body)
 
 
-def events(gate: Gate, place: Place, run_id: str, *, after: int, limit: int | None) -> list[RunEvent]:
+def events(gate: Gate, place: RunPlace, run_id: str, *, after: int, limit: int | None) -> list[RunEvent]:
     """A run's events after a `seq`, in order."""
     values = place.at(run_id, after=after, limit=limit)
     rows = gate.read(place.scope, "run events", lambda tx: tx.last(sql.EVENTS, values))
     return [RunEvent(run_id, *row) for row in rows]
 
 
-def follow(gate: Gate, place: Place, run_id: str, after: int) -> tuple[str | None, list[RunEvent]]:
+def follow(gate: Gate, place: RunPlace, run_id: str, after: int) -> tuple[str | None, list[RunEvent]]:
     """A run's status (None if it does not exist), and its events after a `seq`."""
     # The status is read first, so that all events from before the run became final are included.
     work = [(sql.GET, place.at(run_id)), (sql.EVENTS, place.at(run_id, after=after, limit=None))]
@@ -204,7 +204,7 @@ def follow(gate: Gate, place: Place, run_id: str, after: int) -> tuple[str | Non
     return (found[0][2] if found else None), [RunEvent(run_id, *row) for row in rows]
 
 
-def prune(gate: Gate, place: Place, values: dict[str, Any]) -> int:
+def prune(gate: Gate, place: RunPlace, values: dict[str, Any]) -> int:
     """Delete runs that have not been written for long, in batches; returns how many."""
     gone = 0
 
@@ -220,7 +220,7 @@ def prune(gate: Gate, place: Place, values: dict[str, Any]) -> int:
     return gone
 
 
-def delete(gate: Gate, place: Place, run_id: str) -> None:
+def delete(gate: Gate, place: RunPlace, run_id: str) -> None:
     """Delete a run with its events and evidence. Raises NotFound."""
 
     def body() -> Rows:
@@ -234,7 +234,7 @@ def delete(gate: Gate, place: Place, run_id: str) -> None:
         raise NotFound(f"run {run_id!r:.80} does not exist")
 
 
-def _delete(tx: Transaction, place: Place, run_ids: Sequence[str]) -> None:
+def _delete(tx: Transaction, place: RunPlace, run_ids: Sequence[str]) -> None:
     """Delete runs whose rows are locked, leaf tables first."""
     values = {"tenant": place.scope.tenant, "runs": wire.text_array(run_ids)}
     tx.many([(statement, values) for statement in sql.DELETE])
