@@ -33,7 +33,7 @@ def partitioned(_databases: NewDatabase) -> Iterator[pgrecall.Database]:
 def on_citus(_databases: NewDatabase) -> Iterator[pgrecall.Database]:
     """Every setting is a message of its own, in a pipeline; the tables are where they were."""
     with pgrecall.connect(_made(_databases, STAND_INS)) as db:
-        assert db._probed(db._engines.sync_gate()).ground.citus
+        assert db.backend.server(db.backend.engines.sync_gate()).ground.citus
         yield db
 
 

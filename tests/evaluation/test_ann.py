@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import pgrecall
-from pgrecall import GraphBuild, InvalidInput
+from pgrecall import GraphBuild, InvalidInput, Tenant
 from pgrecall.evaluation import CoreRetriever, EvalQuery, EvalSet, aevaluate, evaluate, sweep
 from support.graphs import LARGE, SPACE, ids, made, vectors
 
@@ -68,7 +68,7 @@ def test_what_the_graph_misses_is_measured_against_the_exact_search(store, neare
 
 def test_the_configuration_says_how_far_a_search_goes(store):
     """As the collection is searched where nobody says: by its size, or as was chosen; of several stores, of each."""
-    tenant = store._database.tenant("acme")
+    tenant = Tenant(store._backend, "acme")
     small = tenant.vectors("small", SPACE)
     small.upsert(made(10))
     built = {"generation": 1, "m": 4, "ef_construction": 8}

@@ -197,7 +197,9 @@ def test_a_new_space_is_registered_beside_the_block(db, tenant_id):
 def test_settings_of_a_search_do_not_outlive_it(db, tenant_id, space):
     """A search by the graph changes settings for its own statement; in a block they are put back."""
     tenant = db.tenant(tenant_id)
-    scope = db._scope(db._engines.sync_gate(), tenant_id).setting({"enable_sort": "off", "hnsw.ef_search": "77"})
+    scope = db.backend.scope(db.backend.engines.sync_gate(), tenant_id).setting(
+        {"enable_sort": "off", "hnsw.ef_search": "77"}
+    )
     ask = "SELECT current_setting('enable_sort'), current_setting('hnsw.ef_search', true)"
     with tenant.atomic():
         put(tenant.vectors("one", space))  # which loads pgvector, whose setting it is
@@ -205,10 +207,10 @@ def test_settings_of_a_search_do_not_outlive_it(db, tenant_id, space):
         def look(gate):
             with gate.transaction(scope, "inner") as tx:
                 inner = tx.rows(ask, {})
-            with gate.transaction(db._scope(gate, tenant_id)) as tx:
+            with gate.transaction(db.backend.scope(gate, tenant_id)) as tx:
                 return inner, tx.last(ask, {})
 
-        inner, after = db._run(look)
+        inner, after = db.backend.run(look)
     assert inner == [("off", "77")] and after == [("on", "40")]
 
 
@@ -319,7 +321,7 @@ def test_a_collision_inside_is_not_retried(db, tenant_id, space, monkeypatch):
     @fails_with(pgrecall.Conflict)
     def _():
         with tenant.atomic():
-            db._run(lambda gate: gate.retrying(collide))
+            db.backend.run(lambda gate: gate.retrying(collide))
 
     assert len(tries) == 1
     assert store.count() == 0

@@ -18,6 +18,7 @@ from pgrecall import (
     InvalidEmbedding,
     InvalidInput,
     PgRecallError,
+    Tenant,
 )
 from support.data import chunks
 
@@ -255,7 +256,7 @@ def test_numpys_integers_and_arrays_are_taken(store):
     assert store.upsert(made, commit_every=np.int64(2)).unchanged == 3
     assert [(c.id, c.index) for c in store.get(np.array(["n2", "n0"]))] == [("n2", 2), ("n0", 0)]
     assert store.get(np.array([], dtype=str)) == []
-    said = store._database.tenant(store.tenant_id).vectors("said", store._model.given, text_config="simple")
+    said = Tenant(store._backend, store.tenant_id).vectors("said", store._model.given, text_config="simple")
     said.upsert(made)
     for size in (2**62, 2**70):
         assert len(said.query(ONES, size, text="t")) == len(said.query_mmr(ONES, size, text="t")) == 3
@@ -336,7 +337,7 @@ def test_a_password_is_never_seen_again(url):
     def first_use():
         with pgrecall.connect(url, connect_timeout=2) as db:
             store = db.tenant("t").vectors()
-            assert PASSWORD not in f"{db!r} {db.tenant('t')!r} {store!r} {db._engines!r}"
+            assert PASSWORD not in f"{db!r} {db.tenant('t')!r} {store!r} {db.backend.engines!r}"
             store.count()
 
     with pytest.raises(PgRecallError) as caught:

@@ -392,7 +392,7 @@ def test_a_deleted_tenant_s_chat_takes_no_more(db, tenant_id):
     assert (deleted["chat_messages"], deleted["chat_sessions"]) == (1, 1)
     with pytest.raises(TenantErased):
         chat.append(user("late"))
-    db.require_known_tenants = True
+    db.backend.require_known_tenants = True
     with pytest.raises(UnknownTenant):
         db.tenant(f"{tenant_id}-unknown").chat("s").append(user("x"))
 
@@ -432,10 +432,10 @@ def test_reading_the_end_of_a_long_chat_follows_the_primary_key(db, tenant_id, a
     """On tables that were never analyzed too: no sort, whatever the chat's length."""
     chat = db.tenant(tenant_id).chat("s")
     chat.append([user(f"m{n}") for n in range(3_000)])
-    gate = db._engines.sync_gate()
+    gate = db.backend.engines.sync_gate()
     page = {"after": None, "before": None, "since": None, "status": "active", "limit": 5, "offset": 0}
     params = {"tenant": tenant_id, "session": "s", "subject": None, **page}
-    with gate.transaction(db._scope(gate, tenant_id)) as tx:
+    with gate.transaction(db.backend.scope(gate, tenant_id)) as tx:
         plan = "\n".join(row[0] for row in tx.rows("EXPLAIN (COSTS OFF) " + sql.LAST, params))
     assert "Index Scan Backward using chat_messages_pkey" in plan
     assert "Sort" not in plan

@@ -232,7 +232,7 @@ def test_the_advice_depends_on_what_the_server_has():
 
 def test_the_numbers_to_watch_are_numbers(db, tenant_id, space):
     """Metrics are plain numbers that follow the rows, for any login."""
-    with db._engines.sync_gate().bare() as tx:
+    with db.backend.engines.sync_gate().bare() as tx:
         tx.begin()
         found = doctor.metrics(db)
     assert 0 < found["connections_used"] < found["connections_max"]

@@ -163,6 +163,8 @@ def test_the_command_line_switches_it(tenant, store, app_url):
 def test_a_batch_reads_what_it_changes(tenant, store, db):
     """EXPLAIN, on tables without statistics: the batch goes along the primary key, and looks its rows up by it."""
     values = {"tenant": tenant.tenant_id, "collection": "handbook", "text_config": "english", "after": "", "batch": 5}
-    with db._engines.sync_gate().transaction(db._scope(db._engines.sync_gate(), tenant.tenant_id)) as tx:
+    with db.backend.engines.sync_gate().transaction(
+        db.backend.scope(db.backend.engines.sync_gate(), tenant.tenant_id)
+    ) as tx:
         plan = "\n".join(row[0] for row in tx.rows("EXPLAIN " + statements.BATCH, values))
     assert plan.count("chunks_pkey") >= 2 and "Seq Scan on chunks" not in plan

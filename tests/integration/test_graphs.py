@@ -59,8 +59,8 @@ def test_a_collection_of_which_nothing_is_remembered_is_searched_by_its_size(url
         asked = [ids(tenant.vectors(name, SPACE).query(question, 1)) for name in ("small", "large", "empty", "none")]
         assert asked == [["c00007"], ["c00007"], [], []]
         assert shapes == ["exact", "graph", "exact", "exact"]
-        gate = other._engines.sync_gate()
-        with gate.transaction(other._scope(gate, "acme")) as tx:
+        gate = other.backend.engines.sync_gate()
+        with gate.transaction(other.backend.scope(gate, "acme")) as tx:
             statement = "EXPLAIN (ANALYZE, COSTS OFF) " + search.statements.search(
                 search.statements.Form("cosine", if_small=True), Where.of(None)
             )
@@ -79,8 +79,8 @@ def test_the_plan_of_a_graph_search_takes_the_graph_and_the_index_of_what_waits(
     store = database.tenant("acme").vectors("large", SPACE)
     store.upsert(made(LARGE))
     database.maintain()
-    gate = database._engines.sync_gate()
-    scope = database._scope(gate, "acme").setting({"enable_sort": "off", "hnsw.iterative_scan": "relaxed_order"})
+    gate = database.backend.engines.sync_gate()
+    scope = database.backend.scope(gate, "acme").setting({"enable_sort": "off", "hnsw.iterative_scan": "relaxed_order"})
     statement = "EXPLAIN " + searches.search(Form("cosine", graph=Graph(1, DIM, 1)), Where.of(None))
     vector = str(vectors(1)[0].tolist())
     params = {"tenant": "acme", "collection": "large", "space": 1, "k": 10, "fetch": 100, "query": vector}
@@ -122,7 +122,7 @@ def test_a_call_may_scan_or_say_how_far_the_graph_is_searched(database, shapes):
     chunks, questions = made(LARGE), vectors(20, 99)
     store.upsert(chunks)
     database.maintain(build=pgrecall.GraphBuild(m=4, ef_construction=8))  # a poor one
-    database._routes.forget()
+    database.backend.routes.forget()
     assert [ids(store.query(q, 10, exact=True)) for q in questions] == [truth(chunks, q) for q in questions]
     assert len(ids(store.query_mmr(questions[0], 10, exact=True))) == 10 and set(shapes) == {"exact"}
     shapes.clear()

@@ -33,8 +33,8 @@ def test_no_name_can_be_more_than_a_name(db, tenant_id):
         assert [(h.chunk_id, h.text, h.doc_id) for h in store.query(ONES)] == [(name, f"text of {name}", name)]
         assert [c.name for c in db.tenant(name).collections()] == [name]
         assert db.tenant_info(name).tenant_id == name
-        gate = db._engines.sync_gate()
-        with gate.transaction(db._scope(gate, name)) as tx:
+        gate = db.backend.engines.sync_gate()
+        with gate.transaction(db.backend.scope(gate, name)) as tx:
             set_to = tx.rows("SELECT current_setting('pgrecall.tenant_id'), current_user::text", {})
         assert set_to == [(name, "pgrecall_app")]
     assert db.delete_tenant(names[0])["chunks"] == 1

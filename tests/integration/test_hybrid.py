@@ -63,7 +63,7 @@ def test_an_explanation_tells_what_was_done(store):
 
 def test_what_is_asked_afresh_is_told(db, store, tenant_id, space):
     """The first search of a process looks the collection up, and says so."""
-    db._routes.forget()
+    db.backend.routes.forget()
     steps = store.query(vectors(1)[0], explain=True).explanation.steps
     assert [step.name for step in steps][-2:] == ["route", "search exact"]
 

@@ -39,7 +39,7 @@ def store(one, tenant_id, space):
 
 def on_it(database, statement):
     """Run a statement on the database's one connection."""
-    pooled = database._engines._engine.raw_connection()
+    pooled = database.backend.engines._engine.raw_connection()
     try:
         cursor = pooled.driver_connection.execute(statement)
         return cursor.fetchall() if cursor.description else []
@@ -83,7 +83,7 @@ def test_a_name_that_is_lost_or_taken_costs_nothing_but_time(one, store, lost, c
         if lost == "forgotten":
             on_it(one, "DEALLOCATE ALL")
         else:
-            pooled = one._engines._engine.raw_connection()
+            pooled = one.backend.engines._engine.raw_connection()
             book = pooled.driver_connection._prepared
             book._names.clear()
             book._prepared_idx -= 1
@@ -136,7 +136,7 @@ with pgrecall.connect({url!r}, pool_size=1, max_overflow=0) as database:
     store = database.tenant({tenant_id!r}).vectors("handbook", pgrecall.EmbedSpace("test", "eight", 8))
     for _ in range(3):
         assert len(store.query({vectors(1)[0].tolist()!r}, 5)) == 5
-    held = database._engines._engine.raw_connection().driver_connection.execute({HELD!r}).fetchall()
+    held = database.backend.engines._engine.raw_connection().driver_connection.execute({HELD!r}).fetchall()
     assert held == [], held
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)

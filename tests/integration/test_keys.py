@@ -228,7 +228,7 @@ def test_who_remembers_a_key_that_was_dropped_still_finds_everything(app_url, st
         tenant.unindex_key("c", "lang")
         for number in range(2):  # a key that takes the place of the first one in the settings
             tenant.index_key("c", f"other {number}")
-        assert stale._run(lambda gate: other._routes.keys(gate, stale._place(gate)))[0].path == ("lang",)
+        assert stale._run(lambda gate: other.backend.routes.keys(gate, stale._place(gate)))[0].path == ("lang",)
         assert (ids(stale.query(question, 60, F.lang == "de")), stale.count(F.lang == "de")) == before
         assert before[1] == len(before[0]) == 20
         assert stale.set_metadata({"seen": True}, filters=F.lang == "de") == 20

@@ -86,7 +86,7 @@ def test_trees_find_the_same_with_declared_keys(twice):
             return Not(tree(depth - 1))
         return rng.choice([And, Or])(*(tree(depth - 1) for _ in range(rng.randint(1, 3))))
 
-    known = keyed._run(lambda gate: keyed._database._routes.keys(gate, keyed._place(gate)))
+    known = keyed._run(lambda gate: keyed._backend.routes.keys(gate, keyed._place(gate)))
     looked_up = 0
     for _ in range(120):
         made = tree(3)

@@ -59,7 +59,7 @@ def test_what_a_failed_build_left_is_dropped_and_a_finished_one_taken_over(url, 
     assert store.query(vectors(1)[0], 3)
     assert did(database) == [("none", 1)]
     run(url, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'pgrecall.chunk_vectors_graph_1_1'::regclass")
-    database._routes.known.clear()
+    database.backend.routes.known.clear()
     assert len(store.query(vectors(1)[0], 3)) == 3
     assert did(database) == [("built", 2)]
 
@@ -85,7 +85,7 @@ def test_rows_of_a_dropped_graph_are_found_and_enter_the_next(url, database, sto
     run(url, "DROP INDEX pgrecall.chunk_vectors_graph_1_1")
     run(url, "UPDATE pgrecall.chunk_vectors SET graph = 500")
     run(url, "UPDATE pgrecall.embed_spaces SET graph_generation = 0, graph_rows = 0")
-    database._routes.known.clear()
+    database.backend.routes.known.clear()
     assert recall(store, made(LARGE)) == 1.0
     assert did(database) == [("built", 1)]
     assert run(url, "SELECT graph, count(*) FROM pgrecall.chunk_vectors GROUP BY 1") == [(1, LARGE)]
@@ -97,14 +97,14 @@ def test_generations_begin_again_where_their_numbers_end(url, database, store):
     run(url, "ALTER INDEX pgrecall.chunk_vectors_graph_1_1 RENAME TO chunk_vectors_graph_1_32766")
     run(url, "UPDATE pgrecall.embed_spaces SET graph_generation = 32766")
     assert did(database) == [("none", 32766)]
-    database._routes.known.clear()
+    database.backend.routes.known.clear()
     store.query(vectors(1)[0])
-    known = dict(database._routes.known)
+    known = dict(database.backend.routes.known)
     assert did(database, rebuild=True) == [("built", 1)]
     assert run(url, GRAPHS) == [("chunk_vectors_graph_1_1",)]
     for remembered in (known, {}):
-        database._routes.known.clear()
-        database._routes.known.update(remembered)
+        database.backend.routes.known.clear()
+        database.backend.routes.known.update(remembered)
         assert recall(store, made(LARGE)) >= 0.99
 
 
@@ -261,12 +261,12 @@ def test_dropping_a_space_yields_to_a_maintainer(url, database, store):
 def test_graphs_are_no_drift_and_a_downgrade_takes_them_back(url, database, store):
     """What maintenance makes belongs to the database as much as what revisions make."""
     database.maintain()
-    with database._engines.sync_gate().bare() as tx:
+    with database.backend.engines.sync_gate().bare() as tx:
         assert drift.compare(tx.rows) == []
     migrate.downgrade(url, "0001")
     assert run(url, "SELECT count(*) FROM pgrecall.chunk_vectors WHERE graph <> 32767") == [(0,)]
     migrate.upgrade(url)
-    database._routes.known.clear()
+    database.backend.routes.known.clear()
     assert len(store.query(vectors(1)[0], 5)) == 5
     assert did(database) == [("built", 1)]
 

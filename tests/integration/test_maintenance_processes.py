@@ -64,7 +64,7 @@ def test_a_maintainer_may_die_at_each_step(url, database):
         process = started(url, f"die-{step}")
         process.communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL, step
-        database._routes.known.clear()
+        database.backend.routes.known.clear()
         assert recall(store, chunks, 10) >= 0.99, step
         # The dead one's session may take a moment to end, and holds the lock until it has.
         [done] = database.maintain(wait=60.0)

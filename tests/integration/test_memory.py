@@ -263,18 +263,18 @@ def test_the_application_can_append_to_the_trail_and_not_alter_it(app_url, db, t
     """Its role may neither update nor delete events; maintenance may, one tenant's at a time."""
     memory = db.tenant(tenant_id).memory(actor="me")
     memory.put_fact(Fact("ann", "k", "key", 1))
-    gate = db._engines.sync_gate()
+    gate = db.backend.engines.sync_gate()
     for statement in (
         "UPDATE pgrecall.memory_events SET actor = 'x' WHERE tenant_id = %(tenant)s",
         "DELETE FROM pgrecall.memory_events WHERE tenant_id = %(tenant)s",
     ):
         with (
             pytest.raises(PgRecallError, match="permission denied"),
-            gate.transaction(db._scope(gate, tenant_id)) as tx,
+            gate.transaction(db.backend.scope(gate, tenant_id)) as tx,
         ):
             tx.count(statement, {"tenant": tenant_id})
-    maintenance = db._maintenance_gate()
-    with maintenance.transaction(db._maintenance_scope(maintenance)) as tx:
+    maintenance = db.backend.maintenance_gate()
+    with maintenance.transaction(db.backend.maintenance_scope(maintenance)) as tx:
         assert tx.rows("SELECT 1 FROM pgrecall.memory_events LIMIT 1", {}) == []
     assert len(memory.events()) == 1
 

@@ -70,8 +70,8 @@ def partitions_in(plan: str) -> set[str]:
 
 
 def explained(database: pgrecall.Database, statement: str, params: dict[str, object], **settings: str) -> str:
-    gate = database._engines.sync_gate()
-    with gate.transaction(database._scope(gate, "t0").setting(settings)) as tx:
+    gate = database.backend.engines.sync_gate()
+    with gate.transaction(database.backend.scope(gate, "t0").setting(settings)) as tx:
         return "\n".join(row[0] for row in tx.rows("EXPLAIN " + statement, params))
 
 
@@ -96,7 +96,7 @@ def test_a_graph_s_life_in_partitions(url, database):
     assert ids(stores[0].query(new.embedding, 1)) == ["new00000"]
     # Half a graph is none, though each index of it is valid: the next maintenance drops it, and builds.
     run(url, "DROP INDEX pgrecall.chunk_vectors_graph_1_1_p2")
-    database._routes.forget()
+    database.backend.routes.forget()
     assert stores[0].query(vectors(1)[0], explain=True).explanation.shape == "exact"
     assert {f.check: f.status for f in doctor.diagnose(database)}["graphs"] == "warn"
     [done] = database.maintain()

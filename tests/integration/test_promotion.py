@@ -113,8 +113,8 @@ def test_an_atomic_block_is_left_alone(url, app, owner, store):
 
 def test_rows_that_writers_hold_are_passed_by(url, app, store):
     """Promotion waits for nobody: a row that another transaction holds stays waiting, the rest enters."""
-    gate = app._engines.sync_gate()
-    scope = app._scope(gate, "acme")
+    gate = app.backend.engines.sync_gate()
+    scope = app.backend.scope(gate, "acme")
     held = (
         "SELECT chunk_id FROM pgrecall.chunk_vectors WHERE tenant_id = %(tenant)s AND graph = 32767 LIMIT 50 FOR UPDATE"
     )
@@ -126,9 +126,9 @@ def test_rows_that_writers_hold_are_passed_by(url, app, store):
 
 def test_a_promotion_takes_the_scan_index_and_looks_rows_up(url, app, store):
     """EXPLAIN, as the application, on tables without statistics: no walk over the collection for each row."""
-    gate = app._engines.sync_gate()
+    gate = app.backend.engines.sync_gate()
     params = {"tenant": "acme", "collection": "large", "space": 1, "generation": 1, "batch": 100}
-    with gate.transaction(app._scope(gate, "acme")) as tx:
+    with gate.transaction(app.backend.scope(gate, "acme")) as tx:
         plan = "\n".join(row[0] for row in tx.rows("EXPLAIN " + sql.PROMOTE, params))
     assert "chunk_vectors_scan_idx" in plan and "chunk_vectors_pkey" in plan
     assert "Seq Scan" not in plan and "Hash" not in plan
@@ -165,12 +165,12 @@ def test_the_log_asks_for_maintenance_once(url, app, owner, caplog):
     store.upsert(made(LARGE))
     with caplog.at_level(logging.WARNING, "pgrecall"):
         for _ in range(3):
-            app._routes.known.clear()
+            app.backend.routes.known.clear()
             store.query(vectors(1)[0])
         assert len(caplog.records) == 1 and "pgrecall maintain" in caplog.text
         owner.maintain()
         store.upsert(made(LARGE, 3, "more"))
-        app._routes.known.clear()
-        app._routes.warned.clear()
+        app.backend.routes.known.clear()
+        app.backend.routes.warned.clear()
         store.upsert([Chunk("one", "one", vectors(1, 4)[0])])
     assert len(caplog.records) == 2 and "yet" in caplog.text

@@ -203,7 +203,7 @@ def test_a_replica_that_is_gone_costs_a_warning_once(pair, tenant_id, space, cap
     assert len(warned) == 1 and "read replica does not answer" in warned[0].message
     back = embedded.start(pair.home, version=pair.version, settings=SETTINGS)
     monkeypatch.setattr(replicas, "RETRY_SECONDS", 0.0)
-    db._engines._replica_state._down_until = 0.0
+    db.backend.engines._replica_state._down_until = 0.0
     assert store.count() == 3
     assert "answers again" in caplog.records[-1].message
     mine = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgrecall'"

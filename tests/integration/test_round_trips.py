@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 import pgrecall
 from benchmarks.proxy import Proxy
-from pgrecall import Chunk, EmbedSpace, F, Fact, Message, RunState
+from pgrecall import Chunk, EmbedSpace, F, Fact, Message, RunState, Tenant
 from support.data import chunks, vectors
 
 #: In each direction: longer than a busy machine may keep the client from sending the next of its pipelined messages.
@@ -44,9 +44,9 @@ def test_a_warm_query_takes_one_round_trip(proxy, store):
 def test_the_first_query_of_a_small_collection_takes_one_round_trip_too(proxy, store, tenant_id, space):
     """How large it is comes along with its rows, be it empty; only words ask for it first."""
     for name, rows in (("one", 40), ("none", 0)):
-        other = store._database.tenant(tenant_id).vectors(name, space)
+        other = Tenant(store._backend, tenant_id).vectors(name, space)
         other.upsert(chunks(rows))
-        store._database._routes.forget()
+        store._backend.routes.forget()
         with proxy.counting() as count:
             assert len(other.query(vectors(1)[0], 5)) == min(rows, 5)
         assert count.trips == 1
@@ -97,7 +97,7 @@ def test_an_aupsert_of_a_thousand_chunks_takes_at_most_four(proxy, store):
 
 def test_chats_runs_and_facts_take_one_or_two(proxy, tenant_id, store):
     """A read takes one, what writes two: only in a message of its own can a COMMIT be told from one that was lost."""
-    tenant = store._database.tenant(tenant_id)
+    tenant = Tenant(store._backend, tenant_id)
     chat, runs, memory = tenant.chat("s", "ana"), tenant.runs(), tenant.memory(actor="me")
     question = vectors(1)[0]
     calls = {

@@ -144,7 +144,7 @@ def test_tail_follows_a_run_to_its_end(runs):
         return [e async for e in runs.atail("r", after=seen[2].seq, poll=0.01)]
 
     assert asyncio.run(follow()) == seen[3:]
-    runs._database.close()
+    runs._backend.close()
 
 
 def test_tail_ends_by_time_and_with_the_run(runs):
@@ -215,7 +215,7 @@ def test_a_store_for_a_run_records_each_search(runs, store):
         runner.run(recording.aquery(question, 1, ids=["c0007"]))
         recording.get(["c0001"])
         evidence, events = runs.evidence("r"), runs.events("r")
-        store._database.close()  # the async pool's connections, before their loop
+        store._backend.close()  # the async pool's connections, before their loop
     assert [[c.chunk_id for c in e.chunks] for e in evidence] == [
         [h.chunk_id for h in hits], [h.chunk_id for h in diverse], [], ["c0007"],
     ]  # fmt: skip
@@ -324,7 +324,7 @@ def test_a_deleted_tenant_s_runs_take_no_more(db, tenant_id):
     for write in writes:
         with pytest.raises(TenantErased):
             write()
-    db.require_known_tenants = True
+    db.backend.require_known_tenants = True
     with pytest.raises(UnknownTenant):
         db.tenant(f"{tenant_id}-unknown").runs().put(RunState("r"))
 

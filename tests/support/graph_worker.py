@@ -86,7 +86,7 @@ def main(url: str, what: str, seconds: float) -> None:
     seen = []
     until = time.monotonic() + seconds
     with connect(url, admin_url=url) as db:
-        db._routes.known.clear()
+        db.backend.routes.known.clear()
         store = db.tenant("acme").vectors("large", SPACE)
         while True:
             seen.append(do(db, store))

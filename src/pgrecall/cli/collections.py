@@ -34,7 +34,7 @@ def list_(session: Session, tenant: TenantOption) -> None:
     """List a tenant's collections with their spaces and counts; exit 1 if the tenant does not exist."""
     with session.tenant(tenant) as opened:
         found = opened.collections()
-        if not found and opened._database.tenant_info(tenant) is None:
+        if not found and opened.info() is None:
             raise NotFound(f"tenant {tenant!r} does not exist")
     show = table(*collection_table(found)) if found else f"{tenant} has no collections."
     session.emit([asdict(c) for c in found], show)

@@ -46,8 +46,8 @@ def list_(session: Session) -> None:
     with session.database() as database:
         found = database.spaces()
         try:
-            gate = database._maintenance_gate()
-            use = space_use(gate, database._maintenance_scope(gate))
+            gate = database.backend.maintenance_gate()
+            use = space_use(gate, database.backend.maintenance_scope(gate))
         except ConfigurationError:
             use = None
     entries = []

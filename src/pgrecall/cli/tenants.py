@@ -37,7 +37,7 @@ def list_(session: Session) -> None:
 def show(session: Session, name: NameArgument) -> None:
     """Show a tenant and its collections; exit 1 if it does not exist."""
     with session.tenant(name) as tenant:
-        info = tenant._database.tenant_info(name)
+        info = tenant.info()
         if info is None:
             raise NotFound(f"tenant {name!r} does not exist")
         found = tenant.collections()

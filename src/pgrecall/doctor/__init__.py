@@ -61,7 +61,7 @@ def examine(database: Database, sampling: Sampling | None = None) -> Examination
 
 
 def _diagnose(database: Database) -> Iterator[Finding]:
-    gate = database._engines.sync_gate()
+    gate = database.backend.engines.sync_gate()
     with gate.bare() as tx:
         server = ServerFacts(*tx.rows(sql.SERVER, {})[0])
         [(marked,)] = tx.rows(sql.DEVELOPMENT, {})
@@ -82,12 +82,12 @@ def _diagnose(database: Database) -> Iterator[Finding]:
     yield check_drift(gate)
     yield check_indexes(gate)
     yield check_placement(gate, server)
-    weak: FindingStatus = "warn" if marked or database._embedded is not None else "fail"
+    weak: FindingStatus = "warn" if marked or database.is_embedded else "fail"
     yield from check_login(login, weak)
-    if database._maintenance._url != database._engines._url:
-        yield check_maintenance_login(database._maintenance, weak)
-    if database._engines.replica is not None:
-        yield check_replica(database._engines.replica)
+    if database.backend.maintenance.url != database.backend.engines.url:
+        yield check_maintenance_login(database.backend.maintenance, weak)
+    if database.backend.engines.replica is not None:
+        yield check_replica(database.backend.engines.replica)
     yield check_statistics(gate)
     yield from check_filters(database)
 
@@ -98,7 +98,7 @@ def metrics(database: Database) -> dict[str, Any]:
     `dead_share` is of a table's rows, 0 to 1. An age is None where there is nothing to measure, or where the
     login sees only its own sessions (GRANT pg_monitor shows all). Raises: Unavailable.
     """
-    with database._engines.sync_gate().bare() as tx:
+    with database.backend.engines.sync_gate().bare() as tx:
         used, most, size, longest, prepared = tx.rows(sql.METRICS, {})[0]
         tables = tx.rows(sql.TABLES, {})
     return {

@@ -20,13 +20,13 @@ def check_filters(database: Database) -> Iterator[Finding]:
     """Whether a filter on a large collection reads all of its chunks, which only a login for maintenance can count."""
     check = Check("filters", f"an index for filters on collections of more than {SLOW_CHUNKS:,} chunks")
     try:
-        with database._engines.sync_gate().bare() as tx:
+        with database.backend.engines.sync_gate().bare() as tx:
             [(marked,)] = tx.rows(sql.LEAKPROOF, {})
         if marked:
             yield check.ok("jsonb_contains is LEAKPROOF: filters use the metadata's index")
             return
-        gate = database._maintenance_gate()
-        with gate.transaction(database._maintenance_scope(gate), "doctor filters") as tx:
+        gate = database.backend.maintenance_gate()
+        with gate.transaction(database.backend.maintenance_scope(gate), "doctor filters") as tx:
             slow = tx.rows(sql.WITHOUT_KEYS, {"most": SLOW_CHUNKS})
     except PgRecallError:
         return

@@ -80,11 +80,11 @@ def look_at_graphs(database: Database, sampling: Sampling) -> list[GraphState] |
     """The graphs of all spaces with a large collection; None where the login may not act as maintenance."""
     until = time.monotonic() + sampling.seconds
     try:
-        gate = database._maintenance_gate()
-        scope = database._maintenance_scope(gate)
+        gate = database.backend.maintenance_gate()
+        scope = database.backend.maintenance_scope(gate)
         with gate.transaction(scope, "doctor graphs") as tx:
             spaces = tx.last(sql.SPACES, {})
-        found = (_look(gate, database._maintenance_ground(gate), row, sampling, until) for row in spaces)
+        found = (_look(gate, database.backend.maintenance_ground(gate), row, sampling, until) for row in spaces)
         return [state for state in found if state is not None]
     except PgRecallError:
         return None

@@ -204,7 +204,7 @@ def verify(store: PostgresVectorStore) -> None:
 
     Raises: InvalidEmbedding, EmbedSpaceMismatch, FingerprintMismatch, and what the function raises.
     """
-    store._run(lambda gate: store._known_space(gate, store._place(gate)))
+    store._run(lambda gate: store._model.collection_space(gate, store._place(gate)))
 
 
 def _together(every: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -242,7 +242,8 @@ def described(store: PostgresVectorStore) -> dict[str, Any]:
             }
         return made
 
-    return store._run(work)
+    described: dict[str, Any] = store._run(work)
+    return described
 
 
 def _plain(value: Any) -> Any:

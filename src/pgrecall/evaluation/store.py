@@ -92,11 +92,11 @@ class Evaluations:
         return await self._tenant._arun(work)
 
     def _scope(self, gate: Gate) -> Scope:
-        return self._tenant._database._scope(gate, self.tenant_id)
+        return self._tenant._scope(gate)
 
     @property
     def _creates(self) -> bool:
-        return not self._tenant._database.require_known_tenants
+        return self._tenant._create_tenants
 
     def _save_set(self, eval_set: EvalSet) -> Work[SetInfo]:
         """Keep a set as the next version of its name; the version that stands where its content is the same."""

@@ -142,6 +142,28 @@ def ensure_space(gate: Gate, scope: Scope, space: EmbedSpace) -> int:
         return add_space(tx, space)
 
 
+class SpaceIds:
+    """The numbers of spaces, remembered by a process: each statement checks what a number stands for."""
+
+    def __init__(self) -> None:
+        self._known: dict[EmbedSpace, int] = {}
+
+    def ensure(self, gate: Gate, scope: Scope, space: EmbedSpace) -> int:
+        """The space's number, registered if it is new."""
+        if space not in self._known:
+            self._known[space] = ensure_space(gate, scope, space)
+        return self._known[space]
+
+    def find(self, gate: Gate, scope: Scope, space: EmbedSpace, *, afresh: bool = False) -> int:
+        """The space's number, or -1 if it is not registered, so that no collection has it. `afresh` asks again."""
+        if afresh or space not in self._known:
+            found = find_space(gate, scope, space)
+            if found is None:
+                return -1
+            self._known[space] = found
+        return self._known[space]
+
+
 def add_space(tx: Transaction, space: EmbedSpace) -> int:
     """Register the space within a transaction, which locks the registry until it ends; returns the space's id."""
     tx.rows(sql.LOCK_SPACES, {})

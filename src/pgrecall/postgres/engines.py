@@ -79,7 +79,7 @@ class Engines:
         for name, value, kind in given:
             if value is not None:
                 _refuse_engine(name, value, kind)
-        self._url = url
+        self.url = url
         self.replica = replica
         self._replica_state = ReplicaState()
         self._preparing = Preparing(prepare)
@@ -139,9 +139,9 @@ class Engines:
     def _sync_engine(self) -> sa.Engine:
         if self._given is not None:
             return self._given
-        if self._url is None:
+        if self.url is None:
             raise ConfigurationError("only async_engine= was given; pass engine= too for synchronous calls")
-        self._engine = sa.create_engine(self._url, **self._options)
+        self._engine = sa.create_engine(self.url, **self._options)
         sa.event.listen(self._engine, "connect", self._preparing.install)
         return self._engine
 
@@ -150,7 +150,7 @@ class Engines:
         self._check()
         if self._given_async is not None:
             return self._gate(self._given_async.sync_engine, is_async=True)
-        if self._url is None:
+        if self.url is None:
             raise ConfigurationError("only engine= was given; pass async_engine= too for asynchronous calls")
         loop = asyncio.get_running_loop()
         with self._lock:
@@ -161,8 +161,8 @@ class Engines:
         return self._gate(held[1].sync_engine, is_async=True)
 
     def _async_engine(self) -> tuple[AsyncEngine, weakref.WeakSet[Any]]:
-        assert self._url is not None
-        engine = create_async_engine(self._url, **self._options)
+        assert self.url is not None
+        engine = create_async_engine(self.url, **self._options)
         opened: weakref.WeakSet[Any] = weakref.WeakSet()
 
         def remember(connection: Any, _record: object) -> None:

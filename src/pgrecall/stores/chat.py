@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text, lifetime, moment, whole_number
 from pgrecall.errors import InvalidInput
@@ -16,17 +16,15 @@ from pgrecall.operations.chat.windows import Budget, CountTokens
 from pgrecall.operations.chunks.packing import id_array
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import chat as sql
-from pgrecall.stores.twins import R, Work, twins
+from pgrecall.stores.backend import Backend, TenantBound
+from pgrecall.stores.twins import Work, twins
 from pgrecall.types import Metadata
-
-if TYPE_CHECKING:
-    from pgrecall.stores.database import Database
 
 #: More messages than any chat has.
 _ALL = 2**62
 
 
-class PostgresChat:
+class PostgresChat(TenantBound):
     """One chat, bound to its tenant for life: made by ``db.tenant(…).chat(session_id)``, in the database by a write.
 
     Every method has an asynchronous twin with an `a` before its name. Messages have one order, whoever appends at the
@@ -36,7 +34,7 @@ class PostgresChat:
 
     def __init__(
         self,
-        database: Database,
+        backend: Backend,
         tenant: str,
         session_id: str,
         *,
@@ -45,17 +43,11 @@ class PostgresChat:
         message_ttl: timedelta | None = None,
         text_config: str | None = None,
     ) -> None:
-        self._database = database
-        self._tenant = tenant
+        super().__init__(backend, tenant)
         self._session_id = check_text(session_id, "session_id", MAX_ID_BYTES)
         self._subject = None if subject is None else check_text(subject, "subject", MAX_ID_BYTES)
         self._text_config = None if text_config is None else check_text(text_config, "text_config", MAX_NAME_BYTES)
         self._ttl, self._message_ttl = lifetime(ttl, "ttl"), lifetime(message_ttl, "message_ttl")
-
-    @property
-    def tenant_id(self) -> str:
-        """The tenant that the chat is of."""
-        return self._tenant
 
     @property
     def session_id(self) -> str:
@@ -65,22 +57,15 @@ class PostgresChat:
     def __repr__(self) -> str:
         return f"<PostgresChat tenant={self.tenant_id!r} session_id={self.session_id!r}>"
 
-    def _run(self, work: Work[R]) -> R:
-        return self._database._run(work)
-
-    async def _arun(self, work: Work[R]) -> R:
-        return await self._database._arun(work)
-
     def _chat(self, gate: Gate) -> chats.Chat:
-        database = self._database
         return chats.Chat(
-            database._scope(gate, self.tenant_id),
+            self._scope(gate),
             self._session_id,
             self._subject,
             self._text_config,
             self._ttl,
             self._message_ttl,
-            create_tenants=not database.require_known_tenants,
+            create_tenants=self._create_tenants,
         )
 
     def _append(self, messages: Message | Iterable[Message]) -> Work[list[Message]]:
@@ -194,7 +179,7 @@ class PostgresChat:
     ) -> Work[list[ChatHit]]:
         """The chat's messages that have words of a user's text, best first, as `Tenant.search_chats` finds them."""
         sought = looked_for(text, limit, self._subject, self._session_id, roles, status)
-        return lambda gate: chats.search(gate, self._database._scope(gate, self.tenant_id), sought)
+        return lambda gate: chats.search(gate, self._scope(gate), sought)
 
     search, asearch = twins(_search)
 
@@ -266,7 +251,7 @@ class PostgresChat:
         """What the chat holds and says of itself, or None where it does not exist."""
 
         def work(gate: Gate) -> ChatInfo | None:
-            scope = self._database._scope(gate, self.tenant_id)
+            scope = self._scope(gate)
             found = chats.infos(gate, scope, subject=None, session_id=self._session_id, limit=1, offset=0)
             mine = [c for c in found if self._subject is None or c.subject in (None, self._subject)]
             return mine[0] if mine else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from pgrecall import guards
 from pgrecall.arguments import MAX_NAME_BYTES, check_text, instance, whole_number
@@ -18,6 +17,7 @@ from pgrecall.operations.registry import Place
 from pgrecall.operations.search import tune as breadth
 from pgrecall.operations.search.routes import MOST_EF_SEARCH
 from pgrecall.postgres.transactions import Gate
+from pgrecall.stores.backend import TenantBound
 from pgrecall.stores.twins import Work, twins
 from pgrecall.types import (
     Chunk,
@@ -32,23 +32,13 @@ from pgrecall.types import (
     Vector,
 )
 
-if TYPE_CHECKING:
-    from pgrecall.stores.database import Database
 
-
-class Collections:
+class Collections(TenantBound):
     """The collections of a `Tenant`."""
-
-    if TYPE_CHECKING:  # what the tenant gives
-        _database: Database
-        _tenant_id: str
-
-        def _run(self, work: Work[Any]) -> Any: ...
-        async def _arun(self, work: Work[Any]) -> Any: ...
 
     def _collections(self) -> Work[list[CollectionInfo]]:
         """The tenant's collections with their spaces and counts."""
-        return lambda gate: registry.collections(gate, self._database._scope(gate, self._tenant_id))
+        return lambda gate: registry.collections(gate, self._scope(gate))
 
     collections, acollections = twins(_collections)
 
@@ -57,7 +47,7 @@ class Collections:
         check_text(name, "collection", MAX_NAME_BYTES)
 
         def work(gate: Gate) -> CollectionInfo | None:
-            return next(iter(registry.collections(gate, self._database._scope(gate, self._tenant_id), name)), None)
+            return next(iter(registry.collections(gate, self._scope(gate), name)), None)
 
         return work
 
@@ -82,7 +72,7 @@ class Collections:
 
         def work(gate: Gate) -> IndexedKey:
             done = keys.index_key(gate, self._place(gate, collection), path, kind, progress)
-            self._database._routes.forget()
+            self._backend.routes.forget()
             return done
 
         return work
@@ -96,7 +86,7 @@ class Collections:
 
         def work(gate: Gate) -> int:
             gone = keys.unindex_key(gate, self._place(gate, collection), path, kind)
-            self._database._routes.forget()
+            self._backend.routes.forget()
             return gone
 
         return work
@@ -133,7 +123,7 @@ class Collections:
             info = next(iter(registry.collections(gate, place.scope, collection)), None)
             if info is None:
                 raise NotFound(f"tenant {place.scope.tenant!r} has no collection {collection!r}")
-            space_id = self._database._known_space_id(gate, place.scope, info.space)
+            space_id = self._backend.space_ids.find(gate, place.scope, info.space)
             if vectors is not None:
                 guards.to_stored(vectors, info.space, [f"vector {n}" for n in range(len(vectors))])
             done = breadth.tune(
@@ -146,7 +136,7 @@ class Collections:
                 queries=queries,
                 vectors=vectors,
             )
-            self._database._routes.forget()
+            self._backend.routes.forget()
             return done
 
         return work
@@ -163,14 +153,14 @@ class Collections:
 
         def work(gate: Gate) -> None:
             breadth.keep(gate, self._place(gate, collection), chosen)
-            self._database._routes.forget()
+            self._backend.routes.forget()
 
         return work
 
     set_ef_search, aset_ef_search = twins(_set_ef_search)
 
     def _place(self, gate: Gate, collection: str) -> Place:
-        return Place(self._database._scope(gate, self._tenant_id), collection)
+        return Place(self._scope(gate), collection)
 
     def _drop_collection(self, name: str) -> Work[DeleteReport]:
         """Delete a collection with everything in it. Raises NotFound."""
@@ -253,7 +243,7 @@ class Collections:
                 self._place(gate, collection),
                 reembedding.space_of(gate, to, embedder, calls),
                 embedder,
-                self._database._probed(gate).halfvec_oid,
+                self._backend.server(gate).halfvec_oid,
                 text_of or reembedding.own_text,
                 batch,
                 calls,

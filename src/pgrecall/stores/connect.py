@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pgrecall import embedded
 from pgrecall.errors import ConfigurationError, MigrationRequired
 from pgrecall.postgres.engines import Engines, parse_url
+from pgrecall.stores.backend import Backend
 from pgrecall.stores.database import Database
 
 
@@ -82,14 +83,14 @@ def connect(
         primary = None if url is None else parse_url(url)
         engines = Engines(primary, engine=engine, async_engine=async_engine, replica=replica, **sizes)
         maintenance = Engines(parse_url(maintenance_url), **sizes) if maintenance_url else None
-        database = Database(
+        backend = Backend(
             engines,
             maintenance,
             admin_url=admin,
             require_known_tenants=require_known_tenants,
             promote_on_upsert=promote_on_upsert,
-            server=server,
         )
+        database = Database(backend, server)
         if server is not None:
             _migrate(database)
     except BaseException:
@@ -128,7 +129,7 @@ def as_database(connection: DatabaseLike = None) -> Database:
 
 def _migrate(database: Database) -> None:
     try:
-        database._run(database._probed)
+        database.backend.run(database.backend.server)
     except MigrationRequired:
         from pgrecall.admin import leakproof as tuning
         from pgrecall.admin import migrate  # Alembic takes 0.2 s to import, and is needed on the first run only
@@ -136,4 +137,4 @@ def _migrate(database: Database) -> None:
         assert database.admin_url is not None
         migrate.upgrade(database.admin_url)
         tuning.tune(database.admin_url)
-        database._run(database._probed)
+        database.backend.run(database.backend.server)

@@ -3,52 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from pgrecall.arguments import OnNul, several
 from pgrecall.operations.ingestion import docstore as docstore_ops
-from pgrecall.operations.registry import Place
-from pgrecall.postgres.transactions import Gate
-from pgrecall.stores.twins import R, Work, twins
+from pgrecall.stores.backend import Backend, CollectionBound
+from pgrecall.stores.twins import Work, twins
 from pgrecall.types import DocstoreEntry, DocumentReference
 
-if TYPE_CHECKING:
-    from pgrecall.stores.database import Database
 
-
-class PostgresDocstore:
+class PostgresDocstore(CollectionBound):
     """Entries by id in one collection, bound to its tenant for life: made by ``db.tenant(…).docstore(…)``.
 
     The collection need not exist; `drop` of the collection deletes them with it. Every method has an asynchronous twin
     with an `a` before its name. Safe to share between threads, event loops and forked processes.
     """
 
-    def __init__(self, database: Database, tenant: str, collection: str) -> None:
-        self._database = database
-        self._tenant = tenant
-        self._collection = collection
-
-    @property
-    def tenant_id(self) -> str:
-        """The tenant that the store is bound to."""
-        return self._tenant
-
-    @property
-    def collection(self) -> str:
-        """The collection's name."""
-        return self._collection
+    def __init__(self, backend: Backend, tenant: str, collection: str) -> None:
+        super().__init__(backend, tenant, collection)
 
     def __repr__(self) -> str:
         return f"<PostgresDocstore tenant={self.tenant_id!r} collection={self.collection!r}>"
-
-    def _run(self, work: Work[R]) -> R:
-        return self._database._run(work)
-
-    async def _arun(self, work: Work[R]) -> R:
-        return await self._database._arun(work)
-
-    def _place(self, gate: Gate) -> Place:
-        return Place(self._database._scope(gate, self.tenant_id), self.collection)
 
     def _put(self, entries: Iterable[DocstoreEntry], *, new_only: bool = False, on_nul: OnNul = "error") -> Work[int]:
         """Add or change entries by id, all or nothing; returns how many changed.
@@ -59,7 +33,7 @@ class PostgresDocstore:
         """
         several(entries, "DocstoreEntry")
         ordered = docstore_ops.distinct(entries)
-        create = not self._database.require_known_tenants
+        create = self._create_tenants
         return lambda gate: docstore_ops.put(
             gate, self._place(gate), ordered, create_tenants=create, new_only=new_only, on_nul=on_nul
         )

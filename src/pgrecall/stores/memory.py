@@ -16,16 +16,16 @@ from pgrecall.operations.memory.packing import pack, ttl_seconds, whole_key
 from pgrecall.operations.memory.put import Memory
 from pgrecall.operations.models.embedding import Embed, ModelInUse
 from pgrecall.postgres.transactions import Gate
-from pgrecall.stores.memory_reads import Recalling, named
-from pgrecall.stores.twins import R, Work, twins
+from pgrecall.stores.backend import Backend, TenantBound
+from pgrecall.stores.memory_reads import MemoryReads, named
+from pgrecall.stores.twins import Work, twins
 from pgrecall.types import EmbedModel, EmbedSpace
 
 if TYPE_CHECKING:
     from pgrecall.protocols import MemoryStore
-    from pgrecall.stores.database import Database
 
 
-class PostgresMemoryStore(Recalling):
+class PostgresMemoryStore(MemoryReads, TenantBound):
     """Facts of one tenant, bound to it for life: made by ``db.tenant(…).memory(actor=…)``.
 
     Every method has an asynchronous twin with an `a` before its name. Readers see what is live: neither superseded
@@ -35,7 +35,7 @@ class PostgresMemoryStore(Recalling):
 
     def __init__(
         self,
-        database: Database,
+        backend: Backend,
         tenant: str,
         *,
         actor: str,
@@ -52,19 +52,13 @@ class PostgresMemoryStore(Recalling):
             raise InvalidInput(f"grace is {grace!r:.60}; expected a timedelta, such as timedelta(days=30)")
         if text_config is not None:
             check_text(text_config, "text_config", MAX_NAME_BYTES)
-        self._database = database
-        self._tenant = tenant
+        super().__init__(backend, tenant)
         self._actor = actor_name(actor)
         self._model = ModelInUse(space, embed)
         self._default_ttl = {k: ttl_seconds(t, f"default_ttl of {k!r}") or 0.0 for k, t in (default_ttl or {}).items()}
         self._keep_versions = None if keep_versions is None else whole_number(keep_versions, "keep_versions", 1)
         self._grace = grace
         self._text_config = text_config
-
-    @property
-    def tenant_id(self) -> str:
-        """The tenant that the store is bound to."""
-        return self._tenant
 
     @property
     def actor(self) -> str:
@@ -74,20 +68,13 @@ class PostgresMemoryStore(Recalling):
     def __repr__(self) -> str:
         return f"<PostgresMemoryStore tenant={self.tenant_id!r} actor={self.actor!r} space={self._model.given}>"
 
-    def _run(self, work: Work[R]) -> R:
-        return self._database._run(work)
-
-    async def _arun(self, work: Work[R]) -> R:
-        return await self._database._arun(work)
-
     def _memory(self, gate: Gate) -> Memory:
-        database = self._database
         return Memory(
-            database._scope(gate, self.tenant_id),
+            self._scope(gate),
             self._actor,
             self._model,
-            database._probed(gate).halfvec_oid,
-            create_tenants=not database.require_known_tenants,
+            self._backend.server(gate).halfvec_oid,
+            create_tenants=self._create_tenants,
             text_config=self._text_config,
             keep_versions=self._keep_versions,
             grace=self._grace,

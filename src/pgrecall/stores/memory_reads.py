@@ -22,7 +22,7 @@ from pgrecall.stores.twins import Work, twins
 from pgrecall.types import Vector
 
 
-class Recalling:
+class MemoryReads:
     """The reads of a `PostgresMemoryStore`."""
 
     if TYPE_CHECKING:  # what the store gives

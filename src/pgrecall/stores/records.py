@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from pgrecall.operations.ingestion import records
-from pgrecall.operations.registry import Place
-from pgrecall.postgres.transactions import Gate
-from pgrecall.stores.twins import R, Work, twins
-
-if TYPE_CHECKING:
-    from pgrecall.stores.database import Database
+from pgrecall.stores.backend import Backend, CollectionBound
+from pgrecall.stores.twins import Work, twins
 
 
-class IndexRecords:
+class IndexRecords(CollectionBound):
     """Which chunks an ingestion wrote to a collection and when it last saw each: made by ``tenant.index_records(…)``.
 
     Times are seconds since 1970 by the server's clock. Several ingestions of one collection are kept apart by
     `namespace`. Every method has an asynchronous twin with an `a` before its name.
     """
 
-    def __init__(self, database: Database, tenant: str, collection: str, namespace: str) -> None:
-        self._database = database
-        self._tenant = tenant
-        self._collection = collection
+    def __init__(self, backend: Backend, tenant: str, collection: str, namespace: str) -> None:
+        super().__init__(backend, tenant, collection)
         self._namespace = namespace
-
-    @property
-    def tenant_id(self) -> str:
-        """The tenant that the records are bound to."""
-        return self._tenant
-
-    @property
-    def collection(self) -> str:
-        """The collection's name."""
-        return self._collection
 
     @property
     def namespace(self) -> str:
@@ -43,16 +26,7 @@ class IndexRecords:
         return self._namespace
 
     def __repr__(self) -> str:
-        return f"<IndexRecords tenant={self._tenant!r} collection={self._collection!r} namespace={self._namespace!r}>"
-
-    def _run(self, work: Work[R]) -> R:
-        return self._database._run(work)
-
-    async def _arun(self, work: Work[R]) -> R:
-        return await self._database._arun(work)
-
-    def _place(self, gate: Gate) -> Place:
-        return Place(self._database._scope(gate, self._tenant), self._collection)
+        return f"<IndexRecords tenant={self.tenant_id!r} collection={self.collection!r} namespace={self._namespace!r}>"
 
     def _time(self) -> Work[float]:
         """The server's clock; never ahead of what a later `update` notes."""
@@ -71,7 +45,7 @@ class IndexRecords:
 
         Raises InvalidInput where the lengths differ, or the server's clock is behind `time_at_least`; TenantErased.
         """
-        create = not self._database.require_known_tenants
+        create = self._create_tenants
         return lambda gate: records.update(
             gate, self._place(gate), self._namespace, keys, group_ids, time_at_least, create_tenant=create
         )

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text, lifetime, moment, seconds, whole_number
 from pgrecall.errors import FilterError, InvalidInput, NotFound
@@ -17,16 +17,24 @@ from pgrecall.operations.runs import verbs as run_ops
 from pgrecall.postgres.transactions import Gate
 from pgrecall.runs import FINAL, Evidence, RunEvent, RunState
 from pgrecall.statements.runs import RunFilters
-from pgrecall.stores.twins import R, Work, twins
-from pgrecall.stores.vectors import PostgresVectorStore
+from pgrecall.stores.backend import Backend, TenantBound
+from pgrecall.stores.twins import Work, twins
 from pgrecall.types import EmbedSpace, Vector
 
 if TYPE_CHECKING:
     from pgrecall.protocols import RunStore
-    from pgrecall.stores.database import Database
 
 
-class PostgresRuns:
+class HasCollection(Protocol):
+    """A store of one collection."""
+
+    @property
+    def collection(self) -> str:
+        """The collection's name."""
+        ...
+
+
+class PostgresRuns(TenantBound):
     """The runs of one tenant, to which it is bound for life: made by ``db.tenant(…).runs()``.
 
     Every method has an asynchronous twin with an `a` before its name. A run whose lifetime ended is never read. Safe to
@@ -34,31 +42,22 @@ class PostgresRuns:
     """
 
     def __init__(
-        self, database: Database, tenant: str, *, ttl: timedelta | None = None, max_state_bytes: int = 1_000_000
+        self,
+        backend: Backend,
+        tenant: str,
+        *,
+        ttl: timedelta | None = None,
+        max_state_bytes: int = run_ops.MAX_STATE_BYTES,
     ) -> None:
-        self._database = database
-        self._tenant = tenant
+        super().__init__(backend, tenant)
         self._ttl = lifetime(ttl, "ttl")
         self._max_bytes = whole_number(max_state_bytes, "max_state_bytes", 1)
-
-    @property
-    def tenant_id(self) -> str:
-        """The tenant that the runs are of."""
-        return self._tenant
 
     def __repr__(self) -> str:
         return f"<PostgresRuns tenant={self.tenant_id!r}>"
 
-    def _run(self, work: Work[R]) -> R:
-        return self._database._run(work)
-
-    async def _arun(self, work: Work[R]) -> R:
-        return await self._database._arun(work)
-
     def _place(self, gate: Gate) -> run_ops.RunPlace:
-        database = self._database
-        scope = database._scope(gate, self.tenant_id)
-        return run_ops.RunPlace(scope, not database.require_known_tenants, self._ttl, self._max_bytes)
+        return run_ops.RunPlace(self._scope(gate), self._create_tenants, self._ttl, self._max_bytes)
 
     def _put(self, run_state: RunState) -> Work[RunState]:
         """Keep a run's state; returns it as stored, at its new version, from which the next put goes on.
@@ -159,7 +158,7 @@ class PostgresRuns:
         query: str | Vector,
         hits: Sequence[Hit],
         *,
-        collection: str | PostgresVectorStore = "default",
+        collection: str | HasCollection = "default",
         space: EmbedSpace | None = None,
     ) -> Work[int]:
         """Record what a retrieval gave to a run: the chunks, with rank, score and the hash of each text; the space.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pgrecall.arguments import (
     MAX_ID_BYTES,
@@ -20,7 +20,7 @@ from pgrecall.arguments import (
 from pgrecall.errors import ConfigurationError
 from pgrecall.facts import ErasureReport, Ttl
 from pgrecall.messages import ChatHit, ChatInfo, Role, Status
-from pgrecall.operations import erasure
+from pgrecall.operations import erasure, registry
 from pgrecall.operations.chat import verbs as chat_ops
 from pgrecall.operations.chunks import keys
 from pgrecall.operations.erasure import ExportKey
@@ -33,34 +33,22 @@ from pgrecall.stores.docstore import PostgresDocstore
 from pgrecall.stores.memory import PostgresMemoryStore
 from pgrecall.stores.records import IndexRecords
 from pgrecall.stores.runs import PostgresRuns
-from pgrecall.stores.twins import R, Work, twins
+from pgrecall.stores.twins import Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
-from pgrecall.types import EmbedModel, EmbedSpace, KeyType
-
-if TYPE_CHECKING:
-    from pgrecall.stores.database import Database
+from pgrecall.types import EmbedModel, EmbedSpace, KeyType, TenantInfo
 
 
 class Tenant(Collections):
     """One tenant of a database. What is made from it is bound to it: no argument of a call can choose another."""
 
-    def __init__(self, database: Database, tenant_id: str) -> None:
-        self._database = database
-        self._tenant_id = tenant_id
-
-    @property
-    def tenant_id(self) -> str:
-        """The tenant's name."""
-        return self._tenant_id
-
     def __repr__(self) -> str:
         return f"<pgrecall.Tenant {self.tenant_id!r}>"
 
-    def _run(self, work: Work[R]) -> R:
-        return self._database._run(work)
+    def _info(self) -> Work[TenantInfo | None]:
+        """The tenant in the registry, or None if nothing was written for it yet."""
+        return lambda gate: registry.tenant(gate, self._scope(gate))
 
-    async def _arun(self, work: Work[R]) -> R:
-        return await self._database._arun(work)
+    info, ainfo = twins(_info)
 
     def vectors(
         self,
@@ -87,7 +75,7 @@ class Tenant(Collections):
             check_text(text_config, "text_config", MAX_NAME_BYTES)
         declared = keys.several(indexed_keys or {})
         return PostgresVectorStore(
-            self._database,
+            self._backend,
             self.tenant_id,
             collection,
             space,
@@ -117,7 +105,7 @@ class Tenant(Collections):
         the tenant's first fact ("simple", which suits any language, by default).
         """
         return PostgresMemoryStore(
-            self._database,
+            self._backend,
             self.tenant_id,
             actor=actor,
             space=space,
@@ -130,7 +118,7 @@ class Tenant(Collections):
 
     def docstore(self, collection: str = "default") -> PostgresDocstore:
         """What an ingestion remembers of its documents, in this collection, which need not exist."""
-        return PostgresDocstore(self._database, self.tenant_id, check_text(collection, "collection", MAX_NAME_BYTES))
+        return PostgresDocstore(self._backend, self.tenant_id, check_text(collection, "collection", MAX_NAME_BYTES))
 
     def atomic(self) -> Atomic:
         """A `with` (or `async with`) block in which the tenant's operations are one transaction: all of them, or none.
@@ -142,7 +130,7 @@ class Tenant(Collections):
 
         Raises: as operations do; ConfigurationError for another tenant's operation inside, or the other mode's.
         """
-        return Atomic(self._database._engines, lambda gate: self._database._scope(gate, self.tenant_id))
+        return Atomic(self._backend.engines, self._scope)
 
     def index_records(self, collection: str = "default", namespace: str = "") -> IndexRecords:
         """What an ingestion (`namespace`, where a collection has several) remembers of the chunks that it wrote.
@@ -152,7 +140,7 @@ class Tenant(Collections):
         check_text(collection, "collection", MAX_NAME_BYTES)
         if namespace != "":
             check_text(namespace, "namespace", MAX_NAME_BYTES)
-        return IndexRecords(self._database, self.tenant_id, collection, namespace)
+        return IndexRecords(self._backend, self.tenant_id, collection, namespace)
 
     def chat(
         self,
@@ -172,7 +160,7 @@ class Tenant(Collections):
         where left out.
         """
         return PostgresChat(
-            self._database,
+            self._backend,
             self.tenant_id,
             session_id,
             subject=subject,
@@ -189,7 +177,7 @@ class Tenant(Collections):
         offset = whole_number(offset, "offset", 0)
         return lambda gate: chat_ops.infos(
             gate,
-            self._database._scope(gate, self.tenant_id),
+            self._scope(gate),
             subject=subject,
             session_id=None,
             limit=limit,
@@ -213,7 +201,7 @@ class Tenant(Collections):
         searched too unless `status` says otherwise. Each chat is searched by its own `text_config`.
         """
         sought = looked_for(text, limit, subject, None, roles, status)
-        return lambda gate: chat_ops.search(gate, self._database._scope(gate, self.tenant_id), sought)
+        return lambda gate: chat_ops.search(gate, self._scope(gate), sought)
 
     search_chats, asearch_chats = twins(_search_chats)
 
@@ -223,7 +211,7 @@ class Tenant(Collections):
         `ttl` is how long a run lives after its last write. A state, and an event's data, may have `max_state_bytes` as
         JSON; larger ones are refused.
         """
-        return PostgresRuns(self._database, self.tenant_id, ttl=ttl, max_state_bytes=max_state_bytes)
+        return PostgresRuns(self._backend, self.tenant_id, ttl=ttl, max_state_bytes=max_state_bytes)
 
     def _erase_subject(self, subject: str, *, actor: str, reason: str | None = None) -> Work[ErasureReport]:
         """Delete everything that is held about a subject, and leave a tombstone that refuses late writers.
@@ -236,9 +224,10 @@ class Tenant(Collections):
         by, why = actor_name(actor), reason_text(reason)
 
         def work(gate: Gate) -> ErasureReport:
-            database, scope = self._database, self._database._scope(gate, self.tenant_id)
-            report = erasure.erase_subject(gate, scope, name, by, why, database._trails(gate, self.tenant_id))
-            return database._call_hooks(gate, self.tenant_id, name, report)
+            backend = self._backend
+            trails = backend.trails(gate, self.tenant_id)
+            report = erasure.erase_subject(gate, self._scope(gate), name, by, why, trails)
+            return backend.call_hooks(gate, self.tenant_id, name, report)
 
         return work
 
@@ -248,7 +237,7 @@ class Tenant(Collections):
         """Let something be kept about an erased subject again; True where it had been erased."""
         name = check_text(subject, "subject", MAX_IDENTITY_BYTES)
         by, why = actor_name(actor), reason_text(reason)
-        return lambda gate: erasure.reopen_subject(gate, self._database._scope(gate, self.tenant_id), name, by, why)
+        return lambda gate: erasure.reopen_subject(gate, self._scope(gate), name, by, why)
 
     reopen_subject, areopen_subject = twins(_reopen_subject)
 
@@ -279,4 +268,4 @@ class Tenant(Collections):
                 yield line
 
     def _export_page(self, subject: str, after: ExportKey, gate: Gate) -> erasure.Page:
-        return erasure.export_page(gate, self._database._scope(gate, self.tenant_id), subject, after)
+        return erasure.export_page(gate, self._scope(gate), subject, after)

@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pgrecall.arguments import fraction, one_of, whole_number
-from pgrecall.errors import EmbedSpaceMismatch, InvalidEmbedding, InvalidInput
+from pgrecall.errors import InvalidInput
 from pgrecall.filters import Filter
-from pgrecall.hits import Fusion, Hits, ReciprocalRank, SearchMode, SearchStep, Weighted
-from pgrecall.operations import registry
+from pgrecall.hits import Fusion, Hits, ReciprocalRank, SearchMode, Weighted
 from pgrecall.operations.chunks import reads as chunk_ops
-from pgrecall.operations.chunks.keys import narrowed
 from pgrecall.operations.models.embedding import ModelInUse
 from pgrecall.operations.registry import Place
+from pgrecall.operations.runs import evidence
+from pgrecall.operations.runs.verbs import RunPlace
 from pgrecall.operations.search import tune as breadth
-from pgrecall.operations.search.explain import Watched
-from pgrecall.operations.search.routes import UNKNOWN, Large
-from pgrecall.operations.search.shapes import DEPTH, Query, diverse, explained, search
+from pgrecall.operations.search.answer import Explain, Search, answer
+from pgrecall.operations.search.shapes import DEPTH, diverse, search
 from pgrecall.postgres.transactions import Gate
+from pgrecall.stores.backend import Backend
 from pgrecall.stores.twins import Work, twins
-from pgrecall.types import EmbedSpace, Vector
-
-if TYPE_CHECKING:
-    from pgrecall.stores.database import Database
-
-#: Whether, and how far, a search says how it was answered.
-Explain: TypeAlias = bool | Literal["plan"]
+from pgrecall.types import Vector
 
 
-class Searching:
+class VectorSearch:
     """The searches of a `PostgresVectorStore`."""
 
-    if TYPE_CHECKING:  # what the store gives
-        _database: Database
+    if TYPE_CHECKING:  # of the store
+        _backend: Backend
+        _model: ModelInUse
+        _run_id: str | None
+        _create_tenants: bool
 
         def _run(self, work: Work[Any]) -> Any: ...
         async def _arun(self, work: Work[Any]) -> Any: ...
         def _place(self, gate: Gate) -> Place: ...
-
-        _model: ModelInUse
-
-        def _known_space(self, gate: Gate, place: Place, *, afresh: bool = False) -> EmbedSpace | None: ...
 
     def _query(
         self,
@@ -67,12 +60,12 @@ class Searching:
         a few of the nearest chunks; a small one is always scanned.
 
         Args:
-            vector: The query's vector, of the space's length. Mode "sparse" ignores it.
+            vector: The query's vector, of the space's length. SearchMode "sparse" ignores it.
             top_k: The number of chunks to return.
             filters: Search only chunks whose metadata matches.
             text: The words to search for. Words and "quoted phrases" are OR-ed; `-word` and -"a phrase" exclude. Any
                 input is accepted; the first 4,000 characters and 64 words count. A text of stop words or exclusions
-                only finds nothing. Words need full text, see `Tenant.set_text_config`. Mode "dense" ignores it.
+                only finds nothing. Words need full text, see `Tenant.set_text_config`. SearchMode "dense" ignores it.
             mode: "dense" ranks by the distance to `vector`, "sparse" by the words of `text`, "hybrid" by both. The
                 default follows from what is given: a vector alone, a text alone, or both.
             fusion: How a hybrid search combines the two rankings: `Weighted()`, the default, or `ReciprocalRank()`.
@@ -110,7 +103,7 @@ class Searching:
         asked = _asked(vector, text, mode, fusion)
         depth = _depth(fetch_k, "fetch_k", max(DEPTH, 2 * top_k))
         asked |= {"dense_k": depth, "sparse_k": _depth(sparse_k, "sparse_k", depth)} | _shape(exact, ef_search)
-        return self._searching({"top_k": top_k, "where": where, "values": values, **asked}, search, explain)
+        return self._answered(Search({"top_k": top_k, "where": where, "values": values, **asked}, search, explain))
 
     query, aquery = twins(_query)
 
@@ -166,61 +159,21 @@ class Searching:
         asked |= _shape(exact, ef_search)
         asked |= {"top_k": fetch_k, "where": where, "values": values, "dense_k": fetch_k, "sparse_k": fetch_k}
         pick = (top_k, lambda_mult)
-        return self._searching(asked, partial(diverse, k=pick[0], lambda_mult=pick[1]), explain, pick)
+        return self._answered(Search(asked, partial(diverse, k=pick[0], lambda_mult=pick[1]), explain, pick))
 
     query_mmr, aquery_mmr = twins(_query_mmr)
 
-    def _searching(
-        self,
-        asked: dict[str, Any],
-        find: Callable[[Gate, Query], Hits],
-        explain: Explain,
-        pick: tuple[int, float] | None = None,
-    ) -> Work[Hits]:
-        steps: list[SearchStep] = []
+    def _answered(self, search: Search) -> Work[Hits]:
+        run_id, asked = self._run_id, search.asked
 
         def work(gate: Gate) -> Hits:
-            if explain:
-                steps.clear()
-                gate = Watched(gate, steps.append)
-            place = self._place(gate)
-            space = self._known_space(gate, place)
-            try:
-                return within(gate, place, space)
-            except (EmbedSpaceMismatch, InvalidEmbedding):
-                # A store that follows its collection may remember the space from before it was embedded anew.
-                now = self._known_space(gate, place, afresh=True) if self._model.follows else space
-                if now == space:
-                    raise
-                return within(gate, place, now)
-
-        def within(gate: Gate, place: Place, space: EmbedSpace | None) -> Hits:
-            if space is None:
-                return Hits()
-            # By a vector alone, without asking how large the collection is: most are small, and the search itself says.
-            routes, afresh = self._database._routes, False
-            guess = asked["mode"] == "dense" and not explain and not asked["exact"]
-            while True:
-                space_id = self._database._known_space_id(gate, place.scope, space, afresh=afresh)
-                if guess:
-                    route = routes.cached(place, space_id)
-                else:
-                    route = routes.find(gate, place, space, space_id, afresh=afresh)
-                narrow, bound = narrowed(asked["where"], asked["values"], route.keys)
-                query = Query(place, space, space_id, route=route, **asked | {"where": narrow, "values": bound})
-                try:
-                    if explain:
-                        return explained(gate, query, steps, plan=explain == "plan", pick=pick)
-                    hits = find(gate, query)
-                    if route is UNKNOWN:
-                        routes.was_small(place, space_id)
-                    return hits
-                except Large:
-                    guess = False
-                except registry.StaleSpace:
-                    if afresh:
-                        raise
-                    guess, afresh = False, True
+            backend, place, model = self._backend, self._place(gate), self._model
+            hits = answer(gate, place, search, model=model, space_ids=backend.space_ids, routes=backend.routes)
+            if run_id is not None:
+                query = evidence.asked(asked["vector"] if asked["mode"] == "dense" else asked["text"])
+                run, space = RunPlace(place.scope, self._create_tenants), model.collection_space(gate, place)
+                evidence.record(gate, run, run_id, query, hits, collection=place.collection, space=space)
+            return hits
 
         return work
 

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pgrecall.arguments import OnNul, check_on_nul, several, whole_number
+from pgrecall.arguments import MAX_ID_BYTES, OnNul, check_on_nul, check_text, several, whole_number
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.filters import Filter
 from pgrecall.operations import registry
-from pgrecall.operations.chunks import bulk
+from pgrecall.operations.chunks import bulk, promotion
 from pgrecall.operations.chunks import reads as chunk_ops
 from pgrecall.operations.chunks import upsert as ingest
 from pgrecall.operations.chunks.keys import narrowed
 from pgrecall.operations.chunks.upsert import Chunks, Plan, Progress, Target
 from pgrecall.operations.models.calls import Calls
 from pgrecall.operations.models.embedding import Embed, ModelInUse
-from pgrecall.operations.registry import Place
+from pgrecall.operations.search.routes import exact_max, look
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements.reads import Where
-from pgrecall.stores.twins import R, Work, twins
-from pgrecall.stores.vector_search import Searching
+from pgrecall.stores.backend import Backend, CollectionBound
+from pgrecall.stores.twins import Work, twins
+from pgrecall.stores.vector_search import VectorSearch
 from pgrecall.types import (
     BulkLoadResult,
     Chunk,
@@ -38,10 +40,9 @@ from pgrecall.types import (
 
 if TYPE_CHECKING:
     from pgrecall.protocols import VectorStore
-    from pgrecall.stores.database import Database
 
 
-class PostgresVectorStore(Searching):
+class PostgresVectorStore(VectorSearch, CollectionBound):
     """Chunks and their vectors in one collection, bound to its tenant for life: made by ``db.tenant(…).vectors(…)``.
 
     Every method has an asynchronous twin with an `a` before its name. Nothing is read or written before the first
@@ -50,7 +51,7 @@ class PostgresVectorStore(Searching):
 
     def __init__(
         self,
-        database: Database,
+        backend: Backend,
         tenant: str,
         collection: str,
         space: EmbedSpace | EmbedModel | None,
@@ -59,63 +60,40 @@ class PostgresVectorStore(Searching):
         text_config: str | None = None,
         indexed_keys: tuple[IndexedKey, ...] = (),
     ) -> None:
-        self._database = database
-        self._tenant = tenant
-        self._collection = collection
+        super().__init__(backend, tenant, collection)
         self._model = ModelInUse(space, embed)
         self._text_config = text_config
         self._indexed_keys = indexed_keys
-
-    @property
-    def tenant_id(self) -> str:
-        """The tenant that the store is bound to."""
-        return self._tenant
-
-    @property
-    def collection(self) -> str:
-        """The collection's name."""
-        return self._collection
+        self._run_id: str | None = None
 
     def __repr__(self) -> str:
         return (
             f"<PostgresVectorStore tenant={self.tenant_id!r} collection={self.collection!r} space={self._model.given}>"
         )
 
-    def _run(self, work: Work[R]) -> R:
-        return self._database._run(work)
-
-    async def _arun(self, work: Work[R]) -> R:
-        return await self._database._arun(work)
-
-    def _place(self, gate: Gate) -> Place:
-        return Place(self._database._scope(gate, self.tenant_id), self.collection)
-
-    def _known_space(self, gate: Gate, place: Place, *, afresh: bool = False) -> EmbedSpace | None:
-        return self._model.known_space(
-            gate, f"collection {place.collection!r}", lambda: registry.find_collection(gate, place), afresh=afresh
-        )
-
     def _target(self, gate: Gate, on_nul: OnNul) -> Target:
         check_on_nul(on_nul)
         place = self._place(gate)
-        space = self._known_space(gate, place, afresh=True)
+        space = self._model.collection_space(gate, place, afresh=True)
         if space is None:
             raise NotFound(
                 f"collection {self.collection!r} does not exist; name its space to make it: "
                 f"vectors({self.collection!r}, space)"
             )
-        database = self._database
-        database._space_id(gate, place.scope, space)  # registered by itself, ahead of a transaction that may be long
+        backend = self._backend
+        backend.space_ids.ensure(
+            gate, place.scope, space
+        )  # registered by itself, ahead of a transaction that may be long
         return Target(
             place,
             space,
-            database._probed(gate).halfvec_oid,
-            create_tenants=not database.require_known_tenants,
+            backend.server(gate).halfvec_oid,
+            create_tenants=self._create_tenants,
             text_config=self._text_config,
             indexed_keys=self._indexed_keys,
             fingerprint=self._model.fingerprint,
             on_nul=on_nul,
-            caretaker=database._caretaker,
+            caretaker=backend.caretaker,
         )
 
     def _upsert(
@@ -218,17 +196,22 @@ class PostgresVectorStore(Searching):
 
     def _by_keys(self, gate: Gate, where: Where, values: dict[str, Any]) -> tuple[Where, dict[str, Any]]:
         """The condition, by the collection's indexed keys where there are any."""
-        known = () if where.tree is None else self._database._routes.keys(gate, self._place(gate))
+        known = () if where.tree is None else self._backend.routes.keys(gate, self._place(gate))
         return narrowed(where, values, known)
 
+    @property
+    def run_id(self) -> str | None:
+        """The run that searches are recorded for, or None."""
+        return self._run_id
+
     def for_run(self, run_id: str) -> PostgresVectorStore:
-        """This store at work for a run: each search's chunks are recorded as evidence, see `PostgresRuns.evidence`.
+        """This store bound to a run: each search records its chunks as evidence, see `PostgresRuns.list_evidence`.
 
-        A search whose evidence could not be written raises; what reads chunks otherwise is not recorded.
+        A search raises if its evidence can't be recorded. Other reads are not recorded.
         """
-        from pgrecall.stores.recording import RecordingVectorStore  # which is one of these
-
-        return RecordingVectorStore(self, run_id)
+        bound = copy(self)
+        bound._run_id = check_text(run_id, "run_id", MAX_ID_BYTES)
+        return bound
 
     def _get(self, ids: Sequence[str], *, with_embeddings: bool = False) -> Work[list[Chunk]]:
         """Chunks by id, in the order given; unknown ids are left out. Embeddings come in half precision."""
@@ -294,7 +277,20 @@ class PostgresVectorStore(Searching):
         maintenance to end.
         Raises: NotFound; ConfigurationError where a graph must be built and may not; Conflict; Unavailable.
         """
-        return lambda gate: self._database._optimize(gate, self._place(gate), wait)
+
+        def work(gate: Gate) -> OptimizeResult:
+            backend, place = self._backend, self._place(gate)
+            held = registry.find_collection(gate, place)
+            if held is None:
+                raise NotFound(f"collection {place.collection!r} does not exist; there is nothing to optimize")
+            space_id = backend.space_ids.find(gate, place.scope, held.space, afresh=True)
+            route = look(gate, place, held.space, space_id)
+            if backend.admin_url is None or route.rows <= exact_max(held.space.dim):
+                return promotion.optimize(gate, place, held.space, space_id, route)
+            [done] = backend.maintain(gate, space_id, wait=wait)
+            return promotion.optimized(gate, place, space_id, done.generation, done.action)
+
+        return work
 
     optimize, aoptimize = twins(_optimize)
 

@@ -95,6 +95,7 @@ def asked(
     from pgrecall.evaluation import CoreRetriever
     from pgrecall.evaluation.retrievers import verify
     from pgrecall.operations.models.embedding import Embedder
+    from pgrecall.stores.tenant import Tenant
 
     function = Embedder(load_embed(embed)) if needs_model else None  # whose fingerprint all stores share
     filters = None if where is None else parse_filter(where)
@@ -102,7 +103,7 @@ def asked(
     if each_tenant:
         if lacking := [q.id for q in made.queries if q.tenant is None]:
             raise InvalidInput(f"query {lacking[0]!r:.80} names no tenant, but --each-tenant needs one for every query")
-        tenants = {name: opened._database.tenant(name) for name in sorted({str(q.tenant) for q in made.queries})}
+        tenants = {name: Tenant(opened._backend, name) for name in sorted({str(q.tenant) for q in made.queries})}
         if not any(tenant.collection(collection) for tenant in tenants.values()):
             raise NotFound(f"none of the {len(tenants):,} tenants named by the queries has a collection {collection!r}")
         store = {name: tenant.vectors(collection, embed=function) for name, tenant in tenants.items()}

@@ -86,12 +86,13 @@ def report_(
     with session.tenant(tenant) as opened:
         kept = evaluations_of(opened)
         from pgrecall.evaluation.report import report
+        from pgrecall.stores.tenant import Tenant
 
         found = [found_run(kept, run) for run in runs]
         made = kept.load_set(found[-1].set_name, found[-1].set_version)
 
         def texts(of: str | None, ids: Sequence[str]) -> Mapping[str, str]:
-            holder = opened if of is None else opened._database.tenant(of)
+            holder = opened if of is None else Tenant(opened._backend, of)
             assert collection is not None
             return {chunk.id: chunk.text for chunk in holder.vectors(collection).get(list(ids))}
 

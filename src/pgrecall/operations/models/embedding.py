@@ -102,6 +102,15 @@ class ModelInUse:
         self._space = space
         return space
 
+    def collection_space(self, gate: Gate, place: registry.Place, *, afresh: bool = False) -> EmbedSpace | None:
+        """`known_space` of a collection; None if it does not exist and no space was given."""
+        return self.known_space(
+            gate,
+            f"collection {place.collection!r}",
+            lambda: registry.find_collection(gate, place),
+            afresh=afresh,
+        )
+
     def _named(self, gate: Gate, what: str, held: Held | None) -> EmbedSpace | None:
         if not isinstance(self.given, EmbedModel):
             return None if held is None else held.space

@@ -16,6 +16,8 @@ from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
 from pgrecall.runs import RunEvent, RunState
 from pgrecall.statements import runs as sql
 
+#: The most bytes of a state as JSON, unless a store says otherwise.
+MAX_STATE_BYTES = 1_000_000
 #: Runs that are deleted per transaction.
 BATCH = 500
 
@@ -26,8 +28,8 @@ class RunPlace:
 
     scope: Scope
     create_tenants: bool
-    ttl: timedelta | None
-    max_bytes: int
+    ttl: timedelta | None = None
+    max_bytes: int = MAX_STATE_BYTES
 
     def at(self, run_id: str, **values: Any) -> dict[str, Any]:
         """Parameters of a statement about a run."""
