@@ -1,7 +1,7 @@
-"""A wrong vector must never get in or be compared: wrong length, NaN, infinity, zero, half-precision overflow.
+"""Checks of vectors before they are stored or compared: length, NaN, infinity, zero, half-precision overflow.
 
-Cosine spaces hold the unit vector, so that half precision neither overflows nor underflows whatever the scale of
-the model's output; the norm as given is kept beside it.
+In a cosine space the unit vector is stored, so that half precision neither overflows nor underflows at any scale
+of the model's output. The original norm is stored with it.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ from pgrecall.errors import InvalidEmbedding
 from pgrecall.types import EmbedSpace, Vector
 
 HALF_MAX = float(np.finfo(np.float16).max)  # 65504
-#: The cosine that a model of the same name must reach on the fingerprint text. Rounding in hosted models stays above.
+#: The fingerprints of one model must have at least this cosine. Hosted models vary by rounding, but less than that.
 FINGERPRINT_COSINE = 0.999
-#: What the fingerprint of a collection's model is taken from; never change it, collections hold its vector.
+#: The text whose vector is the fingerprint of a model. Never change it: collections store its vector.
 FINGERPRINT_TEXT = "pgrecall: the quick brown fox jumps over the lazy dog, 0123456789."
 
 
 class Stored(NamedTuple):
-    """Vectors as they are stored: half precision (n, dim), and their L2 norms as given (n,)."""
+    """Vectors as they are stored, in half precision (n, dim), and the L2 norms that they had before (n,)."""
 
     vectors: npt.NDArray[np.float16]
     norms: npt.NDArray[np.float32]
 
 
 def to_stored(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) -> Stored:
-    """Check `vectors` against `space` and convert them; `names` say in an error which one is wrong.
+    """Check `vectors` against `space` and convert them. `names` name the vectors in errors.
 
-    Raises: InvalidEmbedding naming the first bad vector, what was found and what was expected.
+    Raises:
+        InvalidEmbedding: A vector is invalid; the message names the first one.
     """
     given = _matrix(vectors, space, names)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         norms = np.sqrt(np.einsum("ij,ij->i", given, given))
         kept_norms = norms.astype(np.float32)
-        # One look at the norms tells that all is well; only otherwise look at every value, to say what is wrong.
+        # Usually a check of the norms is enough; only if it fails is every value checked, to name the problem.
         if not (np.isfinite(kept_norms) & (kept_norms > 0)).all():
             _refuse(~np.isfinite(given).all(axis=1), names, "has NaN or infinite values; expected finite numbers")
             _refuse(~given.any(axis=1), names, "is all zeros, which has no direction; embed a non-empty text")
@@ -70,8 +71,8 @@ def to_stored(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]
 
 
 def _came_from_here(given: npt.NDArray[np.float64], norms: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """Rows that are stored vectors given back: kept as they are, so that an export comes back bit for bit."""
-    # The first column rules out nearly every other vector, for a hundredth of the cost.
+    """Rows that are stored vectors passed in again; they are kept as they are, so that an import equals its export."""
+    # The first column rules out nearly all other vectors, at a hundredth of the cost.
     rows = np.flatnonzero((np.abs(norms - 1) < 2e-3) & (given[:, 0].astype(np.float16) == given[:, 0]))
     same: npt.NDArray[np.bool_] = (given[rows].astype(np.float16) == given[rows]).all(axis=1)
     return rows[same]
@@ -83,7 +84,7 @@ def _matrix(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) 
         given = _numbers(vectors)
     if given is not None and given.shape == (len(vectors), space.dim):
         return given
-    # Something is off with one of them: find it, to name it.
+    # At least one is invalid; find it, to name it.
     ones = []
     for vector, name in zip(vectors, names, strict=True):
         one = numbers(vector, name)
@@ -99,7 +100,7 @@ def _matrix(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) 
 
 
 def numbers(vector: Any, name: str) -> npt.NDArray[np.float64]:
-    """A vector of any length as an array. Raises InvalidEmbedding where it is none."""
+    """A vector of any length as an array. Raises InvalidEmbedding if it is not one."""
     one = _numbers(vector)
     if one is None or one.ndim == 0:
         raise InvalidEmbedding(
@@ -109,7 +110,7 @@ def numbers(vector: Any, name: str) -> npt.NDArray[np.float64]:
 
 
 def _from_lists(vectors: Sequence[Vector], dim: int) -> npt.NDArray[np.float64] | None:
-    """Lists of Python floats, in half the time that numpy takes to look at them; None where they are anything else."""
+    """Converts lists of Python floats, in half of numpy's time; None if they are anything else."""
     if any(type(v) is not list or len(v) != dim or type(v[0]) is not float for v in vectors):
         return None
     found = np.empty((len(vectors), dim))
@@ -122,7 +123,7 @@ def _from_lists(vectors: Sequence[Vector], dim: int) -> npt.NDArray[np.float64] 
 
 
 def _numbers(values: object) -> npt.NDArray[np.float64] | None:
-    """`values` in double precision, or None where they are ragged or not real numbers."""
+    """`values` in double precision; None if they are ragged or not real numbers."""
     try:
         found = np.array(values)
         # Not straight to float64: numpy would read "1.5" as a number, None as NaN, and drop imaginary parts.

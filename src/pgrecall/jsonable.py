@@ -1,8 +1,8 @@
-"""JSON text that Postgres stores and gives back unchanged: the one serialiser for every jsonb column.
+"""Serialises every value for a jsonb column, so that Postgres stores it and returns it unchanged.
 
 `json.dumps` alone turns the key 1 into "1", writes NaN, and lets NUL characters and lone surrogates
-through to a driver error that names no key; jsonb gives 1e23 back as an integer. This is on the ingest
-path, so the ordinary value pays for one quick look at its types and no more (about 3 µs).
+through to a driver error that names no key; jsonb returns 1e23 as an integer. This is on the ingest path,
+so an ordinary value costs one quick check of its types (about 3 µs).
 """
 
 import re
@@ -14,13 +14,13 @@ from json.encoder import JSONEncoder
 from pgrecall.arguments import OnNul, text_problem
 from pgrecall.errors import InvalidInput
 
-# Postgres parses JSON recursively and fails on max_stack_depth some thousand levels down; nobody's
-# metadata comes near this.
+# Postgres parses JSON recursively and exceeds max_stack_depth at some thousand levels; real metadata is
+# far from this.
 MAX_DEPTH = 200
 
 _encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-# String literals are matched first, so that what looks like a number inside one is passed over.
+# String literals are matched first, so that digits inside one are skipped.
 _STRING_OR_LARGE_FLOAT = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9.]+e\+[0-9]+')
 
 
@@ -31,14 +31,14 @@ def dumps(
     on_nul: OnNul = "error",
     error: type[InvalidInput] = InvalidInput,
 ) -> str:
-    """Return `value` as JSON text that comes back from a jsonb column equal, types included.
+    """Return `value` as JSON text that a jsonb column returns unchanged, types included.
 
-    Takes None, bool, int, float, str, list, and dict with string keys, nested up to `MAX_DEPTH` levels; a
-    tuple is written as a list, and -0.0 comes back as 0.0. Postgres can't store the NUL character: by
-    default it is an error, `on_nul="strip"` drops it from keys and values.
+    Accepts None, bool, int, float, str, list, and dict with string keys, nested up to `MAX_DEPTH` levels. A
+    tuple is written as a list, and -0.0 is returned as 0.0. Postgres can't store the NUL character: by
+    default it is an error; `on_nul="strip"` drops it from keys and values.
 
     Anything else (NaN, infinity, lone surrogates, other types or keys, circular references) raises
-    `error`, whose message starts with `where` and the path to the culprit.
+    `error`. Its message starts with `where` and the path to the invalid part.
     """
     try:
         if _is_plain(value, 0):
@@ -47,7 +47,7 @@ def dumps(
             if "\\u0000" not in text:
                 return text if "e+" not in text else _write_out_large_floats(text)
     except ValueError:
-        pass  # the walk below names the culprit
+        pass  # the walk below finds the invalid part
     problem = _first_problem(value, where, 0, nul_is_one=on_nul == "error")
     if problem:
         raise error(problem)
@@ -57,11 +57,11 @@ def dumps(
 
 
 def _is_plain(value: object, depth: int) -> bool:
-    """Tell whether the value has JSON's own types only; False means "look closer", not "wrong"."""
+    """Whether the value consists of JSON's own types; False means that it needs a closer check."""
     kind = type(value)
     if kind in _SCALARS:
         return True
-    if depth >= MAX_DEPTH:  # a circular reference ends here too
+    if depth >= MAX_DEPTH:  # also stops at a circular reference
         return False
     if isinstance(value, dict) and kind is dict:
         for key, item in value.items():
@@ -78,13 +78,13 @@ def _is_plain(value: object, depth: int) -> bool:
 
 
 def _first_problem(value: object, where: str, depth: int, *, nul_is_one: bool) -> str | None:
-    """Return what is wrong with the first part of `value` that can't be stored, and where it is."""
+    """What is wrong with the first part of `value` that can't be stored, and where it is; None if nothing is."""
     if value is None:
         return None
     if isinstance(value, int):
         try:
             int.__repr__(value)
-        except ValueError as exc:  # more digits than Python converts, and so could read back
+        except ValueError as exc:  # more digits than Python converts, so it could not be read back
             return f"{where}: found an integer that is too large: {exc}"
         return None
     if isinstance(value, float):
@@ -98,7 +98,7 @@ def _first_problem(value: object, where: str, depth: int, *, nul_is_one: bool) -
             "(None, bool, int, float, str, list, dict with string keys): convert it first"
         )
     if depth >= MAX_DEPTH:
-        # `where` would be pages long here: its beginning says which value it is.
+        # `where` would be pages long here; its beginning identifies the value.
         return f"{where[:80]}…: nested deeper than {MAX_DEPTH} levels, or contains itself"
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in items:
@@ -133,7 +133,7 @@ def _without_nul(value: object, where: str, error: type[InvalidInput]) -> object
         cleaned = {
             key.replace("\0", ""): _without_nul(item, f"{where}[{key!r:.60}]", error) for key, item in value.items()
         }
-        if len(cleaned) < len(value):  # one of two values would be lost without a word
+        if len(cleaned) < len(value):  # otherwise one of two values would be lost silently
             raise error(f"{where}: two keys are the same once NUL characters are dropped")
         return cleaned
     if isinstance(value, list | tuple):

@@ -1,8 +1,7 @@
-"""Which model an embedding object of a framework is: a table of strings, so that no framework is imported.
+"""Finds the model of a framework's embedding object by a table of class names; no framework is imported.
 
-Frameworks have classes of their own for the same model, and name its parts differently; by this table they all lead to
-one space. An object is found by its class or a base of it: the package that the class lives in, and its name, because
-modules inside packages move.
+Frameworks have different classes for the same model and name its attributes differently; this table maps them to
+one space. A class, or a base of it, is found by its package and its name, because modules inside packages move.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from pgrecall.types import Distance, EmbedModel, EmbedSpace
 
 
 class Known(NamedTuple):
-    """A class of embedding objects: the provider, and the attributes that tell the model and its dimensions, in turn.
+    """A class of embedding objects: its provider, and the attributes that may hold the model and the dimensions.
 
-    `chosen`: the model's default says nothing of what answers, so it counts only where the caller gave it.
+    With `chosen`, the attribute counts only if the caller set it: its default is not the model that answers.
     """
 
     provider: str
@@ -68,10 +67,10 @@ KNOWN: dict[tuple[str, str], Known] = {
     ("llama_index.core", "MockEmbedding"): Known("fake", ("__class__.__name__",), ("embed_dim",)),
 }
 
-#: Objects that hold the one that embeds, and where.
+#: Wrapper classes, and the attribute that holds the wrapped embedding object.
 WRAPPERS = {("langchain_classic", "CacheBackedEmbeddings"): "underlying_embeddings"}
 
-#: What a provider takes for the same model with and without: it is left out of the name.
+#: Prefixes and suffixes that do not change which model a provider uses; they are removed from the name.
 _PREFIX = {"sentence-transformers": "sentence-transformers/", "google": "models/", "google-vertex": "models/"}
 _SUFFIX = {"ollama": ":latest"}
 
@@ -79,30 +78,33 @@ _SUFFIX = {"ollama": ":latest"}
 def space_of(
     embedding: object, space: EmbedSpace | EmbedModel | None = None, distance: Distance | None = None
 ) -> EmbedSpace | EmbedModel:
-    """The space of an embedding object's vectors: as the caller says, else by the table of known classes.
+    """The space of an embedding object's vectors: `space` if it is given, else from the table of known classes.
 
-    Without dimensions (EmbedModel) where the object does not tell them; nothing is embedded. `distance` is "cosine"
-    unless given. Raises ConfigurationError where the class is unknown, or `distance` is not that of `space`.
+    Returns an EmbedModel if the object does not state its dimensions; nothing is embedded. `distance` defaults to
+    "cosine".
+
+    Raises:
+        ConfigurationError: The class or its model is unknown, or `distance` is not that of `space`.
     """
     if space is not None:
         if not isinstance(space, EmbedSpace | EmbedModel):
             raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace or EmbedModel")
         if distance not in (None, space.distance):
-            raise ConfigurationError(f"space {space} and distance {distance!r} contradict each other; leave one out")
+            raise ConfigurationError(f"distance is {distance!r}, but the space is {space}; omit one of them")
         return space
     name = type(embedding).__qualname__
     found = _known(embedding)
     if found is None:
         raise ConfigurationError(
-            f"which model the embedding object is ({type(embedding).__module__}.{name}) is not known here; say it: "
-            f"space=EmbedModel(provider, model), or EmbedSpace(provider, model, dim)"
+            f"the model of the embedding class {type(embedding).__module__}.{name} is unknown; pass "
+            f"space=EmbedModel(provider, model) or space=EmbedSpace(provider, model, dim)"
         )
     known, embedding = found
     given = getattr(embedding, "model_fields_set", known.model)
     model = next((str(v) for a in known.model if (v := _attribute(embedding, a))), None)
     if model is None or (known.chosen and not set(known.model) & set(given)):
         raise ConfigurationError(
-            f"the {name} does not say which model answers ({' or '.join(known.model)}); give it one, or pass "
+            f"the {name} does not state its model; set {' or '.join(known.model)}, or pass "
             f"space=EmbedModel({known.provider!r}, model)"
         )
     model = model.removeprefix(_PREFIX.get(known.provider, "")).removesuffix(_SUFFIX.get(known.provider, ""))

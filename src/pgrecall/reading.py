@@ -1,4 +1,4 @@
-"""Files as documents and passages: text, Markdown, and JSON lines. The splitter is semantic-text-splitter's.
+"""Reads files as documents and passages: text, Markdown and JSON lines. semantic-text-splitter splits them.
 
 Splitting needs the extra `ingest`.
 """
@@ -16,23 +16,23 @@ from pgrecall.errors import ConfigurationError, InvalidInput
 from pgrecall.extras import install_extra
 from pgrecall.types import Chunk, Document, Metadata
 
-#: How each kind of file is read, by the end of its name.
+#: The kinds of files, by the end of their names.
 TEXT, MARKDOWN, LINES = (".txt", ".text"), (".md", ".markdown"), (".jsonl", ".ndjson")
 READ = (*TEXT, *MARKDOWN, *LINES)
-#: Characters of a passage, at most: some 220 tokens of English, of the 256 that small models read.
+#: Maximum characters of a passage: about 220 tokens of English, of the 256 that small models read.
 PASSAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A document that was read: its passages are split off when they are asked for."""
+    """A document that was read; it is split only when its passages are requested."""
 
     document: Document
     text: str
     markdown: bool = False
 
     def passages(self, splitters: Splitters, metadata: Metadata) -> list[Chunk]:
-        """Its chunks, `id#0` and so on, each with the document's metadata and this."""
+        """Its chunks, with the ids `id#0`, `id#1`, …, each with `metadata` and that of the document, which wins."""
         about = {**metadata, **self.document.metadata}
         pieces = splitters.split(self.text, markdown=self.markdown)
         name = self.document.id
@@ -43,9 +43,9 @@ class Splitters:
     """Splits at the largest boundary that fits: headings and blocks of Markdown, paragraphs, sentences, words."""
 
     def __init__(self, characters: int = PASSAGE) -> None:
-        """`characters` is the most that a passage has. Raises ConfigurationError without the extra, InvalidInput."""
+        """`characters` is the maximum length of a passage. Raises ConfigurationError if the extra is missing."""
         if characters < 1:
-            raise InvalidInput(f"passages of {characters} characters can't be made; expected 1 or more")
+            raise InvalidInput(f"passages have {characters} characters; expected 1 or more")
         try:
             from semantic_text_splitter import MarkdownSplitter, TextSplitter
         except ImportError as exc:
@@ -61,10 +61,12 @@ class Splitters:
 
 
 def files(paths: Iterable[Path]) -> Iterator[tuple[str, Path]]:
-    """Every file to read, with its name: the path below the folder that was given, or the file's own name.
+    """Every file to read, with its name: its path below the given folder, or the file's own name.
 
-    Of a folder all files whose names end in one of READ, at any depth, but for hidden ones; a file as it is named.
-    Raises InvalidInput for what is not there, or of another kind.
+    A folder yields all files whose names end in one of READ, at any depth, without hidden ones.
+
+    Raises:
+        InvalidInput: A path does not exist, or a file is of another kind.
     """
     for path in paths:
         if path.is_dir():
@@ -77,18 +79,21 @@ def files(paths: Iterable[Path]) -> Iterator[tuple[str, Path]]:
             raise InvalidInput(f"{path} does not exist")
         elif path.suffix.lower() not in READ:
             raise InvalidInput(
-                f"{path} is of a kind that is not read; expected a folder, or a file of {', '.join(READ)}"
+                f"{path} is not of a supported kind; expected a folder, or a file that ends in {', '.join(READ)}"
             )
         else:
             yield path.name, path
 
 
 def sources(name: str, path: Path, passage: int = PASSAGE) -> Iterator[Source]:
-    """The documents of one file: the file itself, or each line of JSON lines.
+    """The documents of one file: the file itself, or each line of a JSON lines file.
 
-    A line is an object with `text`, and may have `id` (else the file's name and the line's number), `uri` and
-    `metadata`. A document's content hash is of its text, its metadata and the passages' size, so that any change of
-    these is seen. Raises InvalidInput, naming file and line.
+    A line is an object with `text` and, optionally, `id` (default: the file's name and the line number), `uri` and
+    `metadata`. The content hash covers the text, the metadata and the passage size, so that a change of any of them
+    is noticed.
+
+    Raises:
+        InvalidInput: A line can't be read; the message names the file and the line.
     """
     uri = path.resolve().as_uri()
     if path.suffix.lower() not in LINES:
@@ -109,7 +114,7 @@ def sources(name: str, path: Path, passage: int = PASSAGE) -> Iterator[Source]:
             raise InvalidInput(f'{where}: "metadata" is {type(metadata).__name__}; expected an object')
         own, at = found.get("id", f"{name}#{number}"), found.get("uri", uri)
         if not isinstance(own, str | int) or isinstance(own, bool) or not isinstance(at, str):
-            raise InvalidInput(f'{where}: "id" and "uri" must be text')
+            raise InvalidInput(f'{where}: "id" is {own!r:.40} and "uri" is {at!r:.40}; expected strings')
         yield Source(Document(str(own), name, at, _digest(text, metadata, passage), metadata), text)
 
 
@@ -118,7 +123,7 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as exc:
         line = path.read_bytes()[: exc.start].count(b"\n") + 1
-        raise InvalidInput(f"{path}, line {line}: not UTF-8 ({exc.reason}); convert the file first") from exc
+        raise InvalidInput(f"{path}, line {line}: not UTF-8 ({exc.reason}); convert the file to UTF-8") from exc
     except OSError as exc:
         raise InvalidInput(f"{path} can't be read: {exc.strerror}") from exc
 

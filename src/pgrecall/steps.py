@@ -1,4 +1,4 @@
-"""One body for sync and async, for classes that call others' pairs of methods: `name` and `aname`.
+"""Writes a sync and an async method as one generator, for adapters that call pairs of methods `name` and `aname`.
 
     def _find(self, text: str) -> Steps[list[Hit]]:
         vector = yield call(self.embedding, "embed_query", text)
@@ -6,8 +6,8 @@
 
     find, afind = faces(_find)
 
-`find` calls `embed_query` and `query`; `afind` awaits `aembed_query` and `aquery`. Adapters are written so. A plan that
-takes `**kwargs` takes `self` by position only (`self, /`).
+`find` calls `embed_query` and `query`; `afind` awaits `aembed_query` and `aquery`. A generator that takes `**kwargs`
+must take `self` by position only (`self, /`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ S = TypeVar("S")
 
 
 class Call(NamedTuple):
-    """A call of a method that has an asynchronous twin with an `a` before its name."""
+    """A call of a method that has an asynchronous twin, named with an `a` in front."""
 
     target: Any
     name: str
@@ -39,13 +39,13 @@ def call(target: Any, name: str, /, *args: Any, **kwargs: Any) -> Call:
 
 
 def run(steps: Steps[R]) -> R:
-    """Take the steps by the synchronous methods."""
+    """Run the steps with the synchronous methods."""
     try:
         step = next(steps)
         while True:
             try:
                 result = getattr(step.target, step.name)(*step.args, **step.kwargs)
-            except Exception as exc:  # noqa: BLE001 the plan decides what to do with it
+            except Exception as exc:  # noqa: BLE001 the generator decides what to do with it
                 step = steps.throw(exc)
             else:
                 step = steps.send(result)
@@ -54,13 +54,13 @@ def run(steps: Steps[R]) -> R:
 
 
 async def arun(steps: Steps[R]) -> R:
-    """Take the steps by the asynchronous methods."""
+    """Run the steps with the asynchronous methods."""
     try:
         step = next(steps)
         while True:
             try:
                 result = await getattr(step.target, "a" + step.name)(*step.args, **step.kwargs)
-            except Exception as exc:  # noqa: BLE001 the plan decides what to do with it
+            except Exception as exc:  # noqa: BLE001 the generator decides what to do with it
                 step = steps.throw(exc)
             else:
                 step = steps.send(result)
@@ -71,7 +71,7 @@ async def arun(steps: Steps[R]) -> R:
 def faces(
     plan: Callable[Concatenate[S, P], Steps[R]],
 ) -> tuple[Callable[Concatenate[S, P], R], Callable[Concatenate[S, P], Coroutine[Any, Any, R]]]:
-    """The synchronous and the asynchronous method of one plan; `_find` becomes `find` and `afind`."""
+    """Make a synchronous and an asynchronous method of a generator method: `_find` becomes `find` and `afind`."""
 
     @functools.wraps(plan)
     def face(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -1,14 +1,14 @@
-"""Export and import of a collection as JSON lines, with vectors and provenance; nothing is rounded.
+"""Exports and imports a collection as JSON lines, with vectors and provenance; nothing is rounded.
 
-A file is one header, then documents, then chunks, then one line that counts them, so that a file that was cut
-off is noticed:
+A file has a header, then documents, then chunks, then one line with their counts, by which a truncated file is
+detected:
 
     {"pgrecall": 1, "tenant": …, "collection": …, "space": {…}, "text_config": …, "fingerprint": …}
     {"document": {"id": …, "source": …, "uri": …, "content_hash": …, "metadata": {…}}}
     {"chunk": {"id": …, "text": …, "embedding": […], "doc_id": …, "index": …, "metadata": {…}, …}}
     {"end": {"documents": …, "chunks": …}}
 
-Both are synchronous and work line by line: memory grows with the documents' number, not with the chunks'.
+Both are synchronous and work line by line: memory grows with the number of documents, not of chunks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pgrecall.stores.tenant import Tenant
     from pgrecall.stores.vectors import PostgresVectorStore
 
-#: The format of the lines; a reader refuses those of a newer one.
+#: The format of the lines; a reader refuses any other.
 FORMAT = 1
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -49,7 +49,7 @@ _CHUNK: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first line of an export: where it came from, and what its vectors are."""
+    """The first line of an export: its origin, and the space of its vectors."""
 
     tenant: str
     collection: str
@@ -65,10 +65,13 @@ class _Record(NamedTuple):
 
 
 def export_lines(store: PostgresVectorStore) -> Iterator[str]:
-    """A store's whole collection as JSON lines, newlines included: ``file.writelines(export_lines(store))``.
+    """The store's whole collection as JSON lines, newlines included: ``file.writelines(export_lines(store))``.
 
-    Read page by page, each as it is at that moment: of what others write meanwhile, some may be left out.
-    Raises: NotFound, at once, where the collection does not exist; Unavailable.
+    The collection is read page by page, so rows that are written during the export may or may not be included.
+
+    Raises:
+        NotFound: The collection does not exist; raised by the call, not by the first line.
+        Unavailable: The database cannot be reached.
     """
     header = described(store)
     first = {
@@ -84,7 +87,7 @@ def export_lines(store: PostgresVectorStore) -> Iterator[str]:
 
 
 def described(store: PostgresVectorStore) -> Header:
-    """What an export of the store's collection would begin with. Raises: NotFound."""
+    """The header of an export of the store's collection. Raises NotFound."""
 
     held = store._run(lambda gate: find_collection(gate, store._place(gate)))
     if held is None:
@@ -100,7 +103,7 @@ def _body(gate: Gate, place: Place) -> Iterator[dict[str, Any]]:
         yield {"document": asdict(document)}
     for chunk in chunk_ops.scan(gate, place):
         if chunk.embedding is None:
-            continue  # its vector is being made anew in another space: nothing to search it by
+            continue  # the collection is being re-embedded, and the chunk has no vector in this space
         counts["chunks"] += 1
         value = {name: getattr(chunk, name) for name in _CHUNK}
         yield {"chunk": value | {"embedding": _exact(chunk.embedding)}}
@@ -108,7 +111,7 @@ def _body(gate: Gate, place: Place) -> Iterator[dict[str, Any]]:
 
 
 def _exact(values: Any) -> list[float]:
-    """Single precision as floats of that very value; Postgres prints no more digits than tell them apart."""
+    """Values in single precision, as floats that equal them exactly."""
     return np.asarray(values, dtype=np.float32).tolist()  # type: ignore[no-any-return]
 
 
@@ -120,15 +123,24 @@ def import_lines(
     commit_every: int | None = None,
     progress: Progress | None = None,
 ) -> UpsertResult:
-    """Read the lines of an export into a tenant's `collection` (the exported one's name where None).
+    """Import the lines of an export into a collection of a tenant.
 
-    What comes back is what was exported, bit for bit: vectors and their norms, texts, metadata, provenance,
-    and, for a collection that is new, its space, full text and model's fingerprint. One that exists keeps its
-    own settings, and takes the chunks as an upsert does. All or nothing, unless `commit_every` says after how
-    many chunks to commit. `progress(chunks done, None)` is called after each batch.
+    Vectors, norms, texts, metadata and provenance are restored bit for bit. A new collection also gets the exported
+    space, text_config and fingerprint; an existing one keeps its settings and takes the chunks as an upsert does.
 
-    Raises: InvalidInput naming the line, EmbedSpaceMismatch and FingerprintMismatch where the collection
-    exists with another space or model, TenantErased, Unavailable.
+    Args:
+        tenant: The tenant to import into.
+        lines: The lines of the export.
+        collection: The name of the collection. Default: None, the exported one's name.
+        commit_every: Commit every N chunks. Default: None, commit once, all or nothing.
+        progress: Called after each batch with the number of chunks done, and None. Default: none.
+
+    Raises:
+        InvalidInput: A line can't be read; the message names it.
+        EmbedSpaceMismatch: The collection exists with another space.
+        FingerprintMismatch: The collection exists with another model of the same name.
+        TenantErased: The tenant was deleted.
+        Unavailable: The database cannot be reached.
     """
     records = _records(lines)
     header = _header(next(records, None))
@@ -175,18 +187,18 @@ def _records(lines: Iterable[str | bytes]) -> Iterator[_Record]:
 
 def _header(record: _Record | None) -> Header:
     if record is None or record.kind != "header":
-        raise InvalidInput('the file does not begin with the header of an export, {"pgrecall": 1, …}')
+        raise InvalidInput('the first line is not the header of an export; expected {"pgrecall": 1, …}')
     value = record.value
     if value["pgrecall"] != FORMAT:
-        found = f"format {value['pgrecall']!r:.20}, this version reads {FORMAT}"
-        raise InvalidInput(f"line {record.line}: the export has {found}; upgrade pgrecall")
+        found = f"format {value['pgrecall']!r:.20}; this version reads format {FORMAT}"
+        raise InvalidInput(f"line {record.line}: the export has {found}. Upgrade pgrecall")
     try:
         space = EmbedSpace(**value["space"])
         fingerprint = value["fingerprint"]
         with np.errstate(over="ignore"):
             kept = None if fingerprint is None else np.asarray(fingerprint, dtype=np.float32)
         if kept is not None and (kept.shape != (space.dim,) or not np.isfinite(kept).all() or not kept.any()):
-            raise ValueError("the fingerprint is no vector of the space")
+            raise ValueError("the fingerprint is not a vector of the space")
         return Header(value["tenant"], value["collection"], space, value["text_config"], kept)
     except (KeyError, TypeError, ValueError, OverflowError) as exc:
         why = f"{type(exc).__name__}: {exc}"
@@ -211,32 +223,32 @@ def _chunks(records: Iterable[_Record], dim: int, documents: int) -> Iterator[St
     for record in records:
         where = f"line {record.line}"
         if ended:
-            raise InvalidInput(f"{where} comes after the end of the export")
+            raise InvalidInput(f"{where} follows the last line of the export; expected no more lines")
         if record.kind == "chunk":
             counts["chunks"] += 1
             yield _chunk(record, dim)
         elif record.kind == "end":
             ended = True
             if record.value != counts:
-                raise InvalidInput(f"{where}: {record.value} were exported, but {counts} are here")
+                raise InvalidInput(f"{where}: the file has {counts}, but {record.value} were exported")
         else:
             raise InvalidInput(f"{where} is a {record.kind!r:.40}; expected documents first, then chunks")
     if not ended:
-        raise InvalidInput(f"the file was cut off: it ends without its last line, after {counts}")
+        raise InvalidInput(f"the file is truncated: after {counts} its last line is missing")
 
 
 def _chunk(record: _Record, dim: int) -> StoredChunk:
     fields = _fields(record, _CHUNK)
     where = f"line {record.line}: the chunk's"
     if not all(type(value) is float or type(value) is int for value in fields["embedding"]):
-        raise InvalidInput(f"{where} embedding has something that is not a number")
+        raise InvalidInput(f"{where} embedding has an element that is not a number; expected numbers only")
     if (length := len(fields["embedding"])) != dim:
-        raise InvalidInput(f"{where} embedding has {length:,} numbers; its space has {dim:,} dimensions")
+        raise InvalidInput(f"{where} embedding has {length:,} numbers; expected {dim:,}, the dimensions of its space")
     norm, single = fields["norm"], np.finfo(np.float32)
     if not float(single.smallest_subnormal) <= norm <= float(single.max):
         raise InvalidInput(f"{where} norm is {norm!r:.40}; expected the length of a vector")
     try:
         embedding = np.asarray(fields["embedding"], dtype=np.float64)
     except OverflowError as exc:
-        raise InvalidInput(f"{where} embedding has an integer beyond what a float holds") from exc
+        raise InvalidInput(f"{where} embedding has an integer that is too large for a float") from exc
     return StoredChunk(**fields | {"embedding": embedding})

@@ -123,7 +123,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with(database, ingest, folder):
         ("bad.jsonl", b"[1]", "line 1: list; expected an object"),
         ("bad.jsonl", b'{"txt": 1}', '"text" is NoneType'),
         ("bad.jsonl", b'{"text": "a", "metadata": 3}', '"metadata" is int'),
-        ("bad.jsonl", b'{"text": "a", "id": true}', "must be text"),
+        ("bad.jsonl", b'{"text": "a", "id": true}', "expected strings"),
         ("bad.txt", b"fine\nnot \xff fine", "bad.txt, line 2: not UTF-8"),
         ("bad.jsonl", b'{"text": "a", "id": "plain.txt"}', "both contain a document 'plain.txt'"),
     ],
@@ -140,7 +140,7 @@ def test_other_wrong_input_is_refused(ingest, folder, tmp_path):
     """Each says what was expected."""
     for arguments, paths, said in [
         ((), [tmp_path / "nowhere"], "does not exist"),
-        ((), [folder / "picture.png"], "of a kind that is not read"),
+        ((), [folder / "picture.png"], "not of a supported kind"),
         (("--chunk-size", 0), [folder], "expected 1 or more"),
         (("--metadata", "[1]"), [folder], "expected a JSON object"),
         (("--metadata", "{"), [folder], "not JSON"),

@@ -52,10 +52,10 @@ def test_a_subclass_is_its_base_and_a_cache_what_it_caches():
 def test_what_is_not_known_says_what_to_pass():
     """Unknown classes, same names in other packages, and Azure deployments whose model nobody said."""
     for stranger in (object(), made("my_langchain_openai", "OpenAIEmbeddings", model="m"), made("app", "Embeddings")):
-        with pytest.raises(ConfigurationError, match=r"is not known here; say it: space=EmbedModel"):
+        with pytest.raises(ConfigurationError, match=r"is unknown; pass space=EmbedModel"):
             space_of(stranger)
     for azure in ({"model": None}, {"model": "text-embedding-ada-002", "model_fields_set": {"deployment"}}):
-        with pytest.raises(ConfigurationError, match="does not say which model answers"):
+        with pytest.raises(ConfigurationError, match="does not state its model"):
             space_of(made("langchain_openai", "AzureOpenAIEmbeddings", **azure))
 
 
@@ -63,7 +63,7 @@ def test_the_callers_space_wins_and_must_agree_with_its_distance():
     """A space= is taken as it is; a distance beside it must be the same."""
     given = EmbedModel("me", "mine", "l2")
     assert space_of(object(), given) is given and space_of(object(), given, "l2") is given
-    with pytest.raises(ConfigurationError, match="contradict each other"):
+    with pytest.raises(ConfigurationError, match="omit one of them"):
         space_of(object(), given, "cosine")
     with pytest.raises(ConfigurationError, match="space is str"):
         space_of(object(), "me/mine")  # type: ignore[arg-type]

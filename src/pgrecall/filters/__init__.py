@@ -1,6 +1,6 @@
-"""Metadata filters: `F.lang == "de"`, a neutral tree of them, and one compiler to SQL.
+"""Metadata filters: `F.lang == "de"`, the tree that it makes, and the compiler to SQL.
 
-An adapter translates its framework's dialect into the tree; nothing else knows that there are dialects.
+Adapters translate their framework's filters into this tree.
 """
 
 from pgrecall.filters.compile import bind_values, compile_filter, shape

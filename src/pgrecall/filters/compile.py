@@ -1,10 +1,10 @@
-"""Filter tree to SQLAlchemy: a skeleton that depends on the tree's shape only, and the values to bind.
+"""Compiles a filter tree to SQLAlchemy: SQL that depends only on the shape of the tree, and the values to bind.
 
-Compiling an expression costs about a millisecond, more than a small search. So the SQL is built from
-`shape(tree)` and nothing else: callers cache its text by shape, and per call only collect `bind_values`.
+Compiling an expression takes about a millisecond, more than a small search. So the SQL is built from
+`shape(tree)` alone: callers cache its text by shape, and collect only `bind_values` in each call.
 
-Whatever is in a row, a leaf is true or false, never NULL (so that Not is an exact complement), and nothing
-in it can fail, in whichever order Postgres evaluates it: there is no cast of a row's value.
+For every row, a leaf is true or false, never NULL, so that Not is an exact complement. No leaf can fail, in
+whatever order Postgres evaluates it, because no value of a row is cast.
 """
 
 import operator
@@ -40,7 +40,7 @@ _Binds: TypeAlias = Iterator[BindParameter[Any]]
 
 # `@> ANY` compares each element of the list with each row (3 elements 0.24 µs a row, 300: 16 µs); unnesting
 # the row's array lets Postgres hash the list (1.2 µs with any length). They cross at some 20 elements.
-# Neither can use a GIN index, and nor can `in`: only eq, contains and all do.
+# Neither can use a GIN index, nor can `in`; only eq, contains and all can.
 _HASHED_FROM = 20
 
 _ORDER: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
@@ -49,8 +49,8 @@ _ORDER: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "lt": operator.lt,
     "lte": operator.le,
 }
-# As text: a plain 0 would become a parameter that nobody binds, and true() and false() would make SQLAlchemy
-# drop the conditions beside them, with their parameters.
+# As text: a plain 0 would become a parameter that is never bound, and true() and false() would make SQLAlchemy
+# drop the conditions next to them, with their parameters.
 _ZERO: ColumnElement[int] = literal_column("0")
 _TRUE: ColumnElement[bool] = literal_column("true", Boolean())
 _FALSE: ColumnElement[bool] = literal_column("false", Boolean())
@@ -61,22 +61,22 @@ def compile_filter(
 ) -> tuple[ColumnElement[bool], dict[str, object]]:
     """Return the filter as a condition on a jsonb column, and the parameters that it binds.
 
-    They are called prefix + "0", "1", … in the order of `bind_values`, and are strings and lists of
-    strings, which SQL casts: the compiled text can go to SQLAlchemy or straight to psycopg.
+    The parameters are named prefix + "0", "1", … in the order of `bind_values`. They are strings and lists of
+    strings, which the SQL casts, so the compiled text works with SQLAlchemy and with psycopg.
     """
     binds = (bindparam(f"{prefix}{number}", type_=NullType()) for number in count())
     return _condition(shape(tree), column, binds), bind_values(tree, prefix)
 
 
 def shape(tree: Filter) -> Shape:
-    """Return what the filter's SQL depends on: equal shapes compile to the same text for one column."""
+    """Return what the filter's SQL depends on: filters of equal shape compile to the same text."""
     if isinstance(tree, Compare):
         return _leaf(tree)[0]
     return (type(tree).__name__, *map(shape, tree.filters))
 
 
 def bind_values(tree: Filter, prefix: str = "f") -> dict[str, object]:
-    """Return the parameters alone, for SQL text that was compiled from a filter of the same shape."""
+    """Return only the parameters, for SQL text that was compiled from a filter of the same shape."""
     return {f"{prefix}{number}": value for number, value in enumerate(_values(tree))}
 
 
@@ -110,7 +110,7 @@ def _leaf(leaf: Compare) -> tuple[Shape, tuple[object, ...]]:
             form, values = (leaf.op, keys), path
         case "has_any" | "has_all":
             texts = [item for item in _items(value) if isinstance(item, str)]
-            # Strings and objects hold texts only: one that shall have a number too has not all.
+            # Strings and objects contain only texts, so none has all of a list with a number.
             held = leaf.op == "has_any" or len(texts) == len(json)
             form = (leaf.op, keys, "texts" if held else "others")
             values = (*path, list(json) if leaf.op == "has_any" else f"[{','.join(json)}]", *([texts] if held else ()))
@@ -137,7 +137,7 @@ def _items(value: object) -> tuple[object, ...]:
 
 
 def _nested(path: tuple[str, ...], json: str) -> str:
-    """Return the object that has the value at the path: what metadata must contain."""
+    """Return the object that has the value at the path; matching metadata contains it."""
     for key in reversed(path):
         json = f"{{{dumps(key, 'key')}:{json}}}"
     return json
@@ -154,7 +154,7 @@ def _condition(form: object, column: ColumnElement[Any], binds: _Binds) -> Colum
         case ("holds",):
             return _holds(column, binds)
         case ("equals", int(keys)):
-            # Containment is implied by equality: it is there for the index.
+            # Equality implies containment, which is here for the index.
             return and_(_holds(column, binds), _surely(_field(column, keys, binds) == _jsonb(binds)))
         case (str(name), int(keys), *kind):
             return _comparison(name, kind, _field(column, keys, binds), binds)
@@ -162,10 +162,10 @@ def _condition(form: object, column: ColumnElement[Any], binds: _Binds) -> Colum
 
 
 def _holds(column: ColumnElement[Any], binds: _Binds) -> ColumnElement[bool]:
-    """Match what contains the bound object, which a GIN index of jsonb_path_ops can look up.
+    """Match values that contain the bound object, which a GIN index of jsonb_path_ops can look up.
 
     For a scalar, or an array of scalars, at the end of a path of objects, containment is exactly what eq,
-    contains and all mean: at each level the types must be the same, and scalars equal.
+    contains and all mean: at each level the types must agree, and scalars must be equal.
     """
     return and_(column.bool_op("@>")(_jsonb(binds)), column.is_not(None))
 
@@ -209,14 +209,14 @@ def _comparison(name: str, kind: Sequence[object], field: ColumnElement[Any], bi
 
 
 def _as_text(field: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    """A string's text, and the same as it orders by code point."""
+    """The text of a string, and the same with the collation by code point."""
     text = field.op("#>>", return_type=Text())(literal_column("'{}'::text[]", ARRAY(Text)))
     return text, collate(text, "C")
 
 
 def _typed(name: str, kind: str, field: ColumnElement[Any], binds: _Binds) -> ColumnElement[bool]:
-    """An order within one type."""
-    # jsonb compares two numbers as numeric; comparing other types would follow jsonb's own order.
+    """An ordered comparison within one type."""
+    # jsonb compares two numbers as numeric; other types would follow jsonb's own order.
     test = (
         _ordered(name, field, binds, _jsonb) if kind == "number" else _ordered(name, _as_text(field)[1], binds, _text)
     )
@@ -226,7 +226,7 @@ def _typed(name: str, kind: str, field: ColumnElement[Any], binds: _Binds) -> Co
 def _by_elements(
     name: str, field: ColumnElement[Any], at: int, kinds: Sequence[object], binds: _Binds
 ) -> ColumnElement[bool]:
-    """An array against a list, from its element `at` on: the first two that differ decide, else the length does."""
+    """Compares an array with a list, from element `at` on, by the first difference, else by length."""
     element = field.op("->", return_type=JSONB())(literal_column(str(at)))
     if not kinds:
         return {"gt": element.is_not(None), "gte": _TRUE, "lt": _FALSE, "lte": element.is_(None)}[name]
@@ -237,7 +237,7 @@ def _by_elements(
 
 
 def _has(name: str, field: ColumnElement[Any], binds: _Binds, *, texts: bool) -> ColumnElement[bool]:
-    """Python's `in` for one, or all, of a list: in an array and, where there are texts, in a string and an object."""
+    """Python's `in` for one, or all, of a list: in an array and, with `texts`, in a string and an object."""
     every = name == "has_all"
     kind = func.jsonb_typeof(field)
     in_array = field.bool_op("@>")(_jsonb(binds)) if every else _element_of(field, _array(binds))
@@ -252,7 +252,7 @@ def _has(name: str, field: ColumnElement[Any], binds: _Binds, *, texts: bool) ->
 
 
 def _element_of(field: ColumnElement[Any], values: ColumnElement[Any]) -> ColumnElement[bool]:
-    """An array one of whose elements equals one of the values."""
+    """Match an array that has an element equal to one of the values."""
     array = case(
         (func.jsonb_typeof(field) == literal_column("'array'"), field),
         else_=literal_column("'[]'::jsonb"),

@@ -1,8 +1,8 @@
-"""Declared metadata keys: which part of a filter they can look up, and how a value is written there.
+"""Declared metadata keys: which part of a filter their index can look up, and how it stores values.
 
-A declared key's values are kept beside the chunks as text, in code point order, and a filter asks for a superset of its
-chunks: the filter itself is always tested again on each. So a value may be cut or rounded, as long as the order
-stays: text is its first `PREFIX` characters, a number the nearest double, as the digits of its bits.
+The values of a declared key are stored as text in code point order. A lookup returns a superset of the matching
+chunks; the filter itself is then tested on each. So a value may be truncated or rounded, as long as the order
+is kept: a text is stored as its first `PREFIX` characters, a number as the bits of the nearest double.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pgrecall.filters.compile import Shape
 from pgrecall.filters.tree import And, Compare, Filter, Or
 from pgrecall.types import KeyType
 
-#: Characters of a text that are kept: with the longest ids and names it still fits into an index entry.
+#: Characters of a text that are stored; with the longest ids and names they still fit into an index entry.
 PREFIX = 200
-#: Numbers beyond, or nearer to zero than their reciprocal, count as that: a double of Postgres would overflow.
+#: Larger numbers are stored as this one, and numbers closer to zero than its reciprocal as 0; doubles would overflow.
 LARGEST = Decimal("1e300")
-#: Of a long `all` so many elements are looked up; the rest is tested on the rows that those find.
+#: How many elements of an `all` are looked up; the others are tested on the rows that are found.
 _MOST_OF_ALL = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A declared key: its number within the collection, the path of keys that leads to it, and its values' type."""
+    """A declared key: its number within the collection, its path, and the type of its values."""
 
     number: int
     path: tuple[str, ...]
@@ -36,10 +36,10 @@ class Key:
 
 
 class Lookup(NamedTuple):
-    """What a filter asks of declared keys: a form that its SQL depends on, the values, and the keys' numbers.
+    """A lookup by declared keys: a form on which its SQL depends, the values, and the numbers of the keys.
 
-    A form is ("key", *comparisons), ("every", *forms) or ("some", *forms); values come in its order, each key's
-    number before its operands. `whole` says that the keys look up all of the filter, not a part of it.
+    A form is ("key", *comparisons), ("every", *forms) or ("some", *forms). The values are in its order, with each
+    key's number before its operands. `whole` is True if the lookup covers the whole filter.
     """
 
     form: Shape
@@ -66,7 +66,7 @@ _Node: TypeAlias = "_Leaf | _Branch"
 
 
 def lookup(tree: Filter, keys: Iterable[Key]) -> Lookup | None:
-    """What these keys can look up of the filter: a superset of its chunks; None where that would be all of them."""
+    """The lookup for a filter by these keys, of a superset of its chunks; None if that would be all chunks."""
     node = _node(tree, {(key.path, key.type): key.number for key in keys})
     if node is None:
         return None
@@ -84,7 +84,7 @@ def _form(node: _Node, values: list[object], numbers: set[int]) -> Shape:
 
 
 def _node(tree: Filter, numbers: dict[tuple[tuple[str, ...], KeyType], int]) -> _Node | None:
-    """A conjunct can only narrow; of alternatives each must be looked up; what is negated never is."""
+    """One part of a conjunction is enough; of alternatives each is needed; a negation can't be looked up."""
     if isinstance(tree, Compare):
         return _compared(tree, numbers)
     parts = [_node(part, numbers) for part in tree.filters]
@@ -99,7 +99,7 @@ def _node(tree: Filter, numbers: dict[tuple[tuple[str, ...], KeyType], int]) -> 
 
 
 def _merged(parts: list[_Node]) -> list[_Node]:
-    """Comparisons of one key as one range: its field is a scalar for all of them, so one entry must satisfy all."""
+    """Merge the comparisons of one key into a range: its field is a scalar, so one entry must satisfy all of them."""
     merged: dict[int, _Leaf] = {}
     others: list[_Node] = []
     for part in parts:
@@ -158,7 +158,7 @@ def _leaf(
 
 
 def _type(text: str) -> KeyType | None:
-    """The type of a JSON scalar; None for null, lists and objects, which no key looks up."""
+    """The type of a JSON scalar; None for null, lists and objects, which are not indexed."""
     if text[0] == '"':
         return "text"
     if text in ("true", "false"):
@@ -167,7 +167,7 @@ def _type(text: str) -> KeyType | None:
 
 
 def entry(text: str) -> str:
-    """How a JSON scalar is written in a key's index; `statements.keys.VALUES` does the same in SQL."""
+    """A JSON scalar as the index of a key stores it; `statements.keys.VALUES` does the same in SQL."""
     match _type(text):
         case "text":
             return str(json.loads(text))[:PREFIX]

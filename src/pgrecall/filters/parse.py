@@ -1,4 +1,4 @@
-"""Filters written as JSON, for the command line and for files: ``{"lang": "de", "year": {"$gte": 2020}}``."""
+"""Reads filters written as JSON, from the command line and from files: ``{"lang": "de", "year": {"$gte": 2020}}``."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pgrecall.filters.tree import And, Compare, Filter, Not, Or
 
 
 def parse(value: Any) -> Filter:
-    """A filter from an object of fields, ``$and``, ``$or`` and ``$not``; operators with a $ before each.
+    """Make a filter of an object of fields, ``$and``, ``$or`` and ``$not``; operators begin with a $.
 
     Raises: FilterError.
     """
     if not isinstance(value, dict) or not value:
-        raise FilterError(f'the filter has {value!r:.60} where an object such as {{"lang": "de"}} is expected')
+        raise FilterError(f'the filter has {value!r:.60}; expected an object such as {{"lang": "de"}}')
     parts: list[Filter] = []
     for key, wanted in value.items():
         if key in ("$and", "$or"):
             if not isinstance(wanted, list) or not wanted:
-                raise FilterError(f"the filter's {key} takes a list of filters, found {wanted!r:.60}")
+                raise FilterError(f"the filter's {key} has {wanted!r:.60}; expected a list of filters")
             parts.append((And if key == "$and" else Or)(*map(parse, wanted)))
         elif key == "$not":
             parts.append(Not(parse(wanted)))

@@ -1,7 +1,7 @@
-"""The filter tree, and `F`, the short way to write one: `(F.lang == "de") & F.year.between(2020, 2024)`.
+"""The filter tree, and `F`, a short way to write one: `(F.lang == "de") & F.year.between(2020, 2024)`.
 
-Everything is checked and copied when a node is made: a filter that exists can be compiled, and does not
-change when the list it was made from does.
+A node checks and copies its operands when it is made. So every filter that exists can be compiled, and it does not
+change if the list that it was made of changes.
 """
 
 import reprlib
@@ -28,7 +28,7 @@ MAX_VALUE_BYTES = 1_000_000
 
 
 class _Node:
-    """What every node of the tree can do: combine with `&`, `|` and `~`."""
+    """A node of the tree; nodes combine with `&`, `|` and `~`."""
 
     __slots__ = ()
 
@@ -50,33 +50,34 @@ class _Node:
 
 @dataclass(frozen=True, slots=True)
 class Compare(_Node):
-    """One field compared with one value: `Compare(("lang",), "eq", "de")`. True or false, never unknown.
+    """Compares one field with one value: `Compare(("lang",), "eq", "de")`. The result is true or false, never NULL.
 
-    `path` is the keys that lead to the field, each taken literally (dots too). What the operators mean:
+    `path` holds the keys that lead to the field, each taken literally, dots included. The operators are:
 
-    - eq: equal as JSON: 1 equals 1.0, a bool is no number, null equals a null that is there, lists and
-      objects are compared whole. ne is its complement, so a missing key matches ne (and nin, and Not).
-    - gt, gte, lt, lte, between (a pair, inclusive): numbers with numbers, strings with strings by code
-      point. A value of another type does not match. Numbers compare as the decimals they print as.
-      gt, gte, lt and lte take a list of numbers and strings too, which orders arrays by their first difference.
-    - in: equals one of a list (none of an empty one); nin is its complement.
-    - contains: an array that holds the scalar; any, all: an array that holds one, or all, of the scalars
-      (`any []` matches no array, `all []` every array).
-    - has_any, has_all: as Python's `in` for one, or all, of a list: the elements of an array, the texts in a string,
+    - eq: equal as JSON. 1 equals 1.0, a bool does not equal a number, null equals a null that is present, and lists
+      and objects are compared as a whole. ne is the complement, so a missing key matches ne (and nin, and Not).
+    - gt, gte, lt, lte, between (a pair, inclusive): compare numbers with numbers, and strings with strings by code
+      point. A value of another type does not match. Numbers compare as the decimals that they print as.
+      gt, gte, lt and lte also take a list of numbers and strings; arrays are then ordered by their first difference.
+    - in: equals an element of the list; an empty list matches nothing. nin is the complement.
+    - contains: an array that contains the scalar. any, all: an array that contains one, or all, of the scalars
+      (`any []` matches no array, `all []` matches every array).
+    - has_any, has_all: Python's `in` for one, or all, of the list: the elements of an array, substrings of a string,
       the keys of an object.
-    - text_match: a string that holds the operand; text_match_i: whatever the case, where letters beyond
-      ASCII follow the database's `lower()`. part_of: a string that the operand holds. like, ilike: SQL
+    - text_match: a string that contains the operand. text_match_i: the same, ignoring case; letters beyond
+      ASCII follow the database's `lower()`. part_of: a string that the operand contains. like, ilike: SQL
       patterns (`%`, `_`, escape ``\\``).
-    - exists: the key is there, with null too. is_empty: missing, null, "" or []. Both take True or False.
+    - exists: the key is present, even if it is null. is_empty: missing, null, "" or []. Both take True or False.
 
-    Raises FilterError, naming the key, for an unknown operator, a value that the operator can't take or
-    JSON can't hold, and for more than 32 keys in a path, 1,000 bytes in a key, 10,000 elements in a
-    list (100 in one that is ordered by), or 1,000,000 bytes of JSON in a value.
+    Raises:
+        FilterError: The operator is unknown, the value does not suit it or is not JSON, or a limit is exceeded: 32 keys
+            in a path, 1,000 bytes in a key, 10,000 elements in a list (100 in an ordered comparison), 1,000,000 bytes
+            of JSON in a value. The message names the key.
     """
 
     path: tuple[str, ...]
     op: Operator
-    # Left out of == and hash, for which 1 would be True; the JSON text tells them apart.
+    # Not part of == and hash, which take 1 and True as equal; the JSON text differs.
     value: object = field(compare=False)
     encoded: tuple[str, ...] = field(init=False, repr=False)  # JSON text: one, or one per list element
 
@@ -104,19 +105,19 @@ class _Branch(_Node):
 
 
 class And(_Branch):
-    """All of the filters hold; `And()` always does. At most 32 levels and 1,000 nodes, or FilterError."""
+    """True if all of the filters are; `And()` is always true. Raises FilterError above 32 levels or 1,000 nodes."""
 
     __slots__ = ()
 
 
 class Or(_Branch):
-    """At least one of the filters holds; `Or()` never does. Limits as for And."""
+    """True if at least one of the filters is; `Or()` is always false. The limits are those of And."""
 
     __slots__ = ()
 
 
 class Not(_Branch):
-    """The filter does not hold: exactly the rows that the filter leaves out. Limits as for And."""
+    """True if the filter is false: matches exactly the rows that the filter does not. The limits are those of And."""
 
     __slots__ = ()
 
@@ -128,12 +129,12 @@ Filter: TypeAlias = Compare | And | Or | Not
 
 
 def _parts(node: _Node, kind: type[And] | type[Or]) -> tuple[Filter, ...]:
-    """Flatten a & b & c: a long chain of operators is one node, not a deep tree."""
+    """Flatten a & b & c, so that a long chain of operators is one node and not a deep tree."""
     return node.filters if isinstance(node, kind) else (cast("Filter", node),)
 
 
 def _set_children(node: _Branch, filters: tuple[Filter, ...]) -> None:
-    """Fill a new node. Sizes add up from the children, so that no walk of the tree can recurse too deep."""
+    """Fill a new node. Its size is the sum of its children's, so that no walk of the tree recurses too deep."""
     for child in filters:
         if not isinstance(child, _Node):
             raise FilterError(f"{type(node).__name__} takes filters as arguments, found {_describe(child)}")
@@ -147,7 +148,9 @@ def _set_children(node: _Branch, filters: tuple[Filter, ...]) -> None:
 
 def _check_path(path: object) -> None:
     if not isinstance(path, tuple) or not path:
-        raise FilterError(f"a filter's path is a tuple of at least one key like ('lang',), found {_describe(path)}")
+        raise FilterError(
+            f"a filter's path: found {_describe(path)}, expected a tuple of at least one key, such as ('lang',)"
+        )
     _check_size("filter: keys in a path", len(path), MAX_PATH)
     for key in path:
         if not isinstance(key, str):
@@ -157,7 +160,7 @@ def _check_path(path: object) -> None:
 
 
 def _encoded(op: Operator, value: object, where: str) -> tuple[str, ...]:
-    """Check that the operator can take the value, and return it as JSON: one text, or one per element."""
+    """Check that the value suits the operator, and return it as JSON: one text, or one for each element."""
     match op:
         case "eq" | "ne":
             values: Sequence[object] = (value,)
@@ -192,7 +195,7 @@ def _encoded(op: Operator, value: object, where: str) -> tuple[str, ...]:
             values = (value,)
             if not isinstance(value, bool):
                 raise FilterError(f"{where}: found {_describe(value)}, expected True or False")
-    # Lists are written element by element, so that a message can say which one is wrong.
+    # Lists are encoded element by element, so that an error can name the element.
     spots = (f"{where}[{at}]" for at in range(len(values))) if values is value else (where,)
     encoded = tuple(dumps(item, spot, error=FilterError) for item, spot in zip(values, spots, strict=True))
     _check_size(f"{where}: bytes of JSON", sum(len(text.encode()) for text in encoded), MAX_VALUE_BYTES)
@@ -232,14 +235,14 @@ def _describe(value: object) -> str:
 
 
 def _frozen(value: object) -> object:
-    """Copy a value that has been checked, with tuples for lists."""
+    """Copy a checked value, with tuples in place of lists."""
     if isinstance(value, list | tuple):
         return tuple(map(_frozen, value))
     return {key: _frozen(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 class Field:
-    """A field of the metadata; comparing it makes a filter. Compare says what each operator means."""
+    """A field of the metadata; a comparison with it makes a filter. `Compare` describes the operators."""
 
     __slots__ = ("path",)
 
@@ -266,51 +269,51 @@ class Field:
         return Compare(self.path, "lte", value)
 
     def between(self, lowest: float | str, highest: float | str) -> Compare:
-        """Match from lowest to highest, both included."""
+        """Match values from lowest to highest, both included."""
         return Compare(self.path, "between", (lowest, highest))
 
     def in_(self, values: Sequence[object]) -> Compare:
-        """Match what equals one of the values."""
+        """Match fields that equal one of the values."""
         return Compare(self.path, "in", values)
 
     def nin(self, values: Sequence[object]) -> Compare:
-        """Match what equals none of the values, and rows without the key."""
+        """Match fields that equal none of the values, and rows without the key."""
         return Compare(self.path, "nin", values)
 
     def contains(self, value: float | str | None) -> Compare:
-        """Match arrays that hold the value."""
+        """Match arrays that contain the value."""
         return Compare(self.path, "contains", value)
 
     def any(self, values: Sequence[float | str | None]) -> Compare:
-        """Match arrays that hold at least one of the values."""
+        """Match arrays that contain at least one of the values."""
         return Compare(self.path, "any", values)
 
     def all(self, values: Sequence[float | str | None]) -> Compare:
-        """Match arrays that hold all of the values."""
+        """Match arrays that contain all of the values."""
         return Compare(self.path, "all", values)
 
     def text_match(self, text: str) -> Compare:
-        """Match strings that hold the text."""
+        """Match strings that contain the text."""
         return Compare(self.path, "text_match", text)
 
     def text_match_i(self, text: str) -> Compare:
-        """Match strings that hold the text in any case."""
+        """Match strings that contain the text, ignoring case."""
         return Compare(self.path, "text_match_i", text)
 
     def like(self, pattern: str) -> Compare:
-        r"""Match strings by a SQL pattern: `%` any text, `_` any character, ``\`` takes the next literally."""
+        r"""Match strings by a SQL pattern: `%` any text, `_` any character, ``\`` escapes the next one."""
         return Compare(self.path, "like", pattern)
 
     def ilike(self, pattern: str) -> Compare:
-        """Match strings by a SQL pattern, in any case."""
+        """Match strings by a SQL pattern, ignoring case."""
         return Compare(self.path, "ilike", pattern)
 
     def exists(self, wanted: bool = True) -> Compare:
-        """Match rows that have the key, null included."""
+        """Match rows that have the key, even if its value is null."""
         return Compare(self.path, "exists", wanted)
 
     def is_empty(self, wanted: bool = True) -> Compare:
-        """Match rows where the field is missing, null, "" or []."""
+        """Match rows in which the field is missing, null, "" or []."""
         return Compare(self.path, "is_empty", wanted)
 
     def _not_compared(self, *_: object) -> NoReturn:
@@ -319,20 +322,20 @@ class Field:
             'comparison, as in (F.lang == "de") & (F.year > 2020)'
         )
 
-    # `F.a == 1 & F.b == 2` is read by Python as `F.a == (1 & F.b) == 2`: say so.
+    # Python reads `F.a == 1 & F.b == 2` as `F.a == (1 & F.b) == 2`; the error says so.
     __and__ = __rand__ = __or__ = __ror__ = __invert__ = __bool__ = _not_compared
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f'a field has no {name!r}; a nested key is written F["a", "b"]')
+        raise AttributeError(f'a field has no attribute {name!r}; write F["a", "b"] for a nested key')
 
 
 class Fields:
-    """Where fields come from: `F.lang`, `F["any key"]`, and `F["a", "b"]` for the key b in the object a."""
+    """Makes fields: `F.lang`, `F["any key"]`, and `F["a", "b"]` for the key b in the object a."""
 
     __slots__ = ()
 
     def __getattr__(self, key: str) -> Field:
-        if key.startswith("__"):  # Python and its tools probe for such names; F["__key__"] is a field
+        if key.startswith("__"):  # Python and its tools look up such names; F["__key__"] is a field
             raise AttributeError(key)
         return Field(key)
 

@@ -1,1 +1,1 @@
-"""What other libraries kept in Postgres, read into a tenant: vectors, chats, long-term memory."""
+"""Imports what other libraries stored in Postgres into a tenant: vectors, chats, long-term memory."""

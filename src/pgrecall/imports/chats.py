@@ -1,4 +1,4 @@
-"""Chat tables of langchain-postgres (`PostgresChatMessageHistory`)."""
+"""Imports the chat tables of langchain-postgres (`PostgresChatMessageHistory`)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,27 @@ from pgrecall.stores.tenant import Tenant
 def load(
     tenant: Tenant, source: ForeignDatabase, table: str, *, dry_run: bool = False, progress: Progress | None = None
 ) -> Imported:
-    """Bring each session's messages into a chat of the tenant, under its session id, in their order.
+    """Import each session's messages into a chat of the tenant with the same session id, in their order.
 
-    A message without an id gets one of its row, so that the import can be called again; one that is there stays, or
-    takes its place. Raises NotFound, ConfigurationError; InvalidInput for what is no message.
+    A message without an id gets one from its row, so that the import can be repeated; messages that exist are not
+    written again.
+
+    Args:
+        tenant: The tenant to import into.
+        source: The database to import from.
+        table: The chat table.
+        dry_run: Only count the messages. Default: False.
+        progress: Called with the number of messages done and their total. Default: none.
+
+    Raises:
+        NotFound: The table does not exist.
+        ConfigurationError: The table has other columns, or langchain-pgrecall is not installed.
+        InvalidInput: A row is not a message.
     """
     columns = source.columns(table)
     if missing := {"id", "session_id", "message"} - set(columns):
         raise ConfigurationError(
-            f"table {table!r} has no column {', '.join(sorted(missing))}; expected one made by langchain-postgres' "
+            f"table {table!r} has no column {', '.join(sorted(missing))}; expected a table of langchain-postgres' "
             "PostgresChatMessageHistory"
         )
     named = source.table(table)
@@ -58,7 +70,7 @@ def _messages(rows: Iterator[tuple[Any, ...]], table: str, convert: Callable[[An
 
 
 def _converter() -> Callable[[Any], Message]:
-    """What reads LangChain's form of a message: the adapter, where it is installed."""
+    """The adapter's function that reads a message of LangChain."""
     try:
         adapter = import_module("langchain_pgrecall.messages")
     except ModuleNotFoundError as exc:

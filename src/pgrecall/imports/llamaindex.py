@@ -1,6 +1,6 @@
-"""Tables of LlamaIndex's stores in Postgres: vectors (`PGVectorStore`), chats (`PostgresChatStore`, `Memory`'s own).
+"""Imports LlamaIndex's tables: vectors (`PGVectorStore`) and chats (`PostgresChatStore`, `SQLAlchemyChatStore`).
 
-Nodes and messages are read by the adapter, which knows LlamaIndex's classes.
+The adapter, which knows LlamaIndex's classes, reads nodes and messages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pgrecall.imports.vectors import Only, Table, nearest_operator
 from pgrecall.stores.tenant import Tenant
 from pgrecall.types import Chunk, Distance, Document
 
-#: Columns of each chat store's table, beside `key`.
+#: The columns of each chat store's table.
 _ARRAYS, _ROWS = {"key", "value"}, {"id", "key", "status", "data"}
 
 
@@ -36,17 +36,17 @@ def _adapter(module: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Nodes(Table):
-    """A `PGVectorStore`'s table. Of two rows of one node, which adding it again makes, the later counts."""
+    """A table of `PGVectorStore`. It may have several rows for one node, of which the last counts."""
 
     found: dict[str, Document] = field(default_factory=dict)
 
     @property
     def documents(self) -> list[Document]:
-        """The sources that the nodes named, once they were read."""
+        """The sources of the nodes; complete when `chunks` has been read."""
         return list(self.found.values())
 
     def chunks(self) -> Iterator[Chunk]:
-        """Its rows as chunks, in the order in which they were written."""
+        """The rows as chunks, in the order in which they were written."""
         convert = _adapter("vector_stores.pgrecall.nodes").from_peer
         query = sql.SQL("SELECT node_id, text, metadata_, embedding::text FROM {} WHERE {} ORDER BY id")
         for node_id, text, metadata, embedding in self.source.stream(
@@ -58,7 +58,7 @@ class Nodes(Table):
             yield chunk
 
     def nearest(self, chunk_id: str, distance: Distance, k: int) -> list[str]:
-        """The ids of the `k` nodes nearest to a node's vector, by a scan: what the peer answers at its best."""
+        """The ids of the `k` nodes nearest to a node's vector, by an exact scan."""
         query = sql.SQL(
             "WITH last AS (SELECT DISTINCT ON (node_id) node_id, embedding FROM {table} WHERE {where} "
             "ORDER BY node_id, id DESC) "
@@ -69,17 +69,19 @@ class Nodes(Table):
 
 
 def table(source: ForeignDatabase, name: str, *, only: Only | None = None) -> Nodes:
-    """A `PGVectorStore`'s table, with or without the "data_" that it puts before its name.
+    """A table of `PGVectorStore`, named with or without the prefix "data_".
 
-    Raises: NotFound; ConfigurationError where its columns are not that library's.
+    Raises:
+        NotFound: The table does not exist.
+        ConfigurationError: The table has other columns.
     """
     if not source.has(name) and source.has(f"data_{name}"):
         name = f"data_{name}"
     columns = source.columns(name)
     if missing := {"id", "node_id", "text", "metadata_", "embedding"} - set(columns):
         raise ConfigurationError(
-            f"table {name!r} has no column {', '.join(sorted(missing))}; expected one made by "
-            f"llama-index-vector-stores-postgres, which has {', '.join(columns)}"
+            f"table {name!r} has no column {', '.join(sorted(missing))}; expected a table of "
+            f"llama-index-vector-stores-postgres. It has {', '.join(columns)}"
         )
     if only is None:
         return Nodes(source, name, "node_id", "text", "metadata_", (), (), {})
@@ -91,10 +93,21 @@ def table(source: ForeignDatabase, name: str, *, only: Only | None = None) -> No
 def load_chats(
     tenant: Tenant, source: ForeignDatabase, name: str, *, dry_run: bool = False, progress: Progress | None = None
 ) -> Imported:
-    """Bring each key's messages into a chat of the tenant, in their order; what was archived stays so.
+    """Import each key's messages into a chat of the tenant, in their order; archived messages stay archived.
 
-    Each gets an id of its row, so that the import can be called again. Raises NotFound, ConfigurationError;
-    InvalidInput for what is no message.
+    Each message gets an id from its row, so that the import can be repeated.
+
+    Args:
+        tenant: The tenant to import into.
+        source: The database to import from.
+        name: The chat table, with or without the prefix "data_".
+        dry_run: Only count the messages. Default: False.
+        progress: Called with the number of messages done and their total. Default: none.
+
+    Raises:
+        NotFound: The table does not exist.
+        ConfigurationError: The table has other columns, or llama-index-pgrecall is not installed.
+        InvalidInput: A row is not a message.
     """
     if not source.has(name) and source.has(f"data_{name}"):
         name = f"data_{name}"
@@ -108,8 +121,8 @@ def load_chats(
         )
     else:
         raise ConfigurationError(
-            f"table {name!r} is no chat store's; expected columns {', '.join(sorted(_ARRAYS))} (PostgresChatStore), or "
-            f"{', '.join(sorted(_ROWS))} (SQLAlchemyChatStore); it has {', '.join(sorted(columns))}"
+            f"table {name!r} has the columns {', '.join(sorted(columns))}; expected {', '.join(sorted(_ARRAYS))} "
+            f"(PostgresChatStore) or {', '.join(sorted(_ROWS))} (SQLAlchemyChatStore)"
         )
     chosen = query.format(source.table(name))
     total = int(source.rows(sql.SQL("SELECT count(*) FROM ({}) found").format(chosen))[0][0])

@@ -1,4 +1,4 @@
-"""The database that is imported from: read only, on the driver, in batches; its tables are nobody's here."""
+"""The database to import from, read through the driver in batches, in a read-only transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgrecall.errors import ConfigurationError, NotFound
 from pgrecall.postgres.driver import wrapped
 from pgrecall.postgres.engines import parse_url
 
-#: Rows that are read, and then written, at once.
+#: Rows per batch, in reading and in writing.
 BATCH = 1_000
 
 Progress = Callable[[int, int | None], None]
@@ -25,9 +25,9 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did. `found` rows in the source; of them `written`, or there already as they are (`unchanged`).
+    """What an import did. Of the `found` rows of the source, `written` are new or changed; `unchanged` existed.
 
-    `same` of `compared` results are the same, where questions were asked of both.
+    If searches of both databases were compared, `same` of `compared` results agree.
     """
 
     found: int
@@ -39,18 +39,18 @@ class Imported:
 
 
 class ForeignDatabase:
-    """Tables of another library, in one database; made by `opened`."""
+    """Another library's tables in one database; made by `opened`."""
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], schema: str) -> None:
         self._connection = connection
         self._schema = schema
 
     def table(self, name: str) -> sql.Identifier:
-        """A table's quoted name, its schema's first."""
+        """The quoted name of a table, with its schema."""
         return sql.Identifier(self._schema, name)
 
     def columns(self, table: str) -> dict[str, str]:
-        """A table's columns and their types. Raises NotFound where there is no such table."""
+        """The columns of a table and their types. Raises NotFound if there is no such table."""
         found = self.rows(
             sql.SQL(
                 "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a "
@@ -61,11 +61,11 @@ class ForeignDatabase:
             {"schema": self._schema, "table": table},
         )
         if not found:
-            raise NotFound(f"there is no table {table!r} in schema {self._schema!r} that this login may see")
+            raise NotFound(f"table {table!r} does not exist in schema {self._schema!r}, or this login may not see it")
         return dict(found)
 
     def has(self, table: str) -> bool:
-        """Whether there is such a table."""
+        """Whether the table exists."""
         try:
             return bool(self.columns(table))
         except NotFound:
@@ -81,7 +81,7 @@ class ForeignDatabase:
     def stream(
         self, query: sql.SQL | sql.Composed, values: Mapping[str, Any] | None = None
     ) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query, read as they are needed."""
+        """The rows of a query, read batch by batch."""
         try:
             with self._connection.cursor("pgrecall_import") as cursor:
                 cursor.itersize = BATCH
@@ -92,7 +92,7 @@ class ForeignDatabase:
 
 @contextmanager
 def opened(url: str | sa.URL, schema: str = "public") -> Iterator[ForeignDatabase]:
-    """A source, in one snapshot: what is written meanwhile is not seen. Raises Unavailable, ConfigurationError."""
+    """Open a source; it is read in one snapshot. Raises Unavailable, ConfigurationError."""
     try:
         dsn = parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         connection = psycopg.connect(dsn, application_name="pgrecall import")
@@ -105,14 +105,14 @@ def opened(url: str | sa.URL, schema: str = "public") -> Iterator[ForeignDatabas
 
 
 def vector(text: str | None, what: str) -> npt.NDArray[np.float32]:
-    """A vector as pgvector prints it. Raises ConfigurationError where there is none."""
+    """Parse a vector as pgvector prints it. Raises ConfigurationError if it is NULL."""
     if text is None:
-        raise ConfigurationError(f"{what} has no vector; import it with an embedding function of your own")
+        raise ConfigurationError(f"{what} has no vector; expected one in every row. Import it by upsert with embed=")
     return np.fromstring(text[1:-1], dtype=np.float32, sep=",")
 
 
 def counted(items: Iterator[Any], total: int, progress: Progress | None) -> Iterator[Any]:
-    """The same items, telling progress how many have passed."""
+    """The same items; reports every hundredth, and the last, to `progress`."""
     for number, item in enumerate(items, 1):
         yield item
         if progress is not None and (number % 100 == 0 or number == total):

@@ -1,4 +1,4 @@
-"""LangGraph's long-term memory in Postgres (`PostgresStore`): its items become facts."""
+"""Imports LangGraph's long-term memory (`PostgresStore`) as facts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgrecall.imports.source import ForeignDatabase, Imported, Progress, batches
 from pgrecall.stores.tenant import Tenant
 from pgrecall.types import EmbedModel, EmbedSpace
 
-#: The kind of fact that an item is; LangChain's adapter sees no other.
+#: The kind of the facts; LangChain's adapter reads only this one.
 KIND = "item"
 
 
@@ -26,15 +26,27 @@ def load(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Imported:
-    """Bring a store's items into a tenant's memory: namespaces, keys, values, lifetimes, and with `model` vectors.
+    """Import a store's items into a tenant's memory: namespaces, keys, values and lifetimes.
 
-    Expired items stay behind. One whose value is there already is left alone, so that the import can be called again.
-    Raises NotFound, ConfigurationError where its columns are not LangGraph's; InvalidInput for what facts can't hold.
+    Expired items are skipped. An item whose value exists already is not written again, so the import can be repeated.
+
+    Args:
+        tenant: The tenant to import into.
+        source: The database to import from.
+        table: The table of the items. Default: "store".
+        model: The model of the vectors. Default: None; vectors are not imported.
+        dry_run: Only count the items. Default: False.
+        progress: Called with the number of items done and their total. Default: none.
+
+    Raises:
+        NotFound: The table does not exist.
+        ConfigurationError: The table has other columns.
+        InvalidInput: An item can't be stored as a fact.
     """
     columns = source.columns(table)
     if missing := {"prefix", "key", "value", "expires_at", "ttl_minutes"} - set(columns):
         raise ConfigurationError(
-            f"table {table!r} has no column {', '.join(sorted(missing))}; expected one of LangGraph's PostgresStore"
+            f"table {table!r} has no column {', '.join(sorted(missing))}; expected a table of LangGraph's PostgresStore"
         )
     count = sql.SQL("SELECT count(*) FROM {} WHERE expires_at IS NULL OR expires_at > now()")
     total = int(source.rows(count.format(source.table(table)))[0][0])

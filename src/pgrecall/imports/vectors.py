@@ -1,4 +1,4 @@
-"""Vector tables of langchain-postgres: `PGVectorStore`'s, one a store, and the two of the older `PGVector`."""
+"""Imports the vector tables of langchain-postgres: one for each `PGVectorStore`, or the two of the older `PGVector`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEGACY = "langchain_pg_embedding"
 
 
 class Only(NamedTuple):
-    """Of all rows those whose metadata, or column, of this name has this text."""
+    """Restricts an import to the rows whose metadata key or column `key` has the text `value`."""
 
     key: str
     value: str
@@ -26,7 +26,7 @@ class Only(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Where a store's rows are, and in which columns; `extra` are columns that are metadata too."""
+    """A store's table and the names of its columns; `extra` columns are imported as metadata."""
 
     source: ForeignDatabase
     name: str
@@ -39,21 +39,21 @@ class Table:
 
     @property
     def documents(self) -> Sequence[Document]:
-        """What the rows told of their sources, once they were read."""
+        """The sources of the rows; complete when `chunks` has been read."""
         return ()
 
     @property
     def where(self) -> sql.Composed:
-        """The condition that its rows fulfil."""
+        """The condition that selects the rows."""
         return sql.SQL(" AND ").join([sql.SQL("true"), *self.only])
 
     def count(self) -> int:
-        """How many rows."""
+        """How many rows there are."""
         query = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(self.source.table(self.name), self.where)
         return int(self.source.rows(query, self.values)[0][0])
 
     def chunks(self) -> Iterator[Chunk]:
-        """Its rows as chunks, ordered by id."""
+        """The rows as chunks, ordered by id."""
         metadata = sql.SQL("'{}'::jsonb") if self.metadata is None else sql.Identifier(self.metadata)
         columns = [sql.Identifier(column) for column in self.extra]
         extra = sql.SQL("to_jsonb(ARRAY[]::text[])")
@@ -68,7 +68,7 @@ class Table:
             yield Chunk(chunk_id, text or "", vector(embedding, f"row {chunk_id!r:.80}"), metadata=given)
 
     def nearest(self, chunk_id: str, distance: Distance, k: int) -> list[str]:
-        """The ids of the `k` rows nearest to a row's vector, by a scan: what the peer answers at its best."""
+        """The ids of the `k` rows nearest to a row's vector, by an exact scan."""
         named = {"table": self.source.table(self.name), "id": sql.Identifier(self.id), "where": self.where}
         query = sql.SQL(
             "SELECT {id}::text FROM {table} WHERE {where} ORDER BY (embedding {operator} (SELECT embedding "
@@ -78,14 +78,17 @@ class Table:
 
 
 def nearest_operator(distance: Distance) -> sql.SQL:
-    """pgvector's operator of a distance."""
+    """pgvector's operator for a distance."""
     return _OPERATORS[distance]
 
 
 def table(source: ForeignDatabase, name: str, *, collection: str | None = None, only: Only | None = None) -> Table:
-    """A `PGVectorStore`'s table, or (name "langchain_pg_embedding") a collection of `PGVector`.
+    """A table of `PGVectorStore`, or (if its name is "langchain_pg_embedding") a collection of `PGVector`.
 
-    Raises: NotFound; ConfigurationError where its columns are none of these libraries'.
+    Raises:
+        NotFound: The table does not exist, or it has no column and no metadata for `only`.
+        ConfigurationError: The table has other columns.
+        InvalidInput: The table is that of `PGVector`, and no collection was given.
     """
     columns = source.columns(name)
     conditions: list[sql.Composed] = []
@@ -94,7 +97,7 @@ def table(source: ForeignDatabase, name: str, *, collection: str | None = None, 
         if collection is None:
             known = sql.SQL("SELECT name FROM {} ORDER BY 1").format(source.table("langchain_pg_collection"))
             names = ", ".join(row[0] for row in source.rows(known))
-            raise InvalidInput(f"say which collection of PGVector; there are: {names or 'none'}")
+            raise InvalidInput(f"no collection of PGVector was given; expected one of: {names or 'none exist'}")
         made = sql.SQL("collection_id = (SELECT uuid FROM {} WHERE name = %(collection)s)")
         conditions.append(made.format(source.table("langchain_pg_collection")))
         values["collection"] = collection
@@ -104,7 +107,7 @@ def table(source: ForeignDatabase, name: str, *, collection: str | None = None, 
     missing = [column for column in (*layout[:2], "embedding") if column not in columns]
     if missing:
         raise ConfigurationError(
-            f"table {name!r} has no column {', '.join(missing)}; expected one made by langchain-postgres, which has "
+            f"table {name!r} has no column {', '.join(missing)}; expected a table of langchain-postgres. It has "
             f"{', '.join(columns)}"
         )
     metadata = layout[2] if layout[2] in columns else None
@@ -120,7 +123,7 @@ def _matching(only: Only, extra: tuple[str, ...], metadata: str | None) -> sql.C
     if only.key in extra:
         return sql.SQL("{}::text = %(only_value)s").format(sql.Identifier(only.key))
     if metadata is None:
-        raise NotFound(f"the table has no column {only.key!r}, and keeps no metadata as JSON")
+        raise NotFound(f"the table has neither a column {only.key!r} nor JSON metadata")
     return sql.SQL("{}::jsonb ->> %(only_key)s = %(only_value)s").format(sql.Identifier(metadata))
 
 
@@ -135,10 +138,27 @@ def load(
     questions: int = 20,
     progress: Progress | None = None,
 ) -> Imported:
-    """Bring a store's rows into a tenant's collection: ids, texts, metadata, and vectors as they are.
+    """Import a store's rows into a tenant's collection: ids, texts, metadata, and vectors as they are.
 
-    Committed in parts: interrupted, call it again, which leaves alone what is there. Then `questions` rows' vectors are
-    searched in both, and the ids of the ten nearest compared. Raises as `upsert` does.
+    The import commits every 1,000 rows. If it is interrupted, repeat it; rows that exist are not written again.
+    Afterwards the vectors of some rows are searched in both databases, and the ids of the ten nearest are compared.
+
+    Args:
+        tenant: The tenant to import into.
+        rows: The table to import; see `table`.
+        collection: The collection to import into.
+        model: The model of the vectors.
+        text_config: The text search configuration of a new collection. Default: None, no full-text search.
+        dry_run: Only count the rows. Default: False.
+        questions: How many rows to compare afterwards. Default: 20.
+        progress: Called with the number of rows done and their total. Default: none.
+
+    Raises:
+        ConfigurationError: A row has no vector.
+        InvalidInput: A row can't be stored.
+        EmbedSpaceMismatch: The collection exists with another space.
+        TenantErased: The tenant was deleted.
+        Unavailable: The database cannot be reached.
     """
     total = rows.count()
     first = next(rows.chunks(), None)

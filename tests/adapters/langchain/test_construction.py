@@ -143,7 +143,7 @@ def test_another_model_of_the_same_name_is_noticed(make, words, monkeypatch):
 
 def test_an_unknown_embedding_class_must_say_its_space(db, tenant_id, words):
     """A clear error in the constructor; a known class needs none."""
-    with pytest.raises(ConfigurationError, match=r"Words\) is not known here; say it: space=EmbedModel"):
+    with pytest.raises(ConfigurationError, match=r"Words is unknown; pass space=EmbedModel"):
         PGRecallVectorStore(words, connection=db, tenant=tenant_id)
     with pytest.raises(ConfigurationError, match="expected a langchain_core Embeddings"):
         PGRecallVectorStore(lambda text: [0.0], connection=db, tenant=tenant_id)

@@ -106,7 +106,7 @@ def test_one_tenants_nodes_come_over_alone(db, tenant_id, peer):
         assert result.written == 100 and result.same >= 0.98 * result.compared > 0
         with pytest.raises(ConfigurationError, match="has no column embedding, metadata_"):
             llamaindex.table(source, "chatstore")
-        with pytest.raises(ConfigurationError, match="no chat store's"):
+        with pytest.raises(ConfigurationError, match="expected key, value \\(PostgresChatStore"):
             llamaindex.load_chats(db.tenant(tenant_id), source, "essays")
 
 

@@ -264,7 +264,7 @@ def test_the_model_is_checked_at_the_first_use(db, tenant_id, model, wordy, face
 
 def test_a_model_of_an_unknown_class_must_be_named(db, tenant_id, model):
     """The error says how; a store without a model takes the collection's own space."""
-    with pytest.raises(ConfigurationError, match=r"not known here.*space=EmbedModel"):
+    with pytest.raises(ConfigurationError, match=r"is unknown.*space=EmbedModel"):
         PGRecallVectorStore(model, connection=db, tenant=tenant_id)
     with pytest.raises(ConfigurationError, match="expected a LlamaIndex embedding model"):
         PGRecallVectorStore("openai", connection=db, tenant=tenant_id)
