@@ -165,7 +165,7 @@ def test_the_command_line_imports(admin_url, app_url, tenant_id, peer, monkeypat
     assert run(*given, "--dry-run", "--json").json["found"] == 300
     told = run(*given, "-c", "docs", "--json").json
     assert (told["written"], told["compared"]) == (300, 200) and told["same"] >= 198
-    assert "300 there already" in run(*given, "-c", "docs").out
+    assert "300 unchanged" in run(*given, "-c", "docs").out
     assert run("import", "langchain-postgres", "nothing", *given[3:]).code == 1
     assert run(*given, "--distance", "hamming").code == 2
     assert run("import", "no-such-file.jsonl").code == 2
