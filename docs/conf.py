@@ -63,7 +63,7 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|datetime|enum|numpy|np|npt|pathlib|sa|sqlalchemy|typing|typing_extensions)\..*"),
     (r"py:.*", r"(annotated_types|langchain|langgraph|llama_index|pydantic|ragas|psycopg).*"),
-    (r"py:.*", r"(Extract|LLM|Model|Progress|Subject|dict\[str|timedelta)"),
+    (r"py:.*", r"(BaseCheckpointSaver|Extract|LLM|Model|Progress|Subject|dict\[str|timedelta)"),
     (r"py:class", r"pgrecall\.(protocols\.RunStateT|postgres\.transactions\.Gate|evaluation\.jobs\.Scorer)"),
 ]
 

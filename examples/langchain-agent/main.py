@@ -1,6 +1,6 @@
-"""An agent with long-term memory: what it is told in one run it knows in the next, in another process if you like.
+"""An agent with long-term memory: it remembers in one run what it learned in another, even in another process.
 
-The model here is scripted, so that the example needs no key; put yours in its place:
+The model is scripted, so the example needs no API key. Use your own instead:
 `create_agent("openai:gpt-5", tools=[remember, recall], store=store)`.
 """
 
@@ -22,13 +22,13 @@ def remember(key: str, what: str, runtime: ToolRuntime) -> str:
 
 @tool
 def recall(runtime: ToolRuntime) -> str:
-    """What is known about the user."""
+    """Return what is known about the user."""
     items = runtime.store.search(("users", runtime.config["configurable"]["user"]))
     return "; ".join(f"{item.key}: {item.value['what']}" for item in items) or "nothing yet"
 
 
 class Scripted(GenericFakeChatModel):
-    """Calls one tool, then repeats what it said."""
+    """Calls one tool, then says that it is done."""
 
     def bind_tools(self, tools, **kwargs):
         return self
@@ -60,7 +60,7 @@ def main() -> None:
         for message in agent(store(), "recall").invoke(asked, ana)["messages"]:
             print(f"{message.type}: {message.text or message.tool_calls}")
 
-        # The person asks to be forgotten: her items go, wherever in the tenant they are.
+        # The person asks to be forgotten: all of her items in the tenant are erased.
         db.tenant("acme").erase_subject("ana", actor="admin")
         print(agent(store(), "recall").invoke(asked, ana)["messages"][-2].text)
         db.tenant("acme").reopen_subject("ana", actor="admin")  # only so that the example can be run again

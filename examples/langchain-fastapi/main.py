@@ -1,4 +1,4 @@
-"""A FastAPI app: notes of many tenants on one pool, asynchronous; the request's token, and nothing else, says whose.
+"""A FastAPI app with notes of many tenants on one connection pool. Only the request's token decides the tenant.
 
     pip install fastapi uvicorn; uvicorn main:app
     curl -X POST localhost:8000/notes -H "Authorization: Bearer secret-of-acme" -H "Content-Type: application/json" \
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 import pgrecall
 from langchain_pgrecall import PGRecallVectorStore
 
-#: Yours looks these up; what a request says of its tenant is never taken as it is.
+#: An application looks tokens up; it never trusts a tenant that a request names.
 TENANTS = {"secret-of-acme": "acme", "secret-of-globex": "globex"}
 
 
@@ -36,7 +36,7 @@ class Found(Note):
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # PGRECALL_URL, or the embedded Postgres. One pool for all tenants; put your own embedding model here.
+    # PGRECALL_URL, or the embedded Postgres. One pool serves all tenants; use your own embedding model here.
     async with pgrecall.as_database(os.environ.get("PGRECALL_URL")) as db:
         embedding = DeterministicFakeEmbedding(size=256)
         app.state.notes = PGRecallVectorStore(embedding, connection=db, tenant="unused", collection="notes")
@@ -49,7 +49,7 @@ app = FastAPI(lifespan=lifespan)
 def notes(
     request: Request, token: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]
 ) -> PGRecallVectorStore:
-    """The store of the tenant whose token came with the request; making it costs nothing."""
+    """The store of the tenant that the request's token belongs to. Creating it costs nothing."""
     tenant = TENANTS.get(token.credentials)
     if tenant is None:
         raise HTTPException(401, "unknown token")

@@ -1,4 +1,4 @@
-"""A collection that follows a folder: `index` adds what is new, skips what is the same, removes what is gone."""
+"""A collection that follows a folder: `index` adds new documents, skips unchanged ones and deletes missing ones."""
 
 import tempfile
 from pathlib import Path
@@ -24,7 +24,7 @@ def main() -> None:
     with pgrecall.connect() as db, tempfile.TemporaryDirectory() as place:  # PGRECALL_URL, or the embedded Postgres
         where = {"connection": db, "tenant": "acme", "collection": "folder"}
         store = PGRecallVectorStore(DeterministicFakeEmbedding(size=256), **where)
-        manager = PGRecallRecordManager(**where)  # its records live beside the collection, in the same database
+        manager = PGRecallRecordManager(**where)  # its records belong to the collection
         folder = Path(place)
 
         def sync() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
         (folder / "holidays.md").write_text("Everyone has 31 days.\n\nThey can be moved to the next year.")
         (folder / "expenses.md").unlink()
         sync()
-        store.delete(manager.list_keys()[:1])  # something is lost: the record alone does not count
+        store.delete(manager.list_keys()[:1])  # a document is lost: its record alone does not count
         sync()
         print(sorted(chunk.text for chunk in store.core.list()))
         store.core.drop()

@@ -1,7 +1,7 @@
-"""Answers from documents, and afterwards the proof what they rested on: each search is recorded with its run.
+"""Answers from documents, with a record of what each answer was based on.
 
-The embedding and the model here are stand-ins that need no key (equal words are near, and the model repeats what it
-was given); put yours in their place.
+The embedding and the model are stand-ins that need no API key: texts with common words are near each other, and the
+model repeats its first line of context. Use your own instead.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ def joined(documents: list[Document]) -> str:
 
 def main() -> None:
     with pgrecall.connect() as db:  # PGRECALL_URL, or the embedded Postgres
-        space = EmbedModel("example", "words-64")  # what a known class (OpenAIEmbeddings, …) says by itself
+        space = EmbedModel("example", "words-64")  # not needed for known classes such as OpenAIEmbeddings
         store = PGRecallVectorStore(Words(), connection=db, tenant="acme", collection="rag", space=space)
         store.add_documents([Document(text, id=name) for name, text in TEXTS.items()])
 
@@ -54,7 +54,7 @@ def main() -> None:
         chain = {"context": retriever | joined, "question": RunnablePassthrough()} | prompt | model
         print(chain.invoke("When are expenses paid back?"))
 
-        # Later, and also after the document was changed or deleted: what was this answer given, and is it still so?
+        # Later, even if the document has changed or is gone: what was the answer based on, and is it still the same?
         store.add_documents([Document("Expenses are paid back in a month.", id="expenses")])
         for evidence in db.tenant("acme").runs().evidence(run_id):
             for chunk in evidence.chunks:

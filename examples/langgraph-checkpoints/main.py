@@ -1,4 +1,4 @@
-"""LangGraph's own PostgresSaver beside pgrecall in one database: erasing a person deletes her threads too."""
+"""LangGraph's PostgresSaver and pgrecall in one database: erasing a person deletes her threads too."""
 
 import os
 from typing import Annotated, TypedDict
@@ -21,7 +21,7 @@ def answer(state: State) -> State:
 
 
 def main() -> None:
-    # LangGraph makes its own tables in `setup`, so this login must be allowed to; pgrecall's come by its migrations.
+    # `setup` creates LangGraph's tables, so this login needs the right to. Migrations create pgrecall's.
     url = os.environ["PGRECALL_URL"]
     with pgrecall.connect(url) as db, PostgresSaver.from_conn_string(url) as saver:
         saver.setup()

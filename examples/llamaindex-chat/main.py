@@ -1,4 +1,4 @@
-"""A chat with memory, in two processes: the second knows the chat, and what left its window as facts."""
+"""A chat with memory in two processes: the second sees the chat, and facts from messages that left its window."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ import pgrecall
 
 
 def extract(messages: list[ChatMessage]) -> list[str]:
-    """What "I" does is a fact of Ana; in an application an LLM finds them: extract=llm."""
+    """Sentences with "I" are facts about Ana. An application uses an LLM instead: extract=llm."""
     said = [m.content or "" for m in messages if m.role == "user"]
     return [f"Ana {text.removeprefix('I ').rstrip('.')}" for text in said if text.startswith("I ")]
 
@@ -51,7 +51,7 @@ def main() -> None:
         command = [sys.executable, __file__, "second"]
         done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=True)
         print(done.stdout, end="")
-        db.tenant("acme").erase_subject("ana", actor="example")  # chat and facts, as Ana may ask for
+        db.tenant("acme").erase_subject("ana", actor="example")  # erases the chat and the facts, as Ana may request
         db.tenant("acme").reopen_subject("ana", actor="example")
 
 

@@ -1,6 +1,6 @@
-"""A collection that follows its documents: unchanged ones are left alone, changed ones replaced, others deleted.
+"""A collection that follows its documents: unchanged ones are skipped, changed ones replaced, missing ones deleted.
 
-Vector store and document store are one transaction, so that a model that fails leaves everything as it was.
+Vector store and document store share one transaction: if the model fails, nothing changes.
 """
 
 from llama_index.core import Document, MockEmbedding
@@ -37,15 +37,15 @@ def main() -> None:
 
         texts = {"holidays": "Everyone has 30 days.", "expenses": "Keep your receipts."}
         print(f"first run: {ingest(texts)} chunks")
-        print(f"again: {ingest(texts)} chunks")  # nothing is embedded, nothing written
-        changed = {"holidays": "Everyone has 31 days."}  # and no expenses any more
+        print(f"again: {ingest(texts)} chunks")  # embeds and writes nothing
+        changed = {"holidays": "Everyone has 31 days."}  # the expenses are gone
         print(f"changed: {ingest(changed)} chunks")
         try:
             ingest({"holidays": "Everyone has 32 days."}, Broken(embed_dim=16))
         except ConnectionError:
             print("failed: nothing is lost")
         print([node.get_content() for node in vector_store.get_nodes()])
-        vector_store.client.drop()  # the collection, with what the docstore remembers of it
+        vector_store.client.drop()  # the collection, and the document store's entries
 
 
 if __name__ == "__main__":

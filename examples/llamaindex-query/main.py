@@ -1,6 +1,7 @@
-"""An index that is asked, and afterwards the proof what the answer rested on: each search is recorded with its run.
+"""Queries of an index, with a record of what each answer was based on.
 
-The embedding model here is a stand-in that needs no key (equal words are near); put yours in its place.
+The embedding model is a stand-in that needs no API key: texts with common words are near each other. Use your own
+instead.
 """
 
 import hashlib
@@ -43,7 +44,7 @@ def documents(texts: dict[str, str]) -> list[Document]:
 def main() -> None:
     with pgrecall.connect() as db:  # PGRECALL_URL, or the embedded Postgres
         model = Words()
-        space = EmbedModel("example", "words-64")  # what a known class (OpenAIEmbedding, …) says by itself
+        space = EmbedModel("example", "words-64")  # not needed for known classes such as OpenAIEmbedding
         store = PGRecallVectorStore(model, connection=db, tenant="acme", collection="llama-query", space=space)
         store.clear()
         context = StorageContext.from_defaults(vector_store=store)
@@ -54,15 +55,15 @@ def main() -> None:
         found = asked.as_retriever(similarity_top_k=2).retrieve("When are expenses paid back?")
         print(found[0].node.get_content())
 
-        # Later, and also after the document was changed: what was this answer given, and is it still so?
+        # Later, even if the document has changed: what was the answer based on, and is it still the same?
         [node_id] = [n.node_id for n in store.get_nodes() if n.ref_doc_id == "expenses"]
         [node] = store.get_nodes([node_id])
         node.text = "Expenses are paid back in a month."
         store.add([node])
         [evidence] = db.tenant("acme").runs().evidence(run_id)
         names = {n.node_id: n.ref_doc_id for n in store.get_nodes()}
-        for told in sorted(f"{names[chunk.chunk_id]}: {chunk.now}" for chunk in evidence.chunks):
-            print(told)
+        for line in sorted(f"{names[chunk.chunk_id]}: {chunk.now}" for chunk in evidence.chunks):
+            print(line)
 
 
 if __name__ == "__main__":

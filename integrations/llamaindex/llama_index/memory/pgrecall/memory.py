@@ -29,7 +29,7 @@ from pgrecall import (
     StoredFact,
 )
 
-#: A function from messages to the facts in them, strings or `Fact`s; synchronous or asynchronous.
+#: A function from messages to the facts in them, strings or `Fact` objects; synchronous or asynchronous.
 Extract: TypeAlias = Callable[[Sequence[ChatMessage]], Any]
 _FACT = re.compile(r"<fact>(.*?)</fact>", re.DOTALL | re.IGNORECASE)
 
@@ -42,7 +42,7 @@ class PGRecallFactBlock(OnDatabase, BaseMemoryBlock[str]):
 
     Args:
         extract: An LLM, which is prompted as LlamaIndex's `FactExtractionMemoryBlock` does, or a function from messages
-            to facts (strings or `pgrecall.Fact`s), synchronous or asynchronous.
+            to facts, strings or `pgrecall.Fact` objects, synchronous or asynchronous.
         connection: A `pgrecall.Database`, a URL, a SQLAlchemy engine, or a pair of a synchronous and an asynchronous
             one. By default `PGRECALL_URL`, otherwise the embedded Postgres.
         tenant: The tenant that owns the facts.
