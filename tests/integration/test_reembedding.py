@@ -277,7 +277,7 @@ def test_bad_vectors_stop_it_and_the_command_line_says_how_it_goes_on(tenant, st
     monkeypatch.syspath_prepend(tmp_path)
     command = ("collections", "reembed", "handbook", "-t", tenant.tenant_id, "-u", as_text(app_url))
     told = cli(*command, "--provider", "test", "--model", "new", "--embed", "my_interrupted_model:embed")
-    assert told.code == 130 and "The same command goes on" in " ".join(told.err.split())
+    assert told.code == 130 and "Run the same command to continue" in " ".join(told.err.split())
     assert store.query(models.old(["text 7"])[0], 1)[0].chunk_id == "c00007"
     assert tenant.collection("handbook").next_space == NEW
     assert [cli(*command, "--cancel", "--json").json["cancelled"] for _ in range(2)] == [True, False]

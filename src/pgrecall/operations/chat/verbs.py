@@ -11,8 +11,7 @@ from typing import Any
 from pgrecall.errors import Conflict, InvalidInput, NotFound
 from pgrecall.messages import ChatHit, ChatInfo, Message
 from pgrecall.operations import tombstones
-from pgrecall.operations.chat import packing as pack
-from pgrecall.operations.chat import windows
+from pgrecall.operations.chat import packing, windows
 from pgrecall.operations.registry import known_text_config
 from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
 from pgrecall.statements import chat as sql
@@ -55,7 +54,7 @@ def append(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Message]
     """
     if not messages:
         return []
-    packed = [pack.pack(batch) for batch in pack.batches(messages)]
+    packed = [packing.pack(batch) for batch in packing.batches(messages)]
     touch = chat.touch(len(messages))
 
     def body() -> list[Message]:
@@ -65,7 +64,7 @@ def append(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Message]
             if chat.subject is not None:
                 tombstones.refuse_erased_subjects(erased)
             if not taken:
-                _hold(tx, chat, create=True)
+                _lock_chat(tx, chat, create=True)
                 taken = tx.rows(*touch)
             return _write(tx, chat, messages, packed, taken[0])
 
@@ -73,7 +72,7 @@ def append(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Message]
 
 
 def _write(
-    tx: Transaction, chat: Chat, messages: Sequence[Message], packed: Sequence[pack.Packed], taken: tuple[Any, ...]
+    tx: Transaction, chat: Chat, messages: Sequence[Message], packed: Sequence[packing.Packed], taken: tuple[Any, ...]
 ) -> list[Message]:
     """Write messages at their reserved positions, and commit; returns them as stored."""
     first, now, message_ttl, text_config = taken
@@ -88,7 +87,7 @@ def _write(
     return [replace(m, **dict(zip(fields, stored[str(m.id)], strict=True))) for m in messages]
 
 
-def _hold(tx: Transaction, chat: Chat, *, create: bool) -> str | None:
+def _lock_chat(tx: Transaction, chat: Chat, *, create: bool) -> str | None:
     """Lock the chat's row until the transaction ends, creating it if `create`.
 
     Returns the chat's text search configuration, or None if the chat does not exist.
@@ -126,11 +125,11 @@ def _hold(tx: Transaction, chat: Chat, *, create: bool) -> str | None:
 
 def overwrite(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Message]:
     """Replace all messages of a chat, including archived ones, in one transaction."""
-    packed = [pack.pack(batch) for batch in pack.batches(messages)]
+    packed = [packing.pack(batch) for batch in packing.batches(messages)]
 
     def body() -> list[Message]:
         with gate.transaction(chat.scope, "chat replace") as tx:
-            _hold(tx, chat, create=True)
+            _lock_chat(tx, chat, create=True)
             taken = tx.many([(sql.EMPTY_SESSION, chat.at()), chat.touch(len(messages))])[-1]
             return _write(tx, chat, messages, packed, taken[0]) if messages else []
 
@@ -139,7 +138,7 @@ def overwrite(gate: Gate, chat: Chat, messages: Sequence[Message]) -> list[Messa
 
 def replace_message(gate: Gate, chat: Chat, which: str | int, message: Message) -> Message:
     """Replace one message. Raises: NotFound; InvalidInput if another message has the new id."""
-    values = pack.pack([message if message.id else replace(message, id="-")]).values
+    values = packing.pack([message if message.id else replace(message, id="-")]).values
     chosen = {
         "old_id": which if isinstance(which, str) else None,
         "position": which if isinstance(which, int) else None,
@@ -147,7 +146,7 @@ def replace_message(gate: Gate, chat: Chat, which: str | int, message: Message) 
 
     def body() -> Message:
         with gate.transaction(chat.scope, "chat replace message") as tx:
-            if text_config := _hold(tx, chat, create=False):
+            if text_config := _lock_chat(tx, chat, create=False):
                 taken = message.id is not None and tx.rows(sql.BY_ID, chat.at(id=message.id, status=None))
                 if taken and taken[0][1 if isinstance(which, str) else 0] != which:
                     raise InvalidInput(
@@ -157,7 +156,7 @@ def replace_message(gate: Gate, chat: Chat, which: str | int, message: Message) 
                 own = chat.at(new_id=message.id, text_config=text_config, **chosen, **values)
                 rows = tx.many([(sql.REPLACE_MESSAGE, own), chat.touch(0)], commit=True)[0]
                 if rows:
-                    return pack.message(rows[0])
+                    return packing.message(rows[0])
             raise NotFound(f"chat {chat.session_id!r:.80} has no message {which!r:.80}")
 
     return gate.retrying(body)
@@ -168,7 +167,7 @@ def change(gate: Gate, chat: Chat, statement: str, values: dict[str, Any], what:
 
     def body() -> Rows:
         with gate.transaction(chat.scope, what) as tx:
-            if not _hold(tx, chat, create=False):
+            if not _lock_chat(tx, chat, create=False):
                 return []
             return tx.many([(statement, chat.at(**values)), chat.touch(0)], commit=True)[0]
 
@@ -180,7 +179,7 @@ def delete(gate: Gate, chat: Chat, statement: str, values: dict[str, Any], what:
 
     def body() -> int:
         with gate.transaction(chat.scope, what) as tx:
-            return tx.count(statement, chat.at(**values)) if _hold(tx, chat, create=False) else 0
+            return tx.count(statement, chat.at(**values)) if _lock_chat(tx, chat, create=False) else 0
 
     return gate.retrying(body)
 
@@ -190,7 +189,7 @@ def drop(gate: Gate, chat: Chat) -> int:
 
     def body() -> int:
         with gate.transaction(chat.scope, "chat drop") as tx:
-            if not _hold(tx, chat, create=False):
+            if not _lock_chat(tx, chat, create=False):
                 raise NotFound(f"chat {chat.session_id!r:.80} does not exist")
             gone = tx.count(sql.EMPTY_SESSION, chat.at())
             tx.count(sql.DROP_SESSION, chat.at())
@@ -205,13 +204,13 @@ def read(gate: Gate, chat: Chat, page: dict[str, Any], *, last: int | None) -> l
         page = page | {"limit": last}
     statement = sql.FIRST if last is None else sql.LAST
     rows = gate.read(chat.scope, "chat read", lambda tx: tx.last(statement, chat.at(**page, before=None)))
-    return [pack.message(row) for row in (rows if last is None else rows[::-1])]
+    return [packing.message(row) for row in (rows if last is None else rows[::-1])]
 
 
 def get(gate: Gate, chat: Chat, message_id: str) -> Message | None:
     """One message by id, even if it is archived."""
     rows = gate.read(chat.scope, "chat get", lambda tx: tx.last(sql.BY_ID, chat.at(id=message_id, status=None)))
-    return pack.message(rows[0]) if rows else None
+    return packing.message(rows[0]) if rows else None
 
 
 def count(gate: Gate, chat: Chat, status: str | None) -> int:
@@ -226,9 +225,9 @@ def window(gate: Gate, chat: Chat, budget: windows.Budget, *, keep_system: bool)
 
     def body(tx: Transaction) -> list[Message]:
         head, tail = tx.many([_page(chat, sql.FIRST, SYSTEM_PAGE), _page(chat, sql.LAST, size)])
-        system = windows.leading(_onwards(tx, chat, sql.FIRST, SYSTEM_PAGE, head)) if keep_system else []
+        system = windows.leading(_messages_from(tx, chat, sql.FIRST, SYSTEM_PAGE, head)) if keep_system else []
         beyond = -1 if not system else system[-1].position or 0
-        backwards = _onwards(tx, chat, sql.LAST, size, tail)
+        backwards = _messages_from(tx, chat, sql.LAST, size, tail)
         fresh = takewhile(lambda message: (message.position or 0) > beyond, backwards)
         return system + windows.newest(fresh, windows.reserve(system, budget))
 
@@ -241,10 +240,10 @@ def _page(chat: Chat, statement: str, size: int, beyond: int | None = None) -> t
     return statement, chat.at(**page)
 
 
-def _onwards(tx: Transaction, chat: Chat, statement: str, size: int, rows: Rows) -> Iterator[Message]:
+def _messages_from(tx: Transaction, chat: Chat, statement: str, size: int, rows: Rows) -> Iterator[Message]:
     """Active messages from one end, starting with the page `rows`. Later pages are read when they are needed."""
     while True:
-        yield from (pack.message(row) for row in rows)
+        yield from (packing.message(row) for row in rows)
         if len(rows) < size:
             return
         size = PAGE
@@ -301,6 +300,6 @@ def search(gate: Gate, scope: Scope, sought: Sought) -> list[ChatHit]:
         return tx.many([(sql.SEARCH, values | {"text_config": config}) for config in configs], commit=True)
 
     found = gate.read(scope, "chat search", body)
-    hits = [ChatHit(row[0], pack.message(row[2:]), row[1]) for rows in found for row in rows]
+    hits = [ChatHit(row[0], packing.message(row[2:]), row[1]) for rows in found for row in rows]
     # The sort is stable: within each configuration, rows are already ordered, with ties by newest.
     return sorted(hits, key=lambda hit: -hit.score)[: sought.limit]

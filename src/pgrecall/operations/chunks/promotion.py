@@ -80,7 +80,7 @@ class Caretaker:
 
     routes: Routes
 
-    def tend(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int, written: int) -> None:
+    def after_upsert(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int, written: int) -> None:
         """Add a few waiting rows if the collection is in a valid graph. Errors are only logged.
 
         Does nothing after a call that wrote more than a batch: maintenance is cheaper for many rows (a build takes

@@ -73,7 +73,7 @@ class Job:
         return self.place.at(space=self.number, **values)
 
 
-class Checked(NamedTuple):
+class SampleCheck(NamedTuple):
     """Result of the check: `sampled`, `found` and `overlap` as in `ReembedResult`."""
 
     sampled: int
@@ -81,7 +81,7 @@ class Checked(NamedTuple):
     overlap: float | None
 
 
-class _Old(NamedTuple):
+class _OldSpace(NamedTuple):
     """The space that searches use until the switch."""
 
     number: int
@@ -96,10 +96,10 @@ class _Part(NamedTuple):
 
 
 #: Reads the page of MISSING after an id.
-_Read: TypeAlias = Callable[[str], Rows]
+_ReadPage: TypeAlias = Callable[[str], Rows]
 
 
-class _Done(Exception):
+class _AlreadySwitched(Exception):
     """Another call has switched to the space."""
 
 
@@ -115,15 +115,15 @@ def reembed(gate: Gate, job: Job, *, switch: bool) -> ReembedResult:
     Raises: NotFound, EmbedSpaceMismatch, FingerprintMismatch, InvalidEmbedding, ConfigurationError, Conflict.
     """
     old = gate.retrying(lambda: _begin(gate, job))
-    checked = Checked(0, None, None)
+    checked = SampleCheck(0, None, None)
     switched = old is None
     if old is not None:
         try:
             checked = _fill(gate, job, old, switch=switch)
             switched = switch
-        except _Done:
+        except _AlreadySwitched:
             switched = True
-    dropped = drop_rest(gate, job.place) if switched else 0
+    dropped = drop_unused(gate, job.place) if switched else 0
     return ReembedResult(job.to, switched, _counts(gate, job)[0], job.embedded, dropped, *checked)
 
 
@@ -134,7 +134,7 @@ def _counts(gate: Gate, job: Job) -> tuple[int, int]:
     return chunks, vectors
 
 
-def _begin(gate: Gate, job: Job) -> _Old | None:
+def _begin(gate: Gate, job: Job) -> _OldSpace | None:
     """Register the new space, so that writers invalidate its vectors. Returns the old space; None if it is switched."""
     fingerprint = job.embedder.fingerprint(gate)
     guards.to_stored([fingerprint], job.to, ["the embedding function's fingerprint"])
@@ -163,11 +163,11 @@ def _begin(gate: Gate, job: Job) -> _Old | None:
         else:
             job.number = registry.add_space(tx, job.to)
             tx.count(sql.BEGIN, job.at(fingerprint=wire.float4_array(np.asarray(fingerprint))))
-        return _Old(old, holds)
+        return _OldSpace(old, holds)
 
 
-def _fill(gate: Gate, job: Job, old: _Old, *, switch: bool) -> Checked:
-    """Run passes until no vector is missing, check the space, and switch. Raises _Done."""
+def _fill(gate: Gate, job: Job, old: _OldSpace, *, switch: bool) -> SampleCheck:
+    """Run passes until no vector is missing, check the space, and switch. Raises _AlreadySwitched."""
 
     def read(after: str) -> Rows:
         with gate.transaction(job.place.scope, "reembed read") as tx:
@@ -175,11 +175,11 @@ def _fill(gate: Gate, job: Job, old: _Old, *, switch: bool) -> Checked:
 
     for passes in count(1):
         total, there = _counts(gate, job)
-        _tell(job, there, total)
-        for part, vectors in embed_ahead(gate, job.embedder, _lacking(job, read), job.calls):
+        _report(job, there, total)
+        for part, vectors in embed_ahead(gate, job.embedder, _missing_vectors(job, read), job.calls):
             written = _write(gate, job, part, vectors)
             job.embedded, there = job.embedded + written, there + written
-            _tell(job, there, max(total, there))
+            _report(job, there, max(total, there))
         if passes == 1:
             checked = _check(gate, job, old)
         if not switch or gate.retrying(lambda so_far=passes: _switch(gate, job, so_far)):  # type: ignore[misc]
@@ -187,12 +187,12 @@ def _fill(gate: Gate, job: Job, old: _Old, *, switch: bool) -> Checked:
     raise AssertionError("unreachable")
 
 
-def _tell(job: Job, done: int, total: int) -> None:
+def _report(job: Job, done: int, total: int) -> None:
     if job.progress is not None:
         job.progress(done, total)
 
 
-def _lacking(job: Job, read: _Read) -> Iterator[tuple[_Part, list[str]]]:
+def _missing_vectors(job: Job, read: _ReadPage) -> Iterator[tuple[_Part, list[str]]]:
     """Chunks that lack a vector, ordered by id, with their texts. Each part is one call of the model."""
     after: str | None = ""
     while after is not None:
@@ -235,27 +235,27 @@ def _write(gate: Gate, job: Job, part: _Part, vectors: Any) -> int:
 
     def body() -> int:
         with gate.transaction(job.place.scope, "reembed write") as tx:
-            _still(job, tx.rows(sql.STILL, job.place.at()))
+            _check_still_running(job, tx.rows(sql.STILL, job.place.at()))
             return len(tx.last(sql.FILL, packed))
 
     return gate.retrying(body)
 
 
-def _still(job: Job, rows: list[tuple[Any, ...]]) -> None:
+def _check_still_running(job: Job, rows: list[tuple[Any, ...]]) -> None:
     """Check that the re-embedding has not been cancelled or finished by another call.
 
-    Raises: _Done, NotFound, ConfigurationError.
+    Raises: _AlreadySwitched, NotFound, ConfigurationError.
     """
     if not rows:
         raise NotFound(f"{job.what} was deleted while it was being re-embedded")
     [(active, coming)] = rows
     if active == job.number:
-        raise _Done
+        raise _AlreadySwitched
     if coming != job.number:
         raise ConfigurationError(f"another call cancelled the re-embedding of {job.what}, so this call stopped")
 
 
-def _check(gate: Gate, job: Job, old: _Old) -> Checked:
+def _check(gate: Gate, job: Job, old: _OldSpace) -> SampleCheck:
     """Check that the model still produces the stored vectors, and that they find their own chunks.
 
     Raises: FingerprintMismatch, InvalidEmbedding. The new vectors stay, and searches keep using the old space.
@@ -266,7 +266,7 @@ def _check(gate: Gate, job: Job, old: _Old) -> Checked:
     with gate.transaction(job.place.scope, "reembed sample") as tx:
         sample = tx.last(sql.SAMPLE, values)
     if not sample:
-        return Checked(0, None, None)
+        return SampleCheck(0, None, None)
     chunks = [_chunk(row[2:]) for row in sample]
     [(_, again)] = embed_ahead(gate, job.embedder, [(None, _texts(job, chunks))], job.calls)
     fresh = guards.to_stored(list(again), job.to, [f"chunk {c.id!r:.80}" for c in chunks]).vectors
@@ -277,7 +277,7 @@ def _check(gate: Gate, job: Job, old: _Old) -> Checked:
             raise FingerprintMismatch(
                 f"the stored vector of chunk {chunk.id!r:.80} in {job.to} differs from what the embedding function "
                 f"returns now (cosine {cosine:.4f}, expected at least {guards.FINGERPRINT_COSINE}): the model or "
-                f"text_of has changed. {_begin_again(job)}"
+                f"text_of has changed. {_start_over(job)}"
             )
         new = _nearest(gate, job.place, job.to, job.number, vector, rows)
         was = _nearest(gate, job.place, old.space, old.number, wire.halfvec_values(before), rows)
@@ -288,12 +288,12 @@ def _check(gate: Gate, job: Job, old: _Old) -> Checked:
         raise InvalidEmbedding(
             f"of {len(sample)} sampled chunks, only {found} are among the {K} nearest to their own vector in {job.to}; "
             f"expected at least {LEAST_FOUND:.0%}. The embedding function does not distinguish texts well enough. "
-            f"{_begin_again(job)}"
+            f"{_start_over(job)}"
         )
-    return Checked(len(sample), found / len(sample), shared / len(sample))
+    return SampleCheck(len(sample), found / len(sample), shared / len(sample))
 
 
-def _begin_again(job: Job) -> str:
+def _start_over(job: Job) -> str:
     return (
         f"Searches still use the old space. To start over, first call tenant.cancel_reembed({job.place.collection!r})"
     )
@@ -308,18 +308,18 @@ def _nearest(
 
 
 def _switch(gate: Gate, job: Job, passes: int) -> bool:
-    """Switch unless chunks still lack a vector; returns whether it did. Raises _Done.
+    """Switch unless chunks still lack a vector; returns whether it did. Raises _AlreadySwitched.
 
     After `PATIENT_PASSES`, the last few chunks are embedded here, while writers wait.
     """
     with gate.transaction(job.place.scope, "reembed switch") as tx:
-        _still(job, [row[1:3] for row in tx.rows(sql.HELD, job.place.at())])
+        _check_still_running(job, [row[1:3] for row in tx.rows(sql.HELD, job.place.at())])
         [(chunks, there)] = tx.rows(sql.COUNTS, job.at())
         if chunks - there > max(0, passes - PATIENT_PASSES) * job.batch:
             return False
         if chunks > there:  # all writers wait for this
-            lacking = _lacking(job, lambda after: tx.rows(sql.MISSING, job.at(after=after, batch=job.batch)))
-            for part, vectors in embed_ahead(gate, job.embedder, lacking, job.calls):
+            missing = _missing_vectors(job, lambda after: tx.rows(sql.MISSING, job.at(after=after, batch=job.batch)))
+            for part, vectors in embed_ahead(gate, job.embedder, missing, job.calls):
                 tx.rows(sql.FILL, _packed(job, part, vectors))
         tx.many([(sql.SWITCH, job.at())], commit=True)
     job.embedded += chunks - there
@@ -336,10 +336,10 @@ def cancel(gate: Gate, place: Place) -> int:
             tx.count(sql.CANCEL, place.at())
 
     gate.retrying(body)
-    return drop_rest(gate, place)
+    return drop_unused(gate, place)
 
 
-def drop_rest(gate: Gate, place: Place) -> int:
+def drop_unused(gate: Gate, place: Place) -> int:
     """Drop all vectors except those of the active and the new space, in batches; returns how many."""
     with gate.transaction(place.scope, "reembed spaces") as tx:
         spaces = [row[0] for row in tx.last(sql.SPACES, place.at())]

@@ -1,4 +1,4 @@
-"""A collection brought up to date with its sources: only documents that are new or have changed are written."""
+"""Synchronizes a collection with its sources: writes only documents that are new or have changed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pgrecall.operations.registry import Place
 from pgrecall.postgres.transactions import Gate
 from pgrecall.types import Chunk, Document, DocumentChanges, SyncResult
 
-#: A document's chunks, asked for when the document is written.
+#: Returns a document's chunks; called when the document is written.
 ChunksOf: TypeAlias = Callable[[Document], Iterable[Chunk]]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """How one synchronization is done."""
+    """The options of one synchronization."""
 
     chunks_of: ChunksOf
     prune: bool = False
@@ -33,19 +33,19 @@ class Job:
 
 
 def distinct(documents: Iterable[Document]) -> tuple[Document, ...]:
-    """The documents, if their ids differ. Raises InvalidInput."""
+    """The documents as a tuple. Raises InvalidInput if two have the same id."""
     several(documents, "Document")
     found: dict[str, Document] = {}
     for document in documents:
         instance(document, Document, "a document")
         if check_text(document.id, "a document's id", MAX_ID_BYTES) in found:
-            raise InvalidInput(f"two documents have the id {document.id!r:.80}; give each document an id of its own")
+            raise InvalidInput(f"two documents have the id {document.id!r:.80}; expected unique ids")
         found[document.id] = document
     return tuple(found.values())
 
 
 def compare(gate: Gate, place: Place, documents: Sequence[Document]) -> DocumentChanges:
-    """What differs between these documents and those that the collection holds, by id and content hash."""
+    """Compare the documents with those in the collection, by id and content hash."""
     stored = {document.id: document.content_hash for document in scan_documents(gate, place)}
     named = {document.id for document in documents}
 
@@ -61,10 +61,10 @@ def compare(gate: Gate, place: Place, documents: Sequence[Document]) -> Document
 
 
 def apply(gate: Gate, target: Callable[[], Target], changes: DocumentChanges, job: Job) -> SyncResult:
-    """Write what changed, document by document; then what is new, in bulk; then delete what is missing.
+    """Write changed documents one by one, then new ones in bulk, and then delete missing ones if `job.prune`.
 
-    A new document's hash is written last, after all chunks: one without its hash was interrupted, and counts as
-    changed the next time.
+    A new document's hash is written last, after all chunks. If a call is interrupted, the hash is missing, so the next
+    call treats the document as changed.
     """
     report = job.progress or unseen
     total = len(changes.new) + len(changes.changed)
@@ -100,18 +100,20 @@ def apply(gate: Gate, target: Callable[[], Target], changes: DocumentChanges, jo
 
 
 def _own(document: Document, job: Job) -> list[Chunk]:
-    """A document's chunks, each naming it. Raises InvalidInput."""
+    """A document's chunks, with its `doc_id` set. Raises InvalidInput."""
     chunks = job.chunks_of(document)
     several(chunks, "Chunk")
     return owned(document, chunks)
 
 
 def owned(document: Document, chunks: Iterable[Chunk]) -> list[Chunk]:
-    """The chunks, each naming the document that they are of. Raises InvalidInput if one names another."""
+    """The chunks with the document's `doc_id` set. Raises InvalidInput if one has another `doc_id`."""
     found = []
     for chunk in chunks:
         instance(chunk, Chunk, "a chunk")
         if chunk.doc_id not in (None, document.id):
-            raise InvalidInput(f"chunk {chunk.id!r:.80} names document {chunk.doc_id!r:.80}, not {document.id!r:.80}")
+            raise InvalidInput(
+                f"chunk {chunk.id!r:.80} has doc_id {chunk.doc_id!r:.80}; expected {document.id!r:.80} or None"
+            )
         found.append(replace(chunk, doc_id=document.id))
     return found

@@ -253,7 +253,7 @@ def upsert(gate: Gate, target: Target, chunks: Chunks, plan: Plan) -> UpsertResu
         documents = ()
     distinct, changed = len(set(tally.ids)), len(tally.changed)
     if target.caretaker is not None and tally.held is not None and tally.held.graph_generation:
-        target.caretaker.tend(gate, target.place, target.space, tally.held.space_id, changed)
+        target.caretaker.after_upsert(gate, target.place, target.space, tally.held.space_id, changed)
     return UpsertResult(tally.ids, changed, distinct - changed, len(made.changed), tally.removed)
 
 

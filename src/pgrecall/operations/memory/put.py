@@ -86,7 +86,7 @@ def settings(gate: Gate, scope: Scope) -> Settings | None:
     return Settings.of(gate.read(scope, "memory settings", lambda tx: tx.last(sql.SETTINGS, {"tenant": scope.tenant})))
 
 
-def settle(gate: Gate, memory: Memory) -> EmbedSpace | None:
+def memory_space(gate: Gate, memory: Memory) -> EmbedSpace | None:
     """The memory's space. Raises as `ModelInUse.known_space` does."""
 
     def held() -> Vectors | None:
@@ -138,7 +138,7 @@ def put(gate: Gate, memory: Memory, facts: Sequence[PackedFact], reason: str | N
     if not facts:
         return []
     embeds = memory.model.embedder is not None and any(f.texts for f in facts)
-    space = settle(gate, memory) if embeds or any(f.vectors for f in facts) else None
+    space = memory_space(gate, memory) if embeds or any(f.vectors for f in facts) else None
     if embeds and space is None:
         raise InvalidInput("the space of the embedding function is unknown; pass it: memory(…, space=…)")
     facts = embed(gate, memory, facts)
@@ -150,7 +150,7 @@ def put(gate: Gate, memory: Memory, facts: Sequence[PackedFact], reason: str | N
         with gate.transaction(memory.scope, "put facts") as tx:
             done: list[StoredFact] = []
             # Take all locks first, in lock order, before any batch is written.
-            found = _enter(tx, memory, [f.key for f in facts], space)
+            found = _lock_and_read(tx, memory, [f.key for f in facts], space)
             for part in _parts(facts):
                 done += _put_part(tx, memory, part, found, reason, space, last=len(done) + len(part) == len(facts))
             return done
@@ -170,14 +170,14 @@ def _parts(facts: Sequence[PackedFact]) -> list[list[PackedFact]]:
     return parts
 
 
-class Entered(NamedTuple):
+class PutState(NamedTuple):
     """The state that a write found: the memory's settings, and for each identity its row of `HEADS`."""
 
     settings: Settings
     heads: dict[FactKey, tuple[Any, ...]]
 
 
-def _enter(tx: Transaction, memory: Memory, keys: Sequence[FactKey], space: EmbedSpace | None) -> Entered:
+def _lock_and_read(tx: Transaction, memory: Memory, keys: Sequence[FactKey], space: EmbedSpace | None) -> PutState:
     """The first round trip of a put: check the tenant, the subjects and the space, and lock and read the heads."""
     tenant = memory.scope.tenant
     assert tenant is not None
@@ -209,7 +209,7 @@ def _enter(tx: Transaction, memory: Memory, keys: Sequence[FactKey], space: Embe
         )
     if space is not None:
         found = _in_space(tx, memory, found, space)
-    return Entered(found, dict(zip(keys, heads, strict=True)))
+    return PutState(found, dict(zip(keys, heads, strict=True)))
 
 
 def _kept(memory: Memory) -> int | None:
@@ -244,14 +244,14 @@ def _put_part(
     tx: Transaction,
     memory: Memory,
     facts: Sequence[PackedFact],
-    entered: Entered,
+    state: PutState,
     reason: str | None,
     space: EmbedSpace | None,
     *,
     last: bool,
 ) -> list[StoredFact]:
     """Close superseded versions and insert the new ones with their vectors and events, in one round trip."""
-    heads = [entered.heads[f.key] for f in facts]
+    heads = [state.heads[f.key] for f in facts]
     # One time for all facts, later than each previous version.
     at = max(max(h[0], h[4] + INSTANT) if h[4] else h[0] for h in heads)
     trail = Trail(memory.actor, reason)
@@ -282,10 +282,10 @@ def _put_part(
     if pruned:
         ids = wire.text_array(pruned)
         work += [(sql.DELETE_VECTORS, memory.at(ids=ids)), (sql.DELETE, memory.at(ids=ids))]
-    work.append((sql.INSERT, _columns(memory, facts, stored, at, entered.settings.text_config)))
+    work.append((sql.INSERT, _columns(memory, facts, stored, at, state.settings.text_config)))
     vectors = _checked(facts, space)
     if vectors.stored is not None:
-        work.append((sql.INSERT_VECTORS, _vector_columns(memory, vectors, stored, entered.settings.space_id)))
+        work.append((sql.INSERT_VECTORS, _vector_columns(memory, vectors, stored, state.settings.space_id)))
     work.append(trail.write(memory.scope.tenant, at))
     tx.many(work, commit=last)
     return stored

@@ -14,7 +14,7 @@ from pgrecall.jsonable import dumps
 from pgrecall.operations import registry
 from pgrecall.operations.memory.forget import Named
 from pgrecall.operations.memory.packing import identities
-from pgrecall.operations.memory.put import Memory, Settings, settings, settle
+from pgrecall.operations.memory.put import Memory, Settings, memory_space, settings
 from pgrecall.operations.models.embedding import call_embed
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate, Rows, Transaction
@@ -136,7 +136,7 @@ def search(gate: Gate, memory: Memory, asked: Search) -> list[StoredFact]:
 def _relevant(gate: Gate, memory: Memory, asked: Search, mode: Mode, values: dict[str, Any]) -> Rows:
     space = vector = None
     if mode != "text":
-        space = settle(gate, memory)
+        space = memory_space(gate, memory)
         if space is None:
             if memory.model.embedder is None and settings(gate, memory.scope) is not None:
                 return _relevant(gate, memory, asked, "text", values) if mode == "hybrid" else []

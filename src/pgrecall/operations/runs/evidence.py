@@ -13,7 +13,7 @@ from pgrecall.errors import InvalidInput
 from pgrecall.hits import Hit
 from pgrecall.operations.chunks.packing import text_hash
 from pgrecall.operations.registry import space_params
-from pgrecall.operations.runs import verbs as runs
+from pgrecall.operations.runs import verbs
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate
 from pgrecall.runs import Evidence, EvidenceChunk
@@ -48,7 +48,7 @@ def asked(query: str | Vector) -> QueryHash:
 
 def record(
     gate: Gate,
-    place: runs.RunPlace,
+    place: verbs.RunPlace,
     run_id: str,
     query: QueryHash,
     hits: Sequence[Hit],
@@ -73,7 +73,7 @@ def record(
 
     def body() -> int:
         with gate.transaction(place.scope, "run evidence") as tx:
-            seq, now = runs.take_number(tx, place, run_id)
+            seq, now = verbs.next_seq(tx, place, run_id)
             own = place.at(run_id, seq=seq, now=now)
             tx.many([(sql.ADD_RETRIEVAL, own | where), (sql.ADD_EVIDENCE, own | chunks)], commit=True)
             return seq
@@ -81,7 +81,7 @@ def record(
     return gate.retrying(body)
 
 
-def read(gate: Gate, place: runs.RunPlace, run_id: str) -> list[Evidence]:
+def read(gate: Gate, place: verbs.RunPlace, run_id: str) -> list[Evidence]:
     """A run's retrievals, in order, each chunk compared with the current one."""
     rows = gate.read(place.scope, "run evidence", lambda tx: tx.last(sql.EVIDENCE, place.at(run_id)))
     found = []

@@ -87,7 +87,7 @@ def put(gate: Gate, place: RunPlace, run: RunState) -> RunState:
             rows = tx.many([tombstones.tenant_lock(place.scope), (statement, values)], commit=True)[-1]
         if not rows:
             with gate.transaction(place.scope, "run put") as tx:
-                _make_way(tx, place, run)
+                _prepare_put(tx, place, run)
                 rows = tx.last(statement, values)
         if not rows:
             raise Conflict(f"{name} was written or deleted concurrently; nothing was written. Repeat the call")
@@ -96,7 +96,7 @@ def put(gate: Gate, place: RunPlace, run: RunState) -> RunState:
     return gate.retrying(body)
 
 
-def _make_way(tx: Transaction, place: RunPlace, run: RunState) -> None:
+def _prepare_put(tx: Transaction, place: RunPlace, run: RunState) -> None:
     """Find out why a put wrote no row, and prepare a second attempt or raise.
 
     Creates a new tenant, and deletes an expired run.
@@ -161,7 +161,7 @@ def count(gate: Gate, place: RunPlace, where: sql.RunFilters, values: dict[str, 
     return int(count)
 
 
-def take_number(tx: Transaction, place: RunPlace, run_id: str) -> tuple[int, datetime]:
+def next_seq(tx: Transaction, place: RunPlace, run_id: str) -> tuple[int, datetime]:
     """Lock a run until the transaction ends, creating it if it is new; returns its next `seq`, and the time.
 
     Raises: TenantErased, UnknownTenant, Conflict.
@@ -184,7 +184,7 @@ def append_event(gate: Gate, place: RunPlace, run_id: str, kind: str, data: Any)
 
     def body() -> RunEvent:
         with gate.transaction(place.scope, "run event") as tx:
-            seq, now = take_number(tx, place, run_id)
+            seq, now = next_seq(tx, place, run_id)
             tx.last(sql.ADD_EVENT, place.at(run_id, seq=seq, kind=kind, data=text, now=now))
             return RunEvent(run_id, seq, kind, data, now)
 
