@@ -53,7 +53,7 @@ stores = {}
 for name, (space, embed) in models.items():
     stores[name] = tenant.vectors(name, space, embed=embed, text_config="english")
     stores[name].upsert(data.every)
-pd.DataFrame([{"collection": c.name, "space": str(c.space), "chunks": c.chunks} for c in tenant.collections()])
+pd.DataFrame([{"collection": c.name, "space": str(c.space), "chunks": c.chunks} for c in tenant.list_collections()])
 
 # %%
 DEPTHS = (1, 3, 5, 10)

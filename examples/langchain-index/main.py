@@ -40,7 +40,7 @@ def main() -> None:
         sync()
         store.delete(manager.list_keys()[:1])  # a document is lost: its record alone does not count
         sync()
-        print(sorted(chunk.text for chunk in store.core.list()))
+        print(sorted(chunk.text for chunk in store.core.list_chunks()))
         store.core.drop()
 
 

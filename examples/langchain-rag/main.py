@@ -56,7 +56,7 @@ def main() -> None:
 
         # Later, even if the document has changed or is gone: what was the answer based on, and is it still the same?
         store.add_documents([Document("Expenses are paid back in a month.", id="expenses")])
-        for evidence in db.tenant("acme").runs().evidence(run_id):
+        for evidence in db.tenant("acme").runs().list_evidence(run_id):
             for chunk in evidence.chunks:
                 print(chunk.chunk_id, f"{chunk.score:.2f}", chunk.now)
         store.core.drop()

@@ -60,7 +60,7 @@ def main() -> None:
         [node] = store.get_nodes([node_id])
         node.text = "Expenses are paid back in a month."
         store.add([node])
-        [evidence] = db.tenant("acme").runs().evidence(run_id)
+        [evidence] = db.tenant("acme").runs().list_evidence(run_id)
         names = {n.node_id: n.ref_doc_id for n in store.get_nodes()}
         for line in sorted(f"{names[chunk.chunk_id]}: {chunk.now}" for chunk in evidence.chunks):
             print(line)

@@ -63,7 +63,7 @@ def main():
             agent.put_fact(Fact("ann", "preference", "diet", "a late write"))
         except SubjectErased as refusal:
             say(f"SubjectErased: {refusal}")
-        for event in agent.events():
+        for event in agent.list_events():
             say(f"{event.action:13} {event.target_id or '-':37} {(event.subject or '-')[:12]:12} {event.actor or '-'}")
         say(f"delete_tenant: {db.delete_tenant('bistro')['memory_facts']} fact; swept: {db.sweep()['memory_facts']}")
 

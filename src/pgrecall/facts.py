@@ -12,7 +12,6 @@ from pgrecall.types import Vector
 #: A lifetime: seconds or a timedelta.
 Ttl: TypeAlias = timedelta | float
 Order: TypeAlias = Literal["relevance", "recency", "confidence"]
-Mode: TypeAlias = Literal["text", "vector", "hybrid"]
 #: put: a fact without a live version was stored. supersede: a new version replaced the live one. prune: a version
 #: beyond `keep_versions` was deleted. forget, restore, erase: by the verbs of these names. expire, purge: a sweep
 #: deleted a fact after its ttl, or after the grace period for restoring it.

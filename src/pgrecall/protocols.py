@@ -58,11 +58,17 @@ class VectorStore(Protocol):
         """Chunks by id, in the order given; unknown ids are left out."""
         ...
 
-    def documents(self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0) -> list[Document]:
+    def list_documents(self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0) -> list[Document]:
         """Documents with their provenance, ordered by id."""
         ...
 
-    def count(self, filters: Filter | None = None, *, doc_ids: Sequence[str] | None = None) -> int:
+    def count(
+        self,
+        filters: Filter | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+    ) -> int:
         """How many chunks match; all without arguments."""
         ...
 
@@ -78,8 +84,14 @@ class VectorStore(Protocol):
         """Merge `metadata` into that of matching chunks, or `replace` it; returns how many changed."""
         ...
 
-    def delete(self, ids: Sequence[str] | None = None, *, filters: Filter | None = None) -> DeleteReport:
-        """Delete chunks by ids, by filter, or by both; saying neither is an error."""
+    def delete(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        filters: Filter | None = None,
+        doc_ids: Sequence[str] | None = None,
+    ) -> DeleteReport:
+        """Delete the chunks that match all conditions, at least one of which must be given."""
         ...
 
     def delete_by_doc_id(self, doc_id: str) -> DeleteReport:
@@ -123,13 +135,19 @@ class VectorStore(Protocol):
         """As `get`."""
         ...
 
-    async def adocuments(
+    async def alist_documents(
         self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0
     ) -> list[Document]:
-        """As `documents`."""
+        """As `list_documents`."""
         ...
 
-    async def acount(self, filters: Filter | None = None, *, doc_ids: Sequence[str] | None = None) -> int:
+    async def acount(
+        self,
+        filters: Filter | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+    ) -> int:
         """As `count`."""
         ...
 
@@ -145,7 +163,13 @@ class VectorStore(Protocol):
         """As `set_metadata`."""
         ...
 
-    async def adelete(self, ids: Sequence[str] | None = None, *, filters: Filter | None = None) -> DeleteReport:
+    async def adelete(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        filters: Filter | None = None,
+        doc_ids: Sequence[str] | None = None,
+    ) -> DeleteReport:
         """As `delete`."""
         ...
 
@@ -161,7 +185,7 @@ class VectorStore(Protocol):
         """As `drop`."""
         ...
 
-    async def alist(
+    async def alist_chunks(
         self,
         filters: Filter | None = None,
         *,
@@ -171,11 +195,10 @@ class VectorStore(Protocol):
         doc_ids: Sequence[str] | None = None,
         with_embeddings: bool = False,
     ) -> list[Chunk]:
-        """As `list`."""
+        """As `list_chunks`."""
         ...
 
-    # Last: in the class body `list` is this method from here on.
-    def list(
+    def list_chunks(
         self,
         filters: Filter | None = None,
         *,
@@ -216,10 +239,11 @@ class MemoryStore(Protocol):
         kind: str | Sequence[str] | None = None,
         key: str | None = None,
         filters: Filter | None = None,
-        query_vector: Vector | None = None,
+        vector: Vector | None = None,
         as_of: datetime | None = None,
-        limit: int = 10,
+        top_k: int = 10,
         text: str | None = None,
+        mode: SearchMode | None = None,
         namespace: Sequence[str] = (),
         order_by: Order | None = None,
         offset: int = 0,
@@ -249,7 +273,7 @@ class MemoryStore(Protocol):
         """Delete a fact for good, every version of it; returns how many versions."""
         ...
 
-    def events(
+    def list_events(
         self, *, subject: str | None = None, target_id: str | None = None, limit: int = 100
     ) -> list[MemoryEvent]:
         """The trail, oldest first."""
@@ -278,10 +302,11 @@ class MemoryStore(Protocol):
         kind: str | Sequence[str] | None = None,
         key: str | None = None,
         filters: Filter | None = None,
-        query_vector: Vector | None = None,
+        vector: Vector | None = None,
         as_of: datetime | None = None,
-        limit: int = 10,
+        top_k: int = 10,
         text: str | None = None,
+        mode: SearchMode | None = None,
         namespace: Sequence[str] = (),
         order_by: Order | None = None,
         offset: int = 0,
@@ -313,10 +338,10 @@ class MemoryStore(Protocol):
         """As `erase`."""
         ...
 
-    async def aevents(
+    async def alist_events(
         self, *, subject: str | None = None, target_id: str | None = None, limit: int = 100
     ) -> list[MemoryEvent]:
-        """As `events`."""
+        """As `list_events`."""
         ...
 
 

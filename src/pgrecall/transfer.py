@@ -152,7 +152,7 @@ def import_lines(
         documents.append(Document(**_fields(record, _DOCUMENT)))
     rest = records if first is None else chain([first], records)
     name = collection if collection is not None else header.collection
-    known = tenant.collection(name)
+    known = tenant.collection_info(name)
     text_config = header.text_config if known is None else None
     store = tenant.vectors(name, header.space, text_config=text_config)
     store._model.fingerprint = header.fingerprint

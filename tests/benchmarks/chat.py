@@ -101,7 +101,7 @@ def run(bench: Bench) -> list[Figure]:
 
         pairs = {
             "append": (lambda _: chat.append(Message("user", TEXT)), hand.append, 2.0),
-            "last 20": (lambda _: chat.messages(20), hand.last, None),
+            "last 20": (lambda _: chat.list_messages(20), hand.last, None),
             "put of a run": (put, hand.put, None),
         }
         for name, (ours, theirs, most) in pairs.items():

@@ -71,7 +71,7 @@ def test_operations_of_a_block_are_there_together_or_not_at_all(stores, db, tena
             raise ZeroDivisionError
 
     assert counts(*stores) == counts(*others) == [1, 1]
-    assert stores[0].documents() == []
+    assert stores[0].list_documents() == []
 
 
 def test_the_same_with_async(stores, db, tenant, tenant_id):
@@ -190,8 +190,8 @@ def test_a_new_space_is_registered_beside_the_block(db, tenant_id):
             db.tenant(tenant_id).vectors("one", space).upsert([Chunk("a", "text", [1.0, 0, 0, 0])])
             raise ZeroDivisionError
 
-    assert space in [info.space for info in db.spaces()]
-    assert db.tenant(tenant_id).collections() == []
+    assert space in [info.space for info in db.list_spaces()]
+    assert db.tenant(tenant_id).list_collections() == []
 
 
 def test_settings_of_a_search_do_not_outlive_it(db, tenant_id, space):
@@ -291,11 +291,11 @@ def test_a_generator_may_read_within_its_own_upsert(stores, tenant):
     """What an operation calls meanwhile in its own task or thread does not wait for its turn."""
 
     def copied():
-        for chunk in stores[0].list(with_embeddings=True):
+        for chunk in stores[0].list_chunks(with_embeddings=True):
             yield Chunk(chunk.id, f"{chunk.text} of {stores[0].count()}", chunk.embedding)
 
     async def acopied():
-        for chunk in await stores[0].alist(with_embeddings=True):
+        for chunk in await stores[0].alist_chunks(with_embeddings=True):
             yield Chunk(chunk.id, f"{chunk.text} of {await stores[0].acount()}", chunk.embedding)
 
     async def go():
@@ -306,7 +306,7 @@ def test_a_generator_may_read_within_its_own_upsert(stores, tenant):
     with tenant.atomic():
         stores[1].upsert(copied())
     asyncio.run(go())
-    assert [chunk.text for chunk in stores[1].list()] == ["text of 1"]
+    assert [chunk.text for chunk in stores[1].list_chunks()] == ["text of 1"]
 
 
 def test_a_collision_inside_is_not_retried(db, tenant_id, space, monkeypatch):

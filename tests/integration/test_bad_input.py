@@ -55,8 +55,8 @@ def test_every_method_refuses_a_bad_id(store, bad, message):
         lambda: store.query(ONES, ids=["c0000", bad]),
         lambda: store.query(ONES, doc_ids=[bad]),
         lambda: store.get([bad]),
-        lambda: store.list(ids=[bad]),
-        lambda: store.documents([bad]),
+        lambda: store.list_chunks(ids=[bad]),
+        lambda: store.list_documents([bad]),
         lambda: store.count(doc_ids=[bad]),
         lambda: store.set_metadata({}, ids=[bad]),
         lambda: store.delete(["c0000", bad]),
@@ -95,7 +95,7 @@ def test_tenants_and_collections_have_their_cap(db, bad):
         (lambda: db.delete_tenant(bad), "tenant"),
         (lambda: db.tenant_info(bad), "tenant"),
         (lambda: tenant.vectors(bad), "collection"),
-        (lambda: tenant.collection(bad), "collection"),
+        (lambda: tenant.collection_info(bad), "collection"),
         (lambda: tenant.drop_collection(bad), "collection"),
     ):
         with pytest.raises(InvalidInput, match=f"^{what} .*(at most 200|expected a|remove it|repair)"):
@@ -139,7 +139,7 @@ def test_metadata_that_json_can_not_hold_is_refused(store, bad, message):
         with pytest.raises(InvalidInput, match=message) as caught:
             call()
         assert owner in str(caught.value)
-    assert (store.count(), len(store.documents())) == (1, 1)
+    assert (store.count(), len(store.list_documents())) == (1, 1)
 
 
 # Batches, generators, groups
@@ -151,7 +151,7 @@ def test_the_last_chunk_of_2500_can_undo_them_all(store):
     for given in (many, iter(many), (c for c in many)):
         with pytest.raises(InvalidEmbedding, match="chunk 'the-bad-one' has NaN"):
             store.upsert(given)
-        assert (store.count(), store.documents()) == (0, [])
+        assert (store.count(), store.list_documents()) == (0, [])
 
 
 def test_a_source_that_breaks_in_the_middle_leaves_nothing(store):
@@ -182,7 +182,7 @@ def test_committed_groups_stay(store, as_given):
     seen = []
     with pytest.raises(InvalidEmbedding, match="'bad'"):
         store.upsert(as_given(made), commit_every=5, progress=lambda done, total: seen.append((done, total)))
-    assert [c.id for c in store.list()] == [c.id for c in made[:15]]
+    assert [c.id for c in store.list_chunks()] == [c.id for c in made[:15]]
     assert seen == [(n, 25 if as_given is list else None) for n in (5, 10, 15)]
     made[17] = chunks(25)[17]
     result = store.upsert(as_given([*made, made[0]]), commit_every=5)
@@ -237,7 +237,7 @@ def test_wrong_types_are_named(store, space):
         (lambda: store.get(i for i in "abc"), "ids is generator .*; expected a list of ids"),
         (lambda: store.delete(7), "ids is int 7; expected a list of ids"),
         (lambda: store.query(ONES, 1.0), "top_k is 1.0; expected a whole number of at least 1"),
-        (lambda: store.list(limit="9"), "limit is '9'; expected a whole number of at least 0"),
+        (lambda: store.list_chunks(limit="9"), "limit is '9'; expected a whole number of at least 0"),
         (lambda: store.set_metadata({}), "the filter is empty, .* select chunks by ids or by a filter"),
     ]
     for call, message in cases:

@@ -88,7 +88,7 @@ def test_what_comes_with_vectors_is_as_if_upserted(db, tenant_id, space):
     assert (done.chunks, done.embedded, store.count()) == (2_502, 0, 2_501)
     assert seen == [(1_000, None), (2_000, None), (2_501, None), (2_502, None)]
     assert store.get(["again"])[0].text == "two"
-    assert all(d.source == "file" for d in store.documents(limit=1_000))
+    assert all(d.source == "file" for d in store.list_documents(limit=1_000))
     assert store.bulk_load(given).written == 0
 
 

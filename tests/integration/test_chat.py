@@ -63,7 +63,7 @@ def test_a_message_comes_back_as_it_was_put(chat):
     assert (stored.position, stored.status, stored.expires_at) == (0, "active", None)
     assert abs(stored.created_at - datetime.now(UTC)) < timedelta(minutes=5)
     assert replace(stored, position=None, created_at=None) == RICH
-    assert chat.messages() == [stored] == [chat.get("rich")]
+    assert chat.list_messages() == [stored] == [chat.get("rich")]
     assert stored.text == "Look:\ninner"
     assert stored.unmapped == (
         {"type": "raw", "framework": "someone", "body": {"type": "hologram", "n": [1, 2.5, None, True]}},
@@ -77,7 +77,7 @@ def test_messages_of_one_call_stand_next_to_each_other(chat):
     second = chat.append([user("b0"), user("b1")])
     assert [m.position for m in first + second] == [0, 1, 2, 3, 4]
     assert len({m.id for m in first + second}) == 5
-    assert texts(chat.messages()) == ["a0", "a1", "a2", "b0", "b1"]
+    assert texts(chat.list_messages()) == ["a0", "a1", "a2", "b0", "b1"]
     assert chat.append([]) == []
 
 
@@ -85,7 +85,7 @@ def test_an_append_with_ids_can_be_repeated(chat):
     """A message whose id is there takes that one's place: the same call again leaves the same chat."""
     chat.append([user("one", id="1"), user("two", id="2")])
     chat.append([user("one", id="1"), user("two, edited", id="2"), user("three", id="3")])
-    assert texts(chat.messages()) == ["one", "two, edited", "three"]
+    assert texts(chat.list_messages()) == ["one", "two, edited", "three"]
     assert texts(chat.append([user("x", id="9"), user("y", id="9")])) == ["y"]
 
 
@@ -93,17 +93,17 @@ def test_reading_all_last_after_since_and_pages(chat):
     """Each way of reading gives messages in their order."""
     stored = chat.append([user(f"m{n}") for n in range(10)])
     later = chat.append(user("later"))[0]
-    assert texts(chat.messages(3)) == ["m8", "m9", "later"]
-    assert texts(chat.messages(after=stored[7].position)) == ["m8", "m9", "later"]
-    assert texts(chat.messages(after=-1, limit=2)) == ["m0", "m1"]
-    assert texts(chat.messages(limit=3, offset=4)) == ["m4", "m5", "m6"]
-    assert texts(chat.messages(since=later.created_at)) == ["later"]
-    assert texts(chat.messages(since=stored[0].created_at)) == texts(chat.messages())
-    assert chat.messages(0) == chat.messages(limit=0) == chat.messages(after=10**12) == []
+    assert texts(chat.list_messages(3)) == ["m8", "m9", "later"]
+    assert texts(chat.list_messages(after=stored[7].position)) == ["m8", "m9", "later"]
+    assert texts(chat.list_messages(after=-1, limit=2)) == ["m0", "m1"]
+    assert texts(chat.list_messages(limit=3, offset=4)) == ["m4", "m5", "m6"]
+    assert texts(chat.list_messages(since=later.created_at)) == ["later"]
+    assert texts(chat.list_messages(since=stored[0].created_at)) == texts(chat.list_messages())
+    assert chat.list_messages(0) == chat.list_messages(limit=0) == chat.list_messages(after=10**12) == []
     assert (chat.count(), chat.count("archived"), chat.count(None)) == (11, 0, 11)
     for wrong in ({"last": 1, "limit": 2}, {"last": -1}, {"since": datetime(2026, 1, 1)}, {"status": "gone"}):
         with pytest.raises(InvalidInput):
-            chat.messages(**wrong)
+            chat.list_messages(**wrong)
 
 
 def test_replace_puts_a_whole_list_in_place_of_all(chat):
@@ -111,12 +111,12 @@ def test_replace_puts_a_whole_list_in_place_of_all(chat):
     chat.append([user(f"old{n}") for n in range(3)])
     chat.archive_oldest(1)
     new = chat.replace([user("new0"), user("new1")])
-    assert chat.messages(status=None) == new
+    assert chat.list_messages(status=None) == new
     assert [m.position for m in new] == [3, 4]
     with pytest.raises(InvalidInput):
         chat.replace([user("x"), user("nul \0")])
-    assert chat.messages() == new
-    assert chat.replace([]) == chat.messages(status=None) == []
+    assert chat.list_messages() == new
+    assert chat.replace([]) == chat.list_messages(status=None) == []
 
 
 def test_one_message_is_replaced_by_id_or_by_position(chat):
@@ -125,7 +125,7 @@ def test_one_message_is_replaced_by_id_or_by_position(chat):
     edited = chat.replace_message(first.position, Message("user", "ONE"))
     assert edited == replace(first, content="ONE")
     assert chat.replace_message("2", Message("assistant", "TWO", id="zwei")).position == second.position
-    assert [(m.id, m.role, m.text) for m in chat.messages()] == [
+    assert [(m.id, m.role, m.text) for m in chat.list_messages()] == [
         (first.id, "user", "ONE"),
         ("zwei", "assistant", "TWO"),
     ]
@@ -144,7 +144,7 @@ def test_delete_pop_and_clear(chat):
     assert chat.delete(positions=[1, 2, 99]) == 2
     assert chat.delete([m[3].id], positions=[4]) == 0
     assert (chat.pop(), chat.pop(0), chat.pop(-2), chat.pop(5), chat.pop(-9)) == (m[7], m[3], m[5], None, None)
-    assert chat.messages() == [m[4], m[6]]
+    assert chat.list_messages() == [m[4], m[6]]
     with pytest.raises(InvalidInput, match="clear"):
         chat.delete()
     chat.archive_oldest(1)
@@ -162,9 +162,9 @@ def test_the_oldest_go_to_the_archive_or_for_good(chat):
     assert texts(chat.archive_oldest(2)) == ["m0", "m1"]
     assert texts(chat.delete_oldest(2)) == ["m2", "m3"]
     chat.append(Message("user", "straight there", status="archived"))
-    assert texts(chat.messages()) == ["m4"]
-    assert texts(chat.messages(status="archived")) == ["m0", "m1", "straight there"]
-    assert texts(chat.messages(status=None)) == ["m0", "m1", "m4", "straight there"]
+    assert texts(chat.list_messages()) == ["m4"]
+    assert texts(chat.list_messages(status="archived")) == ["m0", "m1", "straight there"]
+    assert texts(chat.list_messages(status=None)) == ["m0", "m1", "m4", "straight there"]
     assert (chat.archive_oldest(9)[0].status, chat.delete_oldest(9)) == ("archived", [])
 
 
@@ -174,10 +174,10 @@ def test_a_chat_says_whose_it_is_and_what_it_holds(db, tenant_id):
     for name, subject in (("a1", "ana"), ("b1", "ben"), ("a2", "ana"), ("nobody's", None)):
         tenant.chat(name, subject).append([user("x"), user("y")])
     tenant.chat("a1").append(user("again"))
-    assert [c.session_id for c in tenant.chats("ana")] == ["a1", "a2"]
-    assert [c.session_id for c in tenant.chats()] == ["a1", "nobody's", "a2", "b1"]
-    assert [c.session_id for c in tenant.chats(limit=2, offset=1)] == ["nobody's", "a2"]
-    assert tenant.chats("nobody") == []
+    assert [c.session_id for c in tenant.list_chats("ana")] == ["a1", "a2"]
+    assert [c.session_id for c in tenant.list_chats()] == ["a1", "nobody's", "a2", "b1"]
+    assert [c.session_id for c in tenant.list_chats(limit=2, offset=1)] == ["nobody's", "a2"]
+    assert tenant.list_chats("nobody") == []
     chat = tenant.chat("a1")
     chat.archive_oldest(1)
     chat.set_metadata({"title": "T", "n": 1})
@@ -195,7 +195,13 @@ def test_a_chat_of_another_subject_is_none(db, tenant_id):
     tenant = db.tenant(tenant_id)
     tenant.chat("s", "ana").append(user("secret", id="1"))
     bens = tenant.chat("s", "ben")
-    assert (bens.messages(), bens.count(None), bens.get("1"), bens.window(9), bens.info()) == ([], 0, None, [], None)
+    assert (bens.list_messages(), bens.count(None), bens.get("1"), bens.window(9), bens.info()) == (
+        [],
+        0,
+        None,
+        [],
+        None,
+    )
     assert (bens.clear(), bens.delete(["1"]), bens.pop(), bens.archive_oldest(9), bens.search("secret")) == (
         0, 0, None, [], [],
     )  # fmt: skip
@@ -205,10 +211,10 @@ def test_a_chat_of_another_subject_is_none(db, tenant_id):
     for change in (bens.drop, lambda: bens.replace_message("1", user("x")), lambda: bens.set_metadata({"x": 1})):
         with pytest.raises(NotFound):
             change()
-    assert texts(tenant.chat("s").messages()) == ["secret"]
+    assert texts(tenant.chat("s").list_messages()) == ["secret"]
     tenant.chat("free").append(user("x"))
     tenant.chat("free", "ben").append(user("y"))
-    assert [c.session_id for c in tenant.chats("ben")] == ["free"]
+    assert [c.session_id for c in tenant.list_chats("ben")] == ["free"]
 
 
 def age(admin_connection, tenant_id, by):
@@ -227,9 +233,9 @@ def test_a_chat_that_expired_is_gone_and_a_write_begins_it_anew(db, tenant_id, a
     age(admin_connection, tenant_id, 1.5 * DAY)
     tenant.chat("s").append(user("two"))
     age(admin_connection, tenant_id, 1.5 * DAY)
-    assert texts(chat.messages()) == ["one", "two"]
+    assert texts(chat.list_messages()) == ["one", "two"]
     age(admin_connection, tenant_id, DAY)
-    assert (chat.messages(), chat.info(), tenant.chats(), tenant.search_chats("one"), chat.clear()) == (
+    assert (chat.list_messages(), chat.info(), tenant.list_chats(), tenant.search_chats("one"), chat.clear()) == (
         [],
         None,
         [],
@@ -240,7 +246,7 @@ def test_a_chat_that_expired_is_gone_and_a_write_begins_it_anew(db, tenant_id, a
         chat.set_ttl(None)
     again = tenant.chat("s", "ben").append(user("three", id="1"))[0]
     assert (again.position, again.expires_at) == (2, None)
-    assert [(c.subject, c.messages, c.ttl) for c in tenant.chats()] == [("ben", 1, None)]
+    assert [(c.subject, c.messages, c.ttl) for c in tenant.list_chats()] == [("ben", 1, None)]
 
 
 def test_a_message_that_expired_is_gone(db, tenant_id, admin_connection):
@@ -250,12 +256,12 @@ def test_a_message_that_expired_is_gone(db, tenant_id, admin_connection):
     chat.set_ttl(None)
     chat.append(user("stays", id="2"))
     age(admin_connection, tenant_id, 2 * DAY)
-    assert texts(chat.messages()) == ["stays"]
+    assert texts(chat.list_messages()) == ["stays"]
     assert (chat.count(None), chat.get("1"), chat.delete(["1"]), chat.search("one")) == (1, None, 0, [])
     with pytest.raises(NotFound):
         chat.replace_message("1", user("x"))
     chat.append(user("one again", id="1"))
-    assert texts(chat.messages()) == ["stays", "one again"]
+    assert texts(chat.list_messages()) == ["stays", "one again"]
 
 
 def test_lifetimes_are_whole_seconds_or_more(db, tenant_id):
@@ -307,7 +313,7 @@ def test_the_window_holds_whole_turns_after_the_instructions(chat):
             user("q3"), Message("assistant", "a3"),
         ]
     )  # fmt: skip
-    assert texts(chat.window(99)) == texts(chat.messages())
+    assert texts(chat.window(99)) == texts(chat.list_messages())
     assert texts(chat.window(8)) == ["rules", "q2", "", "r1", "r2", "a2", "q3", "a3"]
     assert texts(chat.window(7)) == texts(chat.window(3)) == ["rules", "q3", "a3"]
     assert texts(chat.window(2)) == ["rules", "a3"]
@@ -341,7 +347,7 @@ def test_ten_megabytes_of_text_are_stored_exactly(db, tenant_id):
     """As a text and in a block; both are searched by their beginning."""
     chat = db.tenant(tenant_id).chat("s")
     chat.append([user(HUGE), Message("user", [{"type": "text", "text": HUGE}, {"type": "raw", "body": [HUGE]}])])
-    assert [m.text == HUGE for m in chat.messages()] == [True, True]
+    assert [m.text == HUGE for m in chat.list_messages()] == [True, True]
 
 
 def nested(depth):
@@ -372,7 +378,7 @@ def test_what_can_t_be_stored_is_refused_and_nothing_of_the_call_is_kept(db, ten
     with pytest.raises(InvalidInput) as refused:
         chat.append([user("before"), message, user("after")])
     assert len(str(refused.value)) < 500
-    assert chat.messages() == []
+    assert chat.list_messages() == []
 
 
 def test_content_is_a_text_or_a_list(db, tenant_id):
@@ -409,7 +415,7 @@ def test_an_erased_subject_s_chats_take_no_more(db, tenant_id):
         for write in (late.append, late.replace):
             with pytest.raises(SubjectErased):
                 write([user("late")])
-    assert (tenant.chats("ana"), texts(tenant.chat("shared").messages())) == ([], ["y"])
+    assert (tenant.list_chats("ana"), texts(tenant.chat("shared").list_messages())) == ([], ["y"])
     tenant.chat("s", "ben").append(user("z"))
     tenant.reopen_subject("ana", actor="officer")
     assert tenant.chat("new", "ana").append(user("back"))
@@ -425,7 +431,7 @@ def test_a_sweep_deletes_what_expired(db, tenant_id, admin_connection):
     db.sweep()
     left = admin_connection.execute("SELECT text FROM pgrecall.chat_messages WHERE tenant_id = %s", [tenant_id])
     assert left.fetchall() == [("z",)]
-    assert [c.session_id for c in tenant.chats()] == ["stays"]
+    assert [c.session_id for c in tenant.list_chats()] == ["stays"]
 
 
 def test_reading_the_end_of_a_long_chat_follows_the_primary_key(db, tenant_id, admin_connection):

@@ -38,14 +38,14 @@ def test_eight_appenders_make_one_order(db, tenant_id):
     """Of a chat that does not exist yet either, whose first messages race to make it."""
     chat = db.tenant(tenant_id).chat("s")
     race(chat, 8, 25)
-    in_order(chat.messages(), 8, 25)
+    in_order(chat.list_messages(), 8, 25)
 
 
 def test_messages_of_one_call_are_not_torn_apart(db, tenant_id):
     """Whoever appends meanwhile, they stand next to each other."""
     chat = db.tenant(tenant_id).chat("s")
     race(chat, 4, 10, per_call=5)
-    messages = chat.messages()
+    messages = chat.list_messages()
     in_order(messages, 4, 10, per_call=5)
     for at in range(0, len(messages), 5):
         assert len({m.name for m in messages[at : at + 5]}) == 1
@@ -56,7 +56,7 @@ def test_eight_appenders_with_five_hundred_messages_each_lose_none(db, tenant_id
     """4,000 calls: positions strictly rise, and each writer's messages are in its own order."""
     chat = db.tenant(tenant_id).chat("s")
     race(chat, 8, 500)
-    in_order(chat.messages(), 8, 500)
+    in_order(chat.list_messages(), 8, 500)
 
 
 def test_tasks_of_one_event_loop_make_one_order(app_url, tenant_id):
@@ -71,7 +71,7 @@ def test_tasks_of_one_event_loop_make_one_order(app_url, tenant_id):
                     await chat.aappend(Message("user", f"{call}.0", name=f"w{number}"))
 
             await asyncio.gather(*(writer(number) for number in range(8)))
-            return await chat.amessages()
+            return await chat.alist_messages()
 
     in_order(asyncio.run(work()), 8, 10)
 
@@ -85,7 +85,7 @@ def test_readers_see_the_old_list_or_the_new_one(db, tenant_id):
             pool.submit(lambda n=n: [chat.replace([Message("user", f"{n}.{i}")] * 5) for i in range(20)]) for n in "ab"
         ]
         while not all(future.done() for future in writing):
-            seen = [m.text for m in chat.messages()]
+            seen = [m.text for m in chat.list_messages()]
             assert len(seen) == 5 and len(set(seen)) == 1
         for future in writing:
             future.result()
@@ -113,5 +113,5 @@ def test_writers_of_every_kind_meet_without_a_deadlock(db, tenant_id):
     ]
     with ThreadPoolExecutor(len(verbs)) as pool:
         list(pool.map(lambda verb: [verb() for _ in range(15)], verbs))
-    positions = [m.position for m in chat.messages(status=None)]
+    positions = [m.position for m in chat.list_messages(status=None)]
     assert positions == sorted(set(positions))

@@ -287,7 +287,7 @@ def test_the_other_stores_work_in_such_transactions(standing, tenant_id, space):
         run_state = runs.put(RunState("r", {"n": 1}))
         runs.put(RunState("r", {"n": 2}, state_version=run_state.state_version))
         store.for_run("r").query(vectors(1)[0])
-        assert runs.append_event("r", "k").seq == 1 and len(runs.evidence("r")) == 1
+        assert runs.append_event("r", "k").seq == 1 and len(runs.list_evidence("r")) == 1
         assert dict(db.sweep(dry_run=True)) is not None
         assert tenant.erase_subject("ann", actor="desk")["memory_facts"] == 1
         assert not any(db.delete_tenant(tenant_id).remaining.values())

@@ -53,7 +53,7 @@ def test_a_chat_is_exported_as_json_lines(cli, chat):
     lines = [json.loads(line) for line in cli("chat", "export", "s").out.splitlines()]
     assert [(m["position"], m["status"]) for m in lines] == [(0, "archived"), (1, "active"), (2, "active")]
     assert lines[2]["tool_calls"] == [{"name": "look", "args": {"q": 1}, "id": "c", "error": None}]
-    assert datetime.fromisoformat(lines[0]["created_at"]) == chat.messages(status=None)[0].created_at
+    assert datetime.fromisoformat(lines[0]["created_at"]) == chat.list_messages(status=None)[0].created_at
     assert cli("chat", "export", "nobody's").code == 1
 
 

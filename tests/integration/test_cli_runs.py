@@ -66,4 +66,4 @@ def test_runs_are_pruned_when_that_is_confirmed(cli, runs):
     ] * 3
     assert cli("runs", "prune", "--older-than", "1d", "--yes", "--json").json["deleted"] == 0
     assert "deleted 1 runs" in cli("runs", "prune", "--keep-latest", "1", "--yes").out
-    assert [r.run_id for r in runs.list()] == ["bad"]
+    assert [r.run_id for r in runs.list_runs()] == ["bad"]

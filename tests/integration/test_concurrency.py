@@ -148,8 +148,8 @@ def test_two_replacements_of_one_document_leave_one_version_whole(db, tenant_id,
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(replace, ("a", "b"), (20 + turn, 45 - turn)))
-        [document] = store.documents(["doc"])
-        texts = {c.text for c in store.list(limit=1000)}
+        [document] = store.list_documents(["doc"])
+        texts = {c.text for c in store.list_chunks(limit=1000)}
         count = 20 + turn if document.source == "a" else 45 - turn
         assert texts == {f"{document.source} {n}" for n in range(count)}
 

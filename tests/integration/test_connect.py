@@ -273,8 +273,8 @@ def test_a_login_without_the_role_is_told_so(app_url):
 def test_only_the_maintenance_login_sees_all_tenants(app_url, db, tenant_id):
     """Listing tenants needs the maintenance role; the application's login can't take it."""
     db.create_tenant(tenant_id)
-    assert tenant_id in [t.tenant_id for t in db.tenants()]
-    for call in (lambda alone: alone.tenants(), lambda alone: asyncio.run(alone.atenants())):
+    assert tenant_id in [t.tenant_id for t in db.list_tenants()]
+    for call in (lambda alone: alone.list_tenants(), lambda alone: asyncio.run(alone.alist_tenants())):
         with pgrecall.connect(app_url) as alone, pytest.raises(ConfigurationError, match="pgrecall_maintenance"):
             call(alone)
 
@@ -284,9 +284,9 @@ def test_tenants_are_listed_asynchronously_too(app_url, maintenance_url, tenant_
 
     async def listed():
         async with pgrecall.connect(app_url, maintenance_url=maintenance_url) as database:
-            found = await database.atenants()
+            found = await database.alist_tenants()
             await database.acreate_tenant(tenant_id)
-            return len(found), len(await database.atenants())
+            return len(found), len(await database.alist_tenants())
 
     before, after = asyncio.run(listed())
     assert after == before + 1
@@ -302,7 +302,7 @@ def test_the_embedded_server_is_started_and_migrated_by_connect(reachable, monke
         store = db.tenant("acme").vectors("handbook", EmbedSpace("test", "eight", 8))
         store.upsert(made)
         assert store.query(made[2].embedding, 1)[0].chunk_id == "c0002"
-        assert [t.tenant_id for t in db.tenants()] == ["acme"]
+        assert [t.tenant_id for t in db.list_tenants()] == ["acme"]
     with pgrecall.connect(home=home) as db:
         assert db.tenant("acme").vectors("handbook").count() == 10
 
@@ -313,10 +313,10 @@ def test_a_connection_may_be_a_database_a_url_or_engines(app_url, db):
     engine, asynchronous = sa.create_engine(app_url), create_async_engine(app_url)
     for given in (app_url, app_url.render_as_string(hide_password=False), engine, (asynchronous, engine)):
         with pgrecall.as_database(given) as opened:
-            assert opened.tenant("nobody").collections() == []
+            assert opened.tenant("nobody").list_collections() == []
     engine.dispose()
     with pgrecall.as_database(asynchronous) as opened, pytest.raises(pgrecall.ConfigurationError, match="engine="):
-        opened.tenant("nobody").collections()
+        opened.tenant("nobody").list_collections()
     for wrong in (7, (engine, engine), (engine, "url")):
         with pytest.raises(pgrecall.ConfigurationError, match=r"expected a pgrecall\.Database, a URL"):
             pgrecall.as_database(wrong)

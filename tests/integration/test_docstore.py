@@ -36,7 +36,7 @@ def test_entries_come_back_in_the_order_they_came_in(docstore):
     assert docstore.put(entries) == 0
     assert docstore.get(["e1", "nope", "e3"]) == [entry(1), entry(3)]
     assert docstore.put([DocstoreEntry("e1", hash="new"), DocstoreEntry("e9", hash="h9")]) == 2
-    assert docstore.list() == [entry(3), entry(2), entry(1, hash="new"), DocstoreEntry("e9", "h9")]
+    assert docstore.list_entries() == [entry(3), entry(2), entry(1, hash="new"), DocstoreEntry("e9", "h9")]
     assert docstore.hashes() == {"e3": "h3", "e2": "h2", "e1": "new", "e9": "h9"}
     assert docstore.hashes(["e9", "nope"]) == {"e9": "h9"}
     assert docstore.put([]) == 0 and docstore.get([]) == []
@@ -92,7 +92,7 @@ def test_a_bad_entry_is_named_and_nothing_is_written(docstore, wrong, message):
     """Whatever of it can't be stored."""
     with pytest.raises(InvalidInput, match=message):
         docstore.put([entry(1), wrong])
-    assert docstore.list() == []
+    assert docstore.list_entries() == []
 
 
 def test_nul_characters_can_be_stripped(docstore):
@@ -111,9 +111,9 @@ def test_entries_go_with_their_collection_and_tenant_and_stay_when_it_is_emptied
     with pytest.raises(NotFound):
         store.drop()
     store.upsert(chunks(3))
-    assert store.clear().chunks == 3 and docstore.list() == [entry(1)]
+    assert store.clear().chunks == 3 and docstore.list_entries() == [entry(1)]
     store.upsert(chunks(3))
-    assert store.drop().docstore == 1 and docstore.list() == [] and other.list() == [entry(1)]
+    assert store.drop().docstore == 1 and docstore.list_entries() == [] and other.list_entries() == [entry(1)]
     assert db.delete_tenant(tenant_id).deleted["docstore"] == 1
     with pytest.raises(TenantErased):
         other.put([entry(1)])

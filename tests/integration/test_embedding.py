@@ -234,7 +234,7 @@ def test_a_model_tells_its_dimensions_at_the_first_use_and_not_before(db, tenant
     assert both.calls == []
     assert asyncio.run(store.aquery([1.0] * 8)) == [] and both.calls == ["async"]
     store.upsert(bare(2))
-    assert db.tenant(tenant_id).collection("handbook").space == EmbedSpace("test", "both", 8, "ip")
+    assert db.tenant(tenant_id).collection_info("handbook").space == EmbedSpace("test", "both", 8, "ip")
     assert len(db.tenant(tenant_id).vectors("handbook", model, embed=Both().embedder()).query([1.0] * 8)) == 2
 
 

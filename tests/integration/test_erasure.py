@@ -68,7 +68,7 @@ def test_an_erased_subject_is_in_no_table(db, tenant_id, admin_connection):
     assert set(report.remaining) == {*report, "memory_events"} and not any(report.remaining.values())
     assert report.without_subject == {"memory_facts": 1, "chat_sessions": 0, "runs": 0}
     assert report.events == 7
-    trail = tenant.memory(actor="me").events(limit=99)
+    trail = tenant.memory(actor="me").list_events(limit=99)
     hashes = {e.subject for e in trail if e.subject not in ("bob", None)}
     assert len(hashes) == 1 and len(next(iter(hashes))) == 64
     assert [(e.actor, e.reason) for e in trail if e.action == "erase_subject"] == [("privacy desk", "asked by letter")]
@@ -91,7 +91,7 @@ def test_late_writers_of_an_erased_subject_are_refused(db, tenant_id):
     ):
         with pytest.raises(SubjectErased, match="reopen_subject"):
             late()
-    assert memory.search_facts() == [] and tenant.chats() == [] and tenant.runs().list() == []
+    assert memory.search_facts() == [] and tenant.list_chats() == [] and tenant.runs().list_chunks() == []
     memory.put_fact(Fact("bob", "k", "key", 1))
     tenant.runs().put(RunState("run", {}, subject="bob"))
     assert (tenant.reopen_subject("ann", actor="desk"), tenant.reopen_subject("ann", actor="desk")) == (True, False)
@@ -212,11 +212,11 @@ def test_facts_take_part_in_atomic_blocks(db, tenant_id):
 
     with pytest.raises(ZeroDivisionError):
         fails()
-    assert memory.search_facts() == [] == memory.events()
+    assert memory.search_facts() == [] == memory.list_events()
     with tenant.atomic():
         first = memory.put_fact(Fact("ann", "k", "key", 1))
         assert memory.put_fact(Fact("ann", "k", "key", 2)).supersedes_id == first.id
-    assert [f.value for f in memory.search_facts()] == [2] and len(memory.events()) == 2
+    assert [f.value for f in memory.search_facts()] == [2] and len(memory.list_events()) == 2
 
 
 # Export
@@ -279,7 +279,7 @@ def test_a_sweep_purges_what_is_due_with_its_vectors_and_events(db, tenant_id, a
     assert swept["chat_sessions"] >= 1 and swept["chat_messages"] >= 1 and swept["runs"] >= 1
     left = "SELECT key FROM pgrecall.memory_facts WHERE tenant_id = %s ORDER BY key"
     assert admin_connection.execute(left, [tenant_id]).fetchall() == [("restorable",), ("stays",)]
-    actions = [(e.action, e.actor, e.subject) for e in memory.events(action=["expire", "purge"])]
+    actions = [(e.action, e.actor, e.subject) for e in memory.list_events(action=["expire", "purge"])]
     assert sorted(actions) == [("expire", "sweep", "ann")] * 5 + [("purge", "sweep", "ann")]
     assert kept.restore(key="restorable").value == 1
     assert not any(db.sweep().values())
@@ -295,7 +295,7 @@ def test_sweeps_at_once_purge_each_row_once(app_url, maintenance_url, db, tenant
     for database in databases:
         database.close()
     assert sum(report["memory_facts"] for report in reports) >= 2_000
-    events = memory.events(action="expire", limit=5_000)
+    events = memory.list_events(action="expire", limit=5_000)
     assert len(events) == len({e.target_id for e in events}) == 2_000
 
 

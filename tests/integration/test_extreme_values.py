@@ -71,7 +71,7 @@ def test_a_batch_too_large_for_one_message_is_cut(store, monkeypatch):
     made = [replace(c, text=f"{c.id}" * 200, metadata=large, payload=large) for c in chunks(100)]
     assert store.upsert(made).ids == [c.id for c in made]
     assert max(sizes) < 12_000
-    assert [c.text for c in store.list()] == [c.text for c in made]
+    assert [c.text for c in store.list_chunks()] == [c.text for c in made]
     assert store.upsert(made).unchanged == 100
 
 
@@ -108,7 +108,7 @@ def test_nul_characters_in_a_document(store):
     with pytest.raises(InvalidInput, match=r"the source of document 'd' contains a NUL character.*on_nul='strip'"):
         store.upsert([], documents=[document])
     store.replace_document(document, [Chunk("1", "t\0", ONES)], on_nul="strip")
-    assert store.documents() == [Document("d", "s", "u", "h", {"k": "v"})]
+    assert store.list_documents() == [Document("d", "s", "u", "h", {"k": "v"})]
     with pytest.raises(InvalidInput, match="two keys are the same"):
         store.upsert([Chunk("1", "t", ONES, metadata={"k": 1, "k\0": 2})], on_nul="strip")
     with pytest.raises(InvalidInput, match="on_nul is 'drop'; expected 'error' or 'strip'"):

@@ -68,7 +68,7 @@ CALLS = {
     "replace": lambda s: s.replace_document(pgrecall.Document("c-doc-0"), chunks(5, seed=6)),
     "delete": lambda s: s.delete(["c0001"]),
     "delete_by_doc_id": lambda s: s.delete_by_doc_id("c-doc-1"),
-    "list": lambda s: s.list(),
+    "list": lambda s: s.list_chunks(),
     "set_metadata": lambda s: s.set_metadata({"a": 1}, ids=["c0001"]),
 }
 
@@ -81,7 +81,7 @@ def test_a_backend_killed_at_any_step_is_a_typed_error_and_nothing_is_half_done(
 
     Of a transaction's first message nothing can have been kept, so that it is sent again.
     """
-    before = store.list(with_embeddings=True, limit=100)
+    before = store.list_chunks(with_embeddings=True, limit=100)
     for step in range(1, 12):
         killer = Killer(admin_connection, step)
         with monkeypatch.context() as patched:
@@ -93,7 +93,7 @@ def test_a_backend_killed_at_any_step_is_a_typed_error_and_nothing_is_half_done(
             else:
                 assert not killer.killed
                 break
-        assert store.list(with_embeddings=True, limit=100) == before
+        assert store.list_chunks(with_embeddings=True, limit=100) == before
     else:
         pytest.fail("the call never ran through")
     killer = Killer(admin_connection, 0)
@@ -115,7 +115,7 @@ def test_the_same_on_the_asynchronous_side(call, store, admin_connection, monkey
             "replace": lambda: store.areplace_document(pgrecall.Document("c-doc-0"), chunks(5, seed=6)),
             "delete": lambda: store.adelete(["c0001"]),
             "delete_by_doc_id": lambda: store.adelete_by_doc_id("c-doc-1"),
-            "list": lambda: store.alist(),
+            "list": lambda: store.alist_chunks(),
             "set_metadata": lambda: store.aset_metadata({"a": 1}, ids=["c0001"]),
         }
         for step in range(1, 12):

@@ -44,7 +44,7 @@ def test_a_collection_with_rows_gets_its_full_text(tenant, store):
     assert (found(store, "wing"), found(store, "run")) == (25, 25)
     store.upsert(made(3, start=25))
     assert found(store, "wing") == 28
-    info = tenant.collection("handbook")
+    info = tenant.collection_info("handbook")
     assert (info.text_config, info.text_complete) == ("english", True)
     assert tenant.set_text_config("handbook", "english") == 0
 
@@ -57,7 +57,7 @@ def test_the_language_can_change_and_full_text_go(tenant, store):
     assert asyncio.run(tenant.aset_text_config("handbook", None)) == 25
     with pytest.raises(ConfigurationError, match="has no full-text search"):
         store.query(text="wings")
-    assert tenant.collection("handbook").text_config is None
+    assert tenant.collection_info("handbook").text_config is None
 
 
 def test_an_interrupted_one_goes_on_and_meanwhile_nothing_is_missed(tenant, store, admin_connection):
@@ -69,7 +69,7 @@ def test_an_interrupted_one_goes_on_and_meanwhile_nothing_is_missed(tenant, stor
 
     with pytest.raises(KeyboardInterrupt):
         tenant.set_text_config("handbook", "english", batch=10, progress=stop)
-    assert tenant.collection("handbook").text_complete is False
+    assert tenant.collection_info("handbook").text_complete is False
     for asked in ({"text": "wing"}, {"vector": ONES, "text": "wing"}):
         with pytest.raises(ConfigurationError, match=r"does not cover all chunks.*set_text_config"):
             store.query(**asked)
@@ -122,7 +122,7 @@ def test_writers_and_several_calls_at_once(tenant, store, monkeypatch):
     for thread in threads:
         thread.join()
     assert failures == []
-    assert tenant.collection("handbook").text_complete
+    assert tenant.collection_info("handbook").text_complete
     assert found(store, "wing") == store.count()
 
 
@@ -146,7 +146,7 @@ def test_bad_names_change_nothing(tenant, store):
         tenant.set_text_config("nothing", "english")
     with pytest.raises(InvalidInput, match="batch is 0"):
         tenant.set_text_config("handbook", "english", batch=0)
-    assert tenant.collection("handbook").text_config is None
+    assert tenant.collection_info("handbook").text_config is None
 
 
 def test_the_command_line_switches_it(tenant, store, app_url):

@@ -31,7 +31,7 @@ def test_no_name_can_be_more_than_a_name(db, tenant_id):
     for name in names:
         store = db.tenant(name).vectors(name, SPACE)
         assert [(h.chunk_id, h.text, h.doc_id) for h in store.query(ONES)] == [(name, f"text of {name}", name)]
-        assert [c.name for c in db.tenant(name).collections()] == [name]
+        assert [c.name for c in db.tenant(name).list_collections()] == [name]
         assert db.tenant_info(name).tenant_id == name
         gate = db.backend.engines.sync_gate()
         with gate.transaction(db.backend.scope(gate, name)) as tx:

@@ -83,7 +83,7 @@ def test_a_vector_table_comes_over_with_the_same_answers(db, tenant_id, peer):
         assert vectors.load(db.tenant(tenant_id), rows, "docs", MODEL, dry_run=True) == vectors.Imported(
             300, 0, 0, dry_run=True
         )
-        assert db.tenant(tenant_id).collections() == []
+        assert db.tenant(tenant_id).list_collections() == []
         told = []
         progress = lambda done, total: told.append((done, total))  # noqa: E731 the shortest there is
         first = vectors.load(db.tenant(tenant_id), rows, "docs", MODEL, progress=progress)
@@ -103,7 +103,9 @@ def test_one_tenants_rows_of_a_table_come_over_alone(db, tenant_id, peer):
         assert (result.found, result.written) == (150, 150) and result.same >= 0.98 * result.compared > 0
         owned = vectors.table(source, "langchain_pg_embedding", collection="handbook", only=vectors.Only("owner", "o3"))
         assert vectors.load(db.tenant(tenant_id), owned, "owned", MODEL).written == 10
-    assert {c.id for c in db.tenant(tenant_id).vectors("owned").list()} == {f"handbook-{n}" for n in range(3, 50, 5)}
+    assert {c.id for c in db.tenant(tenant_id).vectors("owned").list_chunks()} == {
+        f"handbook-{n}" for n in range(3, 50, 5)
+    }
 
 
 def test_collections_of_the_older_store_come_over(db, tenant_id, peer):
@@ -121,11 +123,11 @@ def test_chats_come_over_in_their_order_and_only_once(db, tenant_id, peer):
     pytest.importorskip("langchain_pgrecall", reason="the adapter is not installed")
     tenant = db.tenant(tenant_id)
     with opened(peer) as source:
-        assert chats.load(tenant, source, "chat_history", dry_run=True).found == 30 and tenant.chats() == []
+        assert chats.load(tenant, source, "chat_history", dry_run=True).found == 30 and tenant.list_chats() == []
         first, again = (chats.load(tenant, source, "chat_history") for _ in range(2))
     assert (first.found, first.written, first.unchanged) == (30, 30, 0)
     assert (again.written, again.unchanged) == (0, 30)
-    messages = tenant.chat(str(uuid.UUID(int=1))).messages()
+    messages = tenant.chat(str(uuid.UUID(int=1))).list_messages()
     assert [m.text for m in messages] == [f"message {n}" for n in range(0, 30, 2)]
     assert {m.role for m in messages} == {"user"} and messages[0].framework == "langchain"
 
@@ -139,8 +141,8 @@ def test_a_store_comes_over_with_its_vectors_and_lifetimes(db, tenant_id, peer):
         [(asked,)] = source.rows(psycopg.sql.SQL("SELECT embedding::text FROM store_vectors WHERE key = 'k5' LIMIT 1"))
     assert (first.written, again.written, again.unchanged) == (26, 0, 26)
     memory = tenant.memory(actor="test")
-    assert memory.search_facts(query_vector=json.loads(asked), limit=1)[0].key == "k5"
-    lives = {f.key: f.ttl for f in memory.search_facts(namespace=("users", "u1"), limit=100)}
+    assert memory.search_facts(vector=json.loads(asked), top_k=1)[0].key == "k5"
+    lives = {f.key: f.ttl for f in memory.search_facts(namespace=("users", "u1"), top_k=100)}
     assert lives["k1"] == 1800 and lives["k5"] is None and "k9" not in lives
 
 

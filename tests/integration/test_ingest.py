@@ -71,13 +71,13 @@ def test_files_become_documents_and_passages(database, ingest):
     """Each kind as it is told; provenance and metadata with every hit."""
     assert counts(ingest("--chunk-size", 300, "--metadata", '{"team": "hr"}')) == {"new": 4, "empty": 1}
     store = database.tenant("acme").vectors("h")
-    assert [d.id for d in store.documents()] == ["deep/guide.md", "faq.jsonl#1", "plain.txt", "two"]
-    plain = store.list(limit=50)
+    assert [d.id for d in store.list_documents()] == ["deep/guide.md", "faq.jsonl#1", "plain.txt", "two"]
+    plain = store.list_chunks(limit=50)
     assert all(len(c.text) <= 300 and c.metadata["team"] == "hr" for c in plain)
     of_plain = [c for c in plain if c.doc_id == "plain.txt"]
     assert [c.id for c in sorted(of_plain, key=lambda c: c.index)] == [f"plain.txt#{n}" for n in range(len(of_plain))]
     assert "".join(c.text.replace("\n", "") for c in sorted(of_plain, key=lambda c: c.index)).count("Paragraph") == 10
-    [two] = store.documents(["two"])
+    [two] = store.list_documents(["two"])
     assert (two.source, two.uri, two.metadata) == ("faq.jsonl", "https://x.example", {"n": 2})
     [chunk] = store.get(["two#0"])
     assert chunk.metadata == {"team": "hr", "n": 2} and chunk.text == "second"
@@ -94,12 +94,12 @@ def test_a_second_run_does_what_has_changed_and_no_more(database, ingest, folder
     assert counts(ingest("--chunk-size", 300, "--dry-run"))["changed"] == 1 and not counting_model.calls
     assert counts(ingest("--chunk-size", 300)) == {"changed": 1, "unchanged": 3, "empty": 1}
     store = database.tenant("acme").vectors("h")
-    assert [c.text for c in store.list(limit=50) if c.doc_id == "plain.txt"] == ["One paragraph."]
+    assert [c.text for c in store.list_chunks(limit=50) if c.doc_id == "plain.txt"] == ["One paragraph."]
     (folder / "plain.txt").unlink()
-    assert counts(ingest("--chunk-size", 300)) == {"unchanged": 3, "empty": 1} and len(store.documents()) == 4
-    assert ingest("--chunk-size", 300, "--prune").code == 2 and len(store.documents()) == 4  # nobody there to ask
+    assert counts(ingest("--chunk-size", 300)) == {"unchanged": 3, "empty": 1} and len(store.list_documents()) == 4
+    assert ingest("--chunk-size", 300, "--prune").code == 2 and len(store.list_documents()) == 4  # nobody there to ask
     assert counts(ingest("--chunk-size", 300, "--prune", "--yes")) == {"unchanged": 3, "empty": 1, "pruned": 1}
-    assert len(store.documents()) == 3
+    assert len(store.list_documents()) == 3
     assert counts(ingest("--chunk-size", 200)) == {"changed": 3, "empty": 1}
 
 
@@ -111,8 +111,8 @@ def test_a_run_that_was_cut_off_is_gone_on_with(database, ingest, folder):
     (folder / "zz.txt").write_text("no harm")
     assert counts(ingest())["empty"] == 1
     store = database.tenant("acme").vectors("h")
-    assert {c.doc_id for c in store.list(limit=50)} == {d.id for d in store.documents()}
-    assert all(d.content_hash for d in store.documents()) and len(store.documents()) == 5
+    assert {c.doc_id for c in store.list_chunks(limit=50)} == {d.id for d in store.list_documents()}
+    assert all(d.content_hash for d in store.list_documents()) and len(store.list_documents()) == 5
     assert counts(ingest()) == {"unchanged": 5, "empty": 1}
 
 
@@ -133,7 +133,7 @@ def test_what_can_not_be_read_is_named_and_nothing_is_written(database, ingest, 
     (folder / name).write_bytes(content)
     refused = ingest()
     assert refused.code == 2 and said in refused.json["error"]["message"]
-    assert database.tenant("acme").collections() == []
+    assert database.tenant("acme").list_collections() == []
 
 
 def test_other_wrong_input_is_refused(ingest, folder, tmp_path):

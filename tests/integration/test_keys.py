@@ -71,10 +71,11 @@ def test_numbers_beyond_doubles_and_long_texts_stay_exact(store, tenant):
     put(store, a={"n": big, "t": long + "1"}, b={"n": big + 1, "t": long + "2"}, c={"n": 10**400, "t": long})
     tenant.index_key("c", "n", "number")
     tenant.index_key("c", "t")
-    assert [ids(store.list(tree)) for tree in (F.n == big, F.n == big + 1, F.n > big, F.n >= 10**399, F.n < big)] == [
+    trees = (F.n == big, F.n == big + 1, F.n > big, F.n >= 10**399, F.n < big)
+    assert [ids(store.list_chunks(tree)) for tree in trees] == [
         ["a"], ["b"], ["b", "c"], ["c"], [],
     ]  # fmt: skip
-    assert [ids(store.list(tree)) for tree in (F.t == long, F.t > long, F.t.between(long, long + "1"))] == [
+    assert [ids(store.list_chunks(tree)) for tree in (F.t == long, F.t > long, F.t.between(long, long + "1"))] == [
         ["c"], ["a", "b"], ["a", "c"],
     ]  # fmt: skip
 
@@ -132,10 +133,10 @@ def test_a_key_is_listed_with_its_state_and_dropped(store, tenant, tenant_id, ad
     assert seen == [(30, 30)]
     assert tenant.index_key("c", ["lang"]).path == ("lang",)
     tenant.index_key("c", ("author", "age"), "number")
-    shown = [(k.path, k.type, k.ready) for k in tenant.collection("c").indexed_keys]
+    shown = [(k.path, k.type, k.ready) for k in tenant.collection_info("c").indexed_keys]
     assert shown == [(("lang",), "text", True), (("author", "age"), "number", True)]
     assert (tenant.unindex_key("c", "lang"), kept(admin_connection, tenant_id)) == (30, [])
-    assert [k.path for k in tenant.collection("c").indexed_keys] == [("author", "age")]
+    assert [k.path for k in tenant.collection_info("c").indexed_keys] == [("author", "age")]
     assert store.count(F.lang == "de") == 10
     with pytest.raises(NotFound, match=r"no indexed key \['lang'\] of type text"):
         tenant.unindex_key("c", "lang")
@@ -148,7 +149,7 @@ def test_keys_are_declared_with_a_new_collection(tenant, space, tenant_id, admin
     wanted = {"lang": "text", ("author", "age"): "number"}
     store = tenant.vectors("c", space, indexed_keys=wanted)
     put(store, a={"lang": "de", "author": {"age": 7}})
-    shown = [(k.path, k.type, k.ready) for k in tenant.collection("c").indexed_keys]
+    shown = [(k.path, k.type, k.ready) for k in tenant.collection_info("c").indexed_keys]
     assert shown == [(("lang",), "text", True), (("author", "age"), "number", True)]
     assert [(n, value[:4]) for _, n, value in kept(admin_connection, tenant_id)] == [(1, "de"), (2, "1401")]
     put(store, b={"lang": "en"})
@@ -194,7 +195,7 @@ def test_a_key_is_used_only_once_it_is_filled_and_filling_goes_on_where_it_was_c
 
     with pytest.raises(KeyboardInterrupt):
         tenant.index_key("c", "lang", progress=cut)
-    assert [key.ready for key in tenant.collection("c").indexed_keys] == [False]
+    assert [key.ready for key in tenant.collection_info("c").indexed_keys] == [False]
     assert len(kept(admin_connection, tenant_id)) == 100
     assert store.count(F.lang == "de") == 84
     put(store, zz={"lang": "de"})
@@ -214,7 +215,7 @@ def test_a_key_that_is_dropped_while_it_is_filled_stops_the_filling(
     monkeypatch.setattr(keys, "BATCH", 10)
     with pytest.raises(NotFound, match="was dropped from collection 'c' while it was being filled"):
         tenant.index_key("c", "lang", progress=lambda done, total: done == 10 and tenant.unindex_key("c", "lang"))
-    assert (kept(admin_connection, tenant_id), tenant.collection("c").indexed_keys) == ([], ())
+    assert (kept(admin_connection, tenant_id), tenant.collection_info("c").indexed_keys) == ([], ())
 
 
 def test_who_remembers_a_key_that_was_dropped_still_finds_everything(app_url, store, tenant, tenant_id, space):
@@ -283,7 +284,7 @@ def test_keys_come_and_go_while_others_write_and_read(db, tenant_id, space, admi
                         store.set_metadata({"tag": "x"}, filters=F.tag == tag)
                     case 3:
                         store.delete(some[:5])
-                found = store.list(F.tag == "y", limit=1_000)
+                found = store.list_chunks(F.tag == "y", limit=1_000)
                 assert all(chunk.metadata["tag"] == "y" for chunk in found)
             except BaseException as exc:
                 failed.append(exc)
@@ -302,7 +303,7 @@ def test_keys_come_and_go_while_others_write_and_read(db, tenant_id, space, admi
         for one in workers:
             one.join()
     assert failed == []
-    expected = sorted((c.id, c.metadata["tag"]) for c in store.list(limit=1_000) if "tag" in c.metadata)
+    expected = sorted((c.id, c.metadata["tag"]) for c in store.list_chunks(limit=1_000) if "tag" in c.metadata)
     assert [(chunk, value) for chunk, _, value in kept(admin_connection, tenant_id)] == expected
     for tag in ("x", "y", "z"):
         assert store.count(F.tag == tag) == sum(value == tag for _, value in expected)

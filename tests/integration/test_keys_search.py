@@ -68,8 +68,8 @@ def test_each_operator_finds_the_same_with_declared_keys(twice, op, kind):
     rng = random.Random(f"{op} {kind}")
     for _ in range(6):
         tree = random_leaf(rng, op, kind)
-        expected = ids(plain.list(tree, limit=1_000))
-        assert ids(keyed.list(tree, limit=1_000)) == expected, tree
+        expected = ids(plain.list_chunks(tree, limit=1_000))
+        assert ids(keyed.list_chunks(tree, limit=1_000)) == expected, tree
         assert keyed.count(tree) == len(expected)
         assert ids(keyed.query(ONES, 1_000, tree)) == expected
 
@@ -91,7 +91,7 @@ def test_trees_find_the_same_with_declared_keys(twice):
     for _ in range(120):
         made = tree(3)
         looked_up += entries.lookup(made, known) is not None
-        assert ids(keyed.list(made, limit=1_000)) == ids(plain.list(made, limit=1_000)), made
+        assert ids(keyed.list_chunks(made, limit=1_000)) == ids(plain.list_chunks(made, limit=1_000)), made
     assert 20 <= looked_up <= 100
 
 
@@ -190,7 +190,7 @@ def test_a_large_collection_is_searched_the_same_by_keys_and_graph(large, tree, 
         lambda store: store.query(ONES * 2, 5, F.rare == 7),
         lambda store: store.query_mmr(ONES * 2, 5, F.rare == 7),
         lambda store: store.count(F.rare.in_([7, 8])),
-        lambda store: store.list((F.lang == "en") & (F.rare == 7) & (F.half >= 1)),
+        lambda store: store.list_chunks((F.lang == "en") & (F.rare == 7) & (F.half >= 1)),
     ],
     ids=["query", "query_mmr", "count", "list"],
 )

@@ -51,13 +51,13 @@ def race(db, tenant_id, writers, puts):
 def one_chain(db, tenant_id, put):
     """One live version, one unbroken chain of all of them, an event each."""
     memory, count = db.tenant(tenant_id).memory(actor="reader"), len(put)
-    [live] = memory.search_facts(subject="ann", limit=10)
+    [live] = memory.search_facts(subject="ann", top_k=10)
     chain = memory.history(live.id, limit=count + 1)
     assert len(chain) == count and {f.id for f in chain} == {f.id for f in put}
     assert [f.supersedes_id for f in chain] == [*(f.id for f in chain[1:]), None]
     assert [f.valid_to for f in chain] == [None, *(f.valid_from for f in chain[:-1])]
     assert len({f.valid_from for f in chain}) == count and len({f.created_at for f in chain}) == 1
-    events = memory.events(limit=count + 1)
+    events = memory.list_events(limit=count + 1)
     assert [e.target_id for e in events] == [f.id for f in reversed(chain)]
     assert [e.action for e in events] == ["put", *["supersede"] * (count - 1)]
 
@@ -88,7 +88,7 @@ def test_batches_that_meet_do_not_deadlock(db, tenant_id):
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(write, range(8))) == [300] * 8
     memory = db.tenant(tenant_id).memory(actor="me")
-    assert len(memory.search_facts(limit=1_000)) == 300
+    assert len(memory.search_facts(top_k=1_000)) == 300
     assert {len(memory.history(key=f"key-{n}")) for n in (0, 150, 299)} == {8}
 
 
@@ -110,7 +110,7 @@ def test_put_and_forget_race_without_a_second_live_version(db, tenant_id):
         done = sum(pool.map(work, range(6)))
     memory = db.tenant(tenant_id).memory(actor="me")
     assert len(memory.search_facts()) <= 1
-    assert len(memory.events(limit=1_000)) == done
+    assert len(memory.list_events(limit=1_000)) == done
 
 
 HOSTILE = [
@@ -145,7 +145,7 @@ def test_a_value_is_stored_exactly_or_refused(db, tenant_id, value, stored):
     else:
         with pytest.raises(InvalidInput, match="k/key"):
             memory.put_fact(Fact("ann", "k", "key", value))
-        assert memory.search_facts() == [] == memory.events()
+        assert memory.search_facts() == [] == memory.list_events()
 
 
 def test_the_longest_identity_fits_every_index(db, tenant_id):
@@ -192,7 +192,7 @@ def test_reading_starts_a_ttl_anew_where_the_fact_or_the_caller_says_so(db, tena
     assert end(wishes) == before
     memory.get_facts([plain.fact_key, fixed.fact_key], refresh=[True, True])
     assert end(plain) > plain.expires_at and end(fixed) == fixed.expires_at
-    assert [e.action for e in memory.events()] == ["put"] * 3
+    assert [e.action for e in memory.list_events()] == ["put"] * 3
 
 
 def test_kinds_have_default_lifetimes(db, tenant_id):
@@ -216,11 +216,11 @@ def test_texts_are_embedded_and_found_by_meaning(memory):
         ]
     )
     memory.put_fact(Fact("ann", "k", "bare", "zzz", embed_texts={}))
-    assert [f.key for f in memory.search_facts(text="zz", mode="vector")] == ["zoo", "map"]
-    assert memory.search_facts(text="mm", mode="vector", limit=1)[0].key == "map"
-    assert asyncio.run(memory.asearch_facts(text="aaa", mode="vector", limit=1))[0].key == "map"
+    assert [f.key for f in memory.search_facts(text="zz", mode="dense")] == ["zoo", "map"]
+    assert memory.search_facts(text="mm", mode="dense", top_k=1)[0].key == "map"
+    assert asyncio.run(memory.asearch_facts(text="aaa", mode="dense", top_k=1))[0].key == "map"
     assert memory.search_facts(text="zzz")[0].key == "zoo"
-    assert [f.key for f in memory.search_facts(text="zzz", mode="text")] == ["bare", "zoo"]
+    assert [f.key for f in memory.search_facts(text="zzz", mode="sparse")] == ["bare", "zoo"]
 
 
 def test_a_model_that_changed_under_its_name_is_noticed(db, tenant_id, memory):
@@ -242,7 +242,7 @@ def test_a_vector_without_a_space_is_refused(db, tenant_id):
     with pytest.raises(InvalidInput, match="space"):
         bare.put_fact(Fact("ann", "k", "key", 1, embedding=[1.0] * 26))
     db.tenant(tenant_id).memory(actor="me", space=SPACE).put_fact(Fact("ann", "k", "key", 1, embedding=[1.0] * 26))
-    assert bare.search_facts(query_vector=[1.0] * 26)[0].score == pytest.approx(1.0, abs=1e-3)
+    assert bare.search_facts(vector=[1.0] * 26)[0].score == pytest.approx(1.0, abs=1e-3)
 
 
 def test_the_language_of_texts_is_the_first_facts(db, tenant_id):
@@ -276,7 +276,7 @@ def test_the_application_can_append_to_the_trail_and_not_alter_it(app_url, db, t
     maintenance = db.backend.maintenance_gate()
     with maintenance.transaction(db.backend.maintenance_scope(maintenance)) as tx:
         assert tx.rows("SELECT 1 FROM pgrecall.memory_events LIMIT 1", {}) == []
-    assert len(memory.events()) == 1
+    assert len(memory.list_events()) == 1
 
 
 def test_writers_of_deleted_and_unknown_tenants_are_refused(db, app_url, tenant_id):
@@ -299,13 +299,13 @@ def test_writers_of_deleted_and_unknown_tenants_are_refused(db, app_url, tenant_
         lambda t: t.memory(actor="a", grace=-1),
         lambda t: t.memory(actor="a", default_ttl={"k": "soon"}),
         lambda t: t.memory(actor="a").search_facts(mode="meaning"),
-        lambda t: t.memory(actor="a").search_facts(mode="text"),
+        lambda t: t.memory(actor="a").search_facts(mode="sparse"),
         lambda t: t.memory(actor="a").search_facts(order_by="id"),
-        lambda t: t.memory(actor="a").search_facts(limit=-1),
+        lambda t: t.memory(actor="a").search_facts(top_k=-1),
         lambda t: t.memory(actor="a").search_facts(filters={"a": 1}),
         lambda t: t.memory(actor="a").search_facts(text=3),
-        lambda t: t.memory(actor="a").events(action="explode"),
-        lambda t: t.memory(actor="a").events(since="monday"),
+        lambda t: t.memory(actor="a").list_events(action="explode"),
+        lambda t: t.memory(actor="a").list_events(since="monday"),
         lambda t: t.memory(actor="a").get_facts([FactKey("a", "b", "c")], refresh=[]),
         lambda t: t.memory(actor="a").put_facts("abc"),
         lambda t: t.memory(actor="a").put_fact(Fact("a", "b", "c", 1), reason=""),

@@ -164,7 +164,7 @@ class Memories(RuleBasedStateMachine):
         self.same(tenant, *self.both(tenant, lambda s: s.search_facts(filters=F.word == text, **conditions)))
         self.same(tenant, *self.both(tenant, lambda s: s.search_facts(order_by="confidence", **conditions)))
         if n is not None:
-            real, model = self.both(tenant, lambda s: s.search_facts(query_vector=axis(n), **conditions))
+            real, model = self.both(tenant, lambda s: s.search_facts(vector=axis(n), **conditions))
             known = {r: m for owner, r, m in self.ids if owner == tenant}
             assert {known[f.id]: pytest.approx(f.score, abs=2e-3) for f in real} == {f.id: f.score for f in model}
 
@@ -172,8 +172,8 @@ class Memories(RuleBasedStateMachine):
     def as_of(self, tenant, data):
         if self.times:
             real_time, model_time = data.draw(st.sampled_from(self.times))
-            real = self.real[tenant].search_facts(as_of=real_time, limit=50)
-            self.same(tenant, real, self.model[tenant].search_facts(as_of=model_time, limit=50))
+            real = self.real[tenant].search_facts(as_of=real_time, top_k=50)
+            self.same(tenant, real, self.model[tenant].search_facts(as_of=model_time, top_k=50))
 
     @rule(data=st.data())
     def history(self, data):
@@ -182,9 +182,9 @@ class Memories(RuleBasedStateMachine):
     @invariant()
     def tenants_have_their_own_and_events_equal_changes(self):
         for tenant in self.real:
-            real, model = self.both(tenant, lambda store: store.search_facts(limit=50))
+            real, model = self.both(tenant, lambda store: store.search_facts(top_k=50))
             self.same(tenant, real, model)
-            trails = self.both(tenant, lambda store: store.events(limit=1_000))
+            trails = self.both(tenant, lambda store: store.list_events(limit=1_000))
             told = [sorted((e.action, e.subject, e.actor) for e in trail) for trail in trails]
             assert told[0] == told[1]
 

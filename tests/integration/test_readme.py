@@ -79,7 +79,7 @@ def test_the_guide_moves_an_embedded_home_from_16_to_18(home: Path) -> None:
     [code] = [code for _, code in snippets(GUIDE, "python") if "version=16" in code]
     exec(compile(code, str(GUIDE), "exec"), {})
     with pgrecall.connect() as db:
-        assert [c.id for c in db.tenant("acme").vectors("handbook").list()] == ["kept"]
+        assert [c.id for c in db.tenant("acme").vectors("handbook").list_chunks()] == ["kept"]
     assert embedded.status().version == 18
 
 

@@ -65,7 +65,7 @@ def vectors_of(admin_connection, tenant):
 def assert_whole(tenant, expected, admin_connection):
     """The collection has exactly these texts, each with the new model's vector of it, and no other vectors."""
     answers = tenant.vectors("handbook", NEW)
-    held = {c.id: c for c in answers.list(limit=10_000, with_embeddings=True)}
+    held = {c.id: c for c in answers.list_chunks(limit=10_000, with_embeddings=True)}
     assert {i: c.text for i, c in held.items()} == expected
     wanted = models.new([c.text for c in held.values()])
     found = np.array([c.embedding for c in held.values()])
@@ -83,7 +83,7 @@ def test_a_collection_answers_in_the_old_space_until_all_of_it_is_in_the_new_one
             store.delete(["c00002"])
             store.set_metadata({"seen": True}, ids=["c00003"])
             hit = store.query(models.old(["another text"])[0], 1)[0]
-            during.append((hit.chunk_id, tenant.collection("handbook").next_space))
+            during.append((hit.chunk_id, tenant.collection_info("handbook").next_space))
         return models.new(texts)
 
     done = tenant.reembed("handbook", NEW, embed, batch=100, progress=lambda *at: told.append(at))
@@ -95,7 +95,7 @@ def test_a_collection_answers_in_the_old_space_until_all_of_it_is_in_the_new_one
     expected = {c.id: c.text for c in made(252)} | {"c00001": "another text"}
     del expected["c00002"]
     assert_whole(tenant, expected, admin_connection)
-    info = tenant.collection("handbook")
+    info = tenant.collection_info("handbook")
     assert (info.space, info.next_space) == (NEW, None)
     with pytest.raises(EmbedSpaceMismatch, match=r"holds vectors of test/new .*tenant\.reembed"):
         store.query(models.old(["x"])[0])
@@ -190,7 +190,7 @@ def test_it_survives_kill_9_anywhere_beside_writers_and_readers(tenant, store, a
                     worker.kill()
                 ends.append(worker.wait(60))
         assert ends == [-9] * 7
-        assert tenant.collection("handbook").space == NEW
+        assert tenant.collection_info("handbook").space == NEW
         time.sleep(0.2)
     finally:
         stop.set()
@@ -279,9 +279,9 @@ def test_bad_vectors_stop_it_and_the_command_line_says_how_it_goes_on(tenant, st
     told = cli(*command, "--provider", "test", "--model", "new", "--embed", "my_interrupted_model:embed")
     assert told.code == 130 and "Run the same command to continue" in " ".join(told.err.split())
     assert store.query(models.old(["text 7"])[0], 1)[0].chunk_id == "c00007"
-    assert tenant.collection("handbook").next_space == NEW
+    assert tenant.collection_info("handbook").next_space == NEW
     assert [cli(*command, "--cancel", "--json").json["cancelled"] for _ in range(2)] == [True, False]
-    assert tenant.collection("handbook").next_space is None
+    assert tenant.collection_info("handbook").next_space is None
 
 
 class Busy(Exception):

@@ -106,7 +106,7 @@ def test_own_writes_are_seen_and_others_later(pair, tenant_id, space):
         async def again() -> list[int]:
             before = [await mine.acount(), await theirs.acount()]
             await mine.aupsert(chunks(20))
-            return [*before, await mine.acount(), len(await theirs.alist(limit=50))]
+            return [*before, await mine.acount(), len(await theirs.alist_chunks(limit=50))]
 
         assert asyncio.run(again()) == [12, 5, 20, 5]
         # An atomic block is the primary's, its reads too; what it committed is seen behind it.
@@ -155,22 +155,22 @@ def test_every_read_goes_to_the_replica_at_no_further_round_trip(pair, tenant_id
             lambda: store.query(text="number"),
             lambda: store.query_mmr(vectors(1)[0], 3),
             lambda: store.get(["new10000"]),
-            lambda: store.list(limit=3),
+            lambda: store.list_chunks(limit=3),
             lambda: store.count(),
-            lambda: store.documents(),
-            lambda: tenant.collections(),
+            lambda: store.list_documents(),
+            lambda: tenant.list_collections(),
             lambda: db.tenant_info(tenant_id),
-            lambda: chat.messages(5),
+            lambda: chat.list_messages(5),
             lambda: chat.window(5),
-            lambda: tenant.chats(),
+            lambda: tenant.list_chats(),
             lambda: tenant.search_chats("hello"),
             lambda: runs.get("r"),
-            lambda: runs.list(),
-            lambda: runs.evidence("r"),
+            lambda: runs.list_runs(),
+            lambda: runs.list_evidence("r"),
             lambda: memory.get(fact.id),
             lambda: memory.search_facts(subject="ann", text="tea"),
             lambda: memory.history(key="tea"),
-            lambda: memory.events(),
+            lambda: memory.list_events(),
         ]
         pair.catch_up()
         for number, read in enumerate(reads):

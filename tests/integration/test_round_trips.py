@@ -102,14 +102,14 @@ def test_chats_runs_and_facts_take_one_or_two(proxy, tenant_id, store):
     question = vectors(1)[0]
     calls = {
         lambda: chat.append([Message("user", "x"), Message("assistant", "y")]): 2,
-        lambda: chat.messages(2): 1,
+        lambda: chat.list_messages(2): 1,
         lambda: chat.window(5): 2,
         lambda: chat.count(): 1,
         lambda: runs.put(RunState("r", {"n": 1}, state_version=None)): 2,
         lambda: runs.get("r"): 1,
         lambda: runs.append_event("r", "k"): 2,
         lambda: store.for_run("r").query(question): 3,
-        lambda: runs.evidence("r"): 1,
+        lambda: runs.list_evidence("r"): 1,
         lambda: memory.put_fact(Fact("ana", "k", "key", 1)): 2,
         lambda: memory.search_facts(subject="ana", kind="k", key="key"): 1,
     }

@@ -144,4 +144,4 @@ def test_the_application_s_login_can_do_no_more_than_its_role(app_url, two_tenan
                 connection.execute(statement)
             connection.rollback()
     with pgrecall.connect(app_url) as db, pytest.raises(pgrecall.ConfigurationError, match="permission denied"):
-        db.tenants()
+        db.list_tenants()

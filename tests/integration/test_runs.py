@@ -97,29 +97,29 @@ def test_runs_are_listed_and_filtered(runs):
         )
         runs.put(run)
     runs.put(replace(runs.get("r1"), metadata={"team": 9}))
-    assert [r.run_id for r in runs.list()] == ["r1", "r5", "r4", "r3", "r2", "r0"]
-    assert [r.run_id for r in runs.list(limit=2, offset=1)] == ["r5", "r4"]
-    assert [r.run_id for r in runs.list(F.team == 1)] == ["r5", "r3"]
-    assert [r.run_id for r in runs.list(state=F.step >= 4, status="running")] == ["r4"]
-    assert [r.run_id for r in runs.list((F.team == 0) | (F.team == 9), state=F.step < 3)] == ["r1", "r2", "r0"]
+    assert [r.run_id for r in runs.list_runs()] == ["r1", "r5", "r4", "r3", "r2", "r0"]
+    assert [r.run_id for r in runs.list_runs(limit=2, offset=1)] == ["r5", "r4"]
+    assert [r.run_id for r in runs.list_runs(F.team == 1)] == ["r5", "r3"]
+    assert [r.run_id for r in runs.list_runs(state=F.step >= 4, status="running")] == ["r4"]
+    assert [r.run_id for r in runs.list_runs((F.team == 0) | (F.team == 9), state=F.step < 3)] == ["r1", "r2", "r0"]
     assert (runs.count(), runs.count(status="failed"), runs.count(F.team == 0, state=F.step > 0)) == (6, 3, 2)
-    assert {r.run_id for r in runs.list(subject="ana")} == {f"r{n}" for n in range(6) if n % 3}
+    assert {r.run_id for r in runs.list_runs(subject="ana")} == {f"r{n}" for n in range(6) if n % 3}
     with pytest.raises(FilterError):
-        runs.list({"team": 1})
+        runs.list_runs({"team": 1})
 
 
 def test_events_have_one_order(runs):
     """Whoever adds them; the first event makes the run where nobody put it, and the first put still makes version 1."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda w: [runs.append_event("r", "tick", {"w": w, "n": n}) for n in range(15)], range(8)))
-    events = runs.events("r")
+    events = runs.list_events("r")
     assert all(a.seq < b.seq and a.created_at <= b.created_at for a, b in itertools.pairwise(events))
     for worker in range(8):
         assert [e.data["n"] for e in events if e.data["w"] == worker] == list(range(15))
-    assert runs.events("r", after=events[10].seq, limit=3) == events[11:14]
+    assert runs.list_events("r", after=events[10].seq, limit=3) == events[11:14]
     assert (runs.get("r").state_version, runs.get("r").state) == (0, {})
     assert runs.put(RunState("r", {"n": 1})).state_version == 1
-    assert runs.events("nobody's") == []
+    assert runs.list_events("nobody's") == []
     assert runs.append_event("r", "plain").data == {}
 
 
@@ -138,7 +138,7 @@ def test_tail_follows_a_run_to_its_end(runs):
     seen = list(runs.tail("r", poll=0.01))
     worker.join()
     assert [e.kind for e in seen] == ["first", *["tick"] * 5]
-    assert seen == runs.events("r")
+    assert seen == runs.list_events("r")
 
     async def follow():
         return [e async for e in runs.atail("r", after=seen[2].seq, poll=0.01)]
@@ -177,7 +177,7 @@ def test_evidence_names_the_version_of_each_chunk(runs, store, db, tenant_id):
     question = vectors(1)[0]
     hits = store.query(question, 3)
     seq = runs.record_evidence("r", "how long?", hits, collection="handbook")
-    [found] = runs.evidence("r")
+    [found] = runs.list_evidence("r")
     assert (found.run_id, found.seq, found.collection, found.space, found.space_now) == (
         "r",
         seq,
@@ -192,14 +192,14 @@ def test_evidence_names_the_version_of_each_chunk(runs, store, db, tenant_id):
     store.upsert([Chunk(hits[0].chunk_id, "other text", question)])
     store.delete([hits[1].chunk_id])
     store.set_metadata({"x": 1}, ids=[hits[2].chunk_id])
-    assert [c.now for c in runs.evidence("r")[0].chunks] == ["changed", "gone", "same"]
+    assert [c.now for c in runs.list_evidence("r")[0].chunks] == ["changed", "gone", "same"]
     store.upsert([Chunk(hits[0].chunk_id, hits[0].text, question)])
-    assert [c.now for c in runs.evidence("r")[0].chunks] == ["same", "gone", "same"]
+    assert [c.now for c in runs.list_evidence("r")[0].chunks] == ["same", "gone", "same"]
     store.drop()
-    assert (runs.evidence("r")[0].space, runs.evidence("r")[0].space_now) == (SPACE, "gone")
-    assert [c.content_hash for c in runs.evidence("r")[0].chunks] == [sha(h.text) for h in hits]
+    assert (runs.list_evidence("r")[0].space, runs.list_evidence("r")[0].space_now) == (SPACE, "gone")
+    assert [c.content_hash for c in runs.list_evidence("r")[0].chunks] == [sha(h.text) for h in hits]
     db.tenant(tenant_id).vectors("handbook", EmbedSpace("test", "two", 2)).upsert([Chunk("x", "x", [1.0, 0.0])])
-    assert runs.evidence("r")[0].space_now == "changed"
+    assert runs.list_evidence("r")[0].space_now == "changed"
 
 
 def test_a_store_for_a_run_records_each_search(runs, store):
@@ -214,7 +214,7 @@ def test_a_store_for_a_run_records_each_search(runs, store):
     with asyncio.Runner() as runner:
         runner.run(recording.aquery(question, 1, ids=["c0007"]))
         recording.get(["c0001"])
-        evidence, events = runs.evidence("r"), runs.events("r")
+        evidence, events = runs.list_evidence("r"), runs.list_events("r")
         store._backend.close()  # the async pool's connections, before their loop
     assert [[c.chunk_id for c in e.chunks] for e in evidence] == [
         [h.chunk_id for h in hits], [h.chunk_id for h in diverse], [], ["c0007"],
@@ -243,7 +243,7 @@ def test_what_is_no_evidence_is_refused(runs, store):
     with pytest.raises(InvalidInput):
         store.for_run("")
     assert runs.get("r") is None
-    assert runs.evidence("r") == []
+    assert runs.list_evidence("r") == []
 
 
 def age(admin_connection, tenant_id, by):
@@ -263,10 +263,10 @@ def test_prune_spares_the_young_and_the_latest(runs, store, tenant_id, admin_con
     runs.put(RunState("new", status="completed"))
     assert runs.prune(30 * DAY) == runs.prune(datetime.now(UTC) - 30 * DAY) == runs.prune(DAY, statuses=["lost"]) == 0
     assert runs.prune(DAY, keep_latest=5) == 2
-    assert {r.run_id for r in runs.list()} == {"new", "r5", "r4", "r3", "r2"}
+    assert {r.run_id for r in runs.list_runs()} == {"new", "r5", "r4", "r3", "r2"}
     assert runs.prune(keep_latest=3) == 2
     assert runs.prune(datetime.now(UTC) - DAY) == 2
-    assert [r.run_id for r in runs.list()] == ["new"]
+    assert [r.run_id for r in runs.list_runs()] == ["new"]
     assert runs.prune(keep_latest=0) == 1
     for table in ("run_events", "run_retrievals", "run_evidence"):
         counted = admin_connection.execute(f"SELECT count(*) FROM pgrecall.{table} WHERE tenant_id = %s", [tenant_id])
@@ -296,7 +296,13 @@ def test_a_run_that_expired_is_gone_and_may_begin_anew(db, tenant_id, admin_conn
     age(admin_connection, tenant_id, 1.5 * DAY)
     assert runs.get("r").state == {"n": 1}
     age(admin_connection, tenant_id, DAY)
-    assert (runs.get("r"), runs.events("r"), runs.list(), runs.count(), runs.evidence("r")) == (None, [], [], 0, [])
+    assert (runs.get("r"), runs.list_events("r"), runs.list_runs(), runs.count(), runs.list_evidence("r")) == (
+        None,
+        [],
+        [],
+        0,
+        [],
+    )
     with pytest.raises(NotFound):
         runs.delete("r")
     with pytest.raises(RunConflict):
@@ -305,7 +311,7 @@ def test_a_run_that_expired_is_gone_and_may_begin_anew(db, tenant_id, admin_conn
     until = datetime.now(UTC) + DAY
     again = plain.put(RunState("r", subject="ben", expires_at=until))
     assert (again.state_version, again.subject, again.expires_at) == (1, "ben", until)
-    assert plain.events("r") == []
+    assert plain.list_events("r") == []
 
 
 def test_a_deleted_tenant_s_runs_take_no_more(db, tenant_id):
@@ -361,7 +367,7 @@ def test_a_run_in_an_atomic_block_is_kept_or_not_with_the_rest(db, tenant_id):
 
     with pytest.raises(ZeroDivisionError), tenant.atomic():
         fail()
-    assert (runs.get("r"), chat.messages()) == (None, [])
+    assert (runs.get("r"), chat.list_messages()) == (None, [])
     with tenant.atomic():
         run = runs.put(RunState("r", {"n": 1}))
         chat.append(pgrecall.Message("user", "x"))

@@ -36,9 +36,9 @@ def test_a_write_goes_by_what_the_space_is_not_by_its_remembered_number(registry
     assert db.add_space(ONE) == 1
     swap(owner)
     db.tenant("acme").vectors("handbook", ONE).upsert(chunks(3))
-    info = db.tenant("acme").collection("handbook")
+    info = db.tenant("acme").collection_info("handbook")
     assert info is not None and info.space == ONE
-    assert [info.id for info in db.spaces() if info.space == ONE] == [2]
+    assert [info.id for info in db.list_spaces() if info.space == ONE] == [2]
 
 
 def test_a_read_looks_a_stale_number_up_again(registry):

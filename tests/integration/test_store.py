@@ -63,7 +63,7 @@ def test_another_models_vectors_are_refused_both_ways(db, store, tenant_id):
 
 def test_reads_of_what_is_not_there_are_empty(store):
     """An unknown collection, id or document is no error to a reader."""
-    assert store.query([1.0] * 8) == [] and store.get(["x"]) == [] and store.list() == [] and store.count() == 0
+    assert store.query([1.0] * 8) == [] and store.get(["x"]) == [] and store.list_chunks() == [] and store.count() == 0
     assert set(store.delete(["x"]).values()) == {0}
     assert store.delete_by_doc_id("x").chunks == 0
 

@@ -54,7 +54,7 @@ def stored(connection: psycopg.Connection, tenant: str, collection: str = "handb
 
 
 def everything(store: PostgresVectorStore) -> tuple[object, ...]:
-    return store.list(limit=1000, with_embeddings=True), store.documents(limit=1000)
+    return store.list_chunks(limit=1000, with_embeddings=True), store.list_documents(limit=1000)
 
 
 def body(lines: list[str]) -> list[str]:
@@ -71,8 +71,8 @@ def test_the_same_top_10_comes_out(db: Database, tenant_id, admin_connection, di
     result = import_lines(db.tenant(f"{tenant_id}-copy"), lines)
     assert (result.written, len(result.ids)) == (30, 30)
     copy = db.tenant(f"{tenant_id}-copy").vectors("handbook", space)
-    assert everything(copy) == everything(source) and source.documents()[0].content_hash is None
-    assert {d.id: d for d in copy.documents()}["c-doc-0"] == DOCUMENTS[0]
+    assert everything(copy) == everything(source) and source.list_documents()[0].content_hash is None
+    assert {d.id: d for d in copy.list_documents()}["c-doc-0"] == DOCUMENTS[0]
     for query in vectors(5, seed=3):
         hits = source.query(query, 10)
         assert copy.query(query, 10) == hits and len(hits) == 10
@@ -142,7 +142,7 @@ def test_an_empty_collection_comes_back_empty(db, tenant_id, space):
     lines = list(export_lines(store))
     assert len(lines) == 2
     import_lines(db.tenant(f"{tenant_id}-copy"), lines)
-    assert db.tenant(f"{tenant_id}-copy").collection("handbook").space == space
+    assert db.tenant(f"{tenant_id}-copy").collection_info("handbook").space == space
 
 
 def test_a_collection_of_another_space_is_left_alone(db, tenant_id, space):
@@ -153,7 +153,7 @@ def test_a_collection_of_another_space_is_left_alone(db, tenant_id, space):
     target.upsert([Chunk("mine", "text", [1.0] * 8)])
     with pytest.raises(EmbedSpaceMismatch, match="test/other"):
         import_lines(db.tenant(tenant_id), export_lines(source), "target")
-    assert [c.id for c in target.list()] == ["mine"] and target.documents() == []
+    assert [c.id for c in target.list_chunks()] == ["mine"] and target.list_documents() == []
 
 
 def test_what_does_not_exist_is_not_exported(db, tenant_id, space):
@@ -219,7 +219,7 @@ def test_a_malformed_file_is_refused_whole(db, tenant_id, space, case):
     change, message = MALFORMED[case]
     with pytest.raises(InvalidInput, match=message):
         import_lines(db.tenant(tenant_id), change(list(export_lines(store))), "copy")
-    assert db.tenant(tenant_id).collection("copy") is None
+    assert db.tenant(tenant_id).collection_info("copy") is None
 
 
 def test_parts_can_be_committed_by_themselves(db, tenant_id, space):

@@ -35,15 +35,15 @@ def test_the_smallest_that_finds_enough_is_chosen_and_used(database, store):
     assert done.met and done.ef_search > 20 and done.recall >= 0.97
     assert [p.ef_search for p in done.tried] == sorted({p.ef_search for p in done.tried})
     assert all(p.recall < 0.97 for p in done.tried[:-1]) and done.tried[-1].ef_search == done.ef_search
-    assert tenant.collection("large").ef_search == done.ef_search
+    assert tenant.collection_info("large").ef_search == done.ef_search
     assert used(store) == done.ef_search and used(store, ef_search=44) == 44
     assert used(store, filters=F.none.is_empty()) == min(2 * done.ef_search, MOST_EF_SEARCH)
     tenant.index_key("large", "lang")  # another setting of the collection's
     database.maintain(1, rebuild=True, build=POOR)
     assert used(store) == done.ef_search
     tenant.set_ef_search("large", None)
-    assert tenant.collection("large").ef_search is None and used(store) == 100
-    assert [k.path for k in tenant.collection("large").indexed_keys] == [("lang",)]
+    assert tenant.collection_info("large").ef_search is None and used(store) == 100
+    assert [k.path for k in tenant.collection_info("large").indexed_keys] == [("lang",)]
 
 
 def test_a_target_out_of_reach_chooses_the_best_and_says_so(database, store):

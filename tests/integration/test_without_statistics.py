@@ -37,7 +37,7 @@ CALLS: dict[str, Callable[[PostgresVectorStore], object]] = {
     "query, ids": lambda store: store.query(question, 10, ids=[c.id for c in made[::3]]),
     "query, documents": lambda store: store.query(question, 10, doc_ids=[c.doc_id for c in made[::15]]),
     "get": lambda store: store.get([c.id for c in made], with_embeddings=True),
-    "list": lambda store: store.list(F.lang == "de", limit=ROWS),
+    "list": lambda store: store.list_chunks(F.lang == "de", limit=ROWS),
     "count": lambda store: store.count(F.lang == "de"),
     "upsert, unchanged": lambda store: store.upsert(made),
     "upsert, changed": lambda store: store.upsert([replace(c, text="new", embedding=-c.embedding) for c in made]),

@@ -168,6 +168,6 @@ def test_what_others_made_in_schema_public_never_runs(new_database, bare, run):
     everyday_verbs_work(url)
     with pgrecall.connect(url) as database:
         store = database.tenant("acme").vectors("handbook", pgrecall.EmbedSpace("test", "eight", 8))
-        assert store.count(F.lang.like("d%")) == len(store.list(F.lang == "de")) == 3
+        assert store.count(F.lang.like("d%")) == len(store.list_chunks(F.lang == "de")) == 3
         assert len(store.query([1.0] * 8, 3, F.n > 1)) == len(store.get(["c0001", "c0002", "c0005"])) == 3
         assert [f.found for f in doctor.diagnose(database) if f.check == "drift"] == ["none"]

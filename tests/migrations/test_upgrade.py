@@ -94,7 +94,7 @@ def test_a_downgrade_takes_the_declarations_of_keys_along(new_database, run, fil
     with pgrecall.connect(url) as database:
         tenant = database.tenant("acme")
         store = tenant.vectors("handbook")
-        assert (tenant.collection("handbook").indexed_keys, store.count(pgrecall.F.lang == "de")) == ((), 7)
+        assert (tenant.collection_info("handbook").indexed_keys, store.count(pgrecall.F.lang == "de")) == ((), 7)
         tenant.index_key("handbook", "lang")
         assert store.count(pgrecall.F.lang == "de") == 7
 
@@ -107,7 +107,7 @@ def test_a_downgrade_takes_along_what_was_being_embedded_anew(new_database, run,
     with pgrecall.connect(url) as database:
         tenant = database.tenant("acme")
         done = tenant.reembed("handbook", models.NEW, models.new, switch=False)
-        held = tenant.collection("handbook")
+        held = tenant.collection_info("handbook")
     assert (done.embedded, held.next_space) == (held.chunks, models.NEW)
     migrate.downgrade(url, "0009")
     per_space = "SELECT count(*) FROM pgrecall.chunk_vectors WHERE tenant_id = 'acme' GROUP BY collection, space_id"
@@ -116,7 +116,7 @@ def test_a_downgrade_takes_along_what_was_being_embedded_anew(new_database, run,
     migrate.upgrade(url)
     assert differences(url) == []
     with pgrecall.connect(url) as database:
-        assert database.tenant("acme").collection("handbook") == dataclasses.replace(held, next_space=None)
+        assert database.tenant("acme").collection_info("handbook") == dataclasses.replace(held, next_space=None)
 
 
 def test_a_database_of_a_newer_version_is_left_alone(new_database, run):

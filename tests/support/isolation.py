@@ -71,7 +71,7 @@ OURS, NOBODYS = Names("aaa"), Names("xxx")
 def in_a_block(tenant, names):
     with tenant.atomic():
         done = tenant.vectors(names.collection, SPACE).upsert([Chunk(names.chunk, "B's", ONES)])
-        return [done, [(c.name, c.chunks) for c in tenant.collections()]]
+        return [done, [(c.name, c.chunks) for c in tenant.list_collections()]]
 
 
 STORE: dict[str, Callable] = {
@@ -94,8 +94,12 @@ STORE: dict[str, Callable] = {
     "for_run": lambda s, n: s.for_run(n.run).query(ONES, 10),
     "query_mmr": lambda s, n: [s.query_mmr(ONES, 5), s.query_mmr(ONES, 5, ids=[n.chunk])],
     "get": lambda s, n: s.get([n.chunk, "own"], with_embeddings=True),
-    "list": lambda s, n: [s.list(with_embeddings=True), s.list(ids=[n.chunk]), s.list(doc_ids=[n.doc])],
-    "documents": lambda s, n: [s.documents(), s.documents([n.doc])],
+    "list_chunks": lambda s, n: [
+        s.list_chunks(with_embeddings=True),
+        s.list_chunks(ids=[n.chunk]),
+        s.list_chunks(doc_ids=[n.doc]),
+    ],
+    "list_documents": lambda s, n: [s.list_documents(), s.list_documents([n.doc])],
     "count": lambda s, n: [s.count(), s.count(F.mine == n.chunk), s.count(doc_ids=[n.doc])],
     "set_metadata": lambda s, n: [
         s.set_metadata({"x": 1}, ids=[n.chunk]),
@@ -117,16 +121,16 @@ def told(messages):
 
 
 CHAT: dict[str, Callable] = {
-    "append": lambda c, n: [told(c.append([MESSAGE, replace(MESSAGE, id=n.message)])), told(c.messages())],
+    "append": lambda c, n: [told(c.append([MESSAGE, replace(MESSAGE, id=n.message)])), told(c.list_messages())],
     "replace": lambda c, n: told(c.replace([replace(MESSAGE, id=n.message)])),
     "replace_message": lambda c, n: [
         told([c.replace_message(n.message, MESSAGE)]),
         told([c.replace_message(0, MESSAGE)]),
     ],
-    "messages": lambda c, n: [
-        told(c.messages()),
-        told(c.messages(3, status=None)),
-        told(c.messages(after=-1, limit=9)),
+    "list_messages": lambda c, n: [
+        told(c.list_messages()),
+        told(c.list_messages(3, status=None)),
+        told(c.list_messages(after=-1, limit=9)),
     ],
     "get": lambda c, n: told([c.get(n.message)]),
     "count": lambda c, n: [c.count(), c.count(None)],
@@ -145,7 +149,7 @@ CHAT: dict[str, Callable] = {
 DOCSTORE: dict[str, Callable] = {
     "put": lambda d, n: [d.put([DocstoreEntry(n.doc, "B's")]), d.put([DocstoreEntry("new", ref_doc_id=n.doc)])],
     "get": lambda d, n: d.get([n.doc, "own-doc"]),
-    "list": lambda d, n: d.list(),
+    "list_entries": lambda d, n: d.list_entries(),
     "hashes": lambda d, n: [d.hashes(), d.hashes([n.doc])],
     "references": lambda d, n: [d.references(), d.references([n.doc])],
     "delete": lambda d, n: d.delete([n.doc]),
@@ -162,16 +166,20 @@ def states(runs):
 RUNS: dict[str, Callable] = {
     "put": lambda r, n: states([r.put(replace(RUN, run_id=n.run)), r.put(replace(RUN, run_id=n.run, state_version=1))]),
     "get": lambda r, n: states([r.get(n.run)]),
-    "list": lambda r, n: [states(r.list()), states(r.list(F.mine == n.run)), states(r.list(subject=n.prefix))],
+    "list_runs": lambda r, n: [
+        states(r.list_runs()),
+        states(r.list_runs(F.mine == n.run)),
+        states(r.list_runs(subject=n.prefix)),
+    ],
     "count": lambda r, n: [r.count(), r.count(state=F.of == "A's secret")],
     "append_event": lambda r, n: r.append_event(n.run, "k", {}).seq,
-    "events": lambda r, n: [e.data for e in r.events(n.run)],
+    "list_events": lambda r, n: [e.data for e in r.list_events(n.run)],
     "tail": lambda r, n: [e.data for e in r.tail(n.run, timeout=0)],
     "record_evidence": lambda r, n: [
         r.record_evidence(n.run, "q", [], collection=n.collection),
-        r.evidence(n.run)[0].space,
+        r.list_evidence(n.run)[0].space,
     ],
-    "evidence": lambda r, n: [(e.collection, e.chunks) for e in r.evidence(n.run)],
+    "list_evidence": lambda r, n: [(e.collection, e.chunks) for e in r.list_evidence(n.run)],
     "delete": lambda r, n: r.delete(n.run),
     "prune": lambda r, n: [r.prune(timedelta(days=1)), r.prune(keep_latest=0)],
 }
@@ -195,8 +203,8 @@ MEMORY: dict[str, Callable] = {
         known(m.search_facts(filters=F.mine == n.key)),
         known(m.search_facts(namespace=(n.key,))),
         known(m.search_facts(text="A's secret")),
-        known(m.search_facts(query_vector=ONES)),
-        known(m.search_facts(text="secret", query_vector=ONES)),
+        known(m.search_facts(vector=ONES)),
+        known(m.search_facts(text="secret", vector=ONES)),
         known(m.search_facts(as_of=datetime.now(UTC))),
     ],
     "history": lambda m, n: [known(m.history(n.fact)), known(m.history(key=n.key))],
@@ -205,29 +213,36 @@ MEMORY: dict[str, Callable] = {
     "delete_facts": lambda m, n: m.delete_facts([n.fact_key]),
     "restore": lambda m, n: m.restore(f"{n.fact}-forgotten"),
     "erase": lambda m, n: [m.erase(n.fact), m.erase(key=n.key), m.erase(f"{n.fact}-forgotten")],
-    "events": lambda m, n: [m.events(subject=n.subject), m.events(target_id=n.fact), len(m.events())],
+    "list_events": lambda m, n: [
+        m.list_events(subject=n.subject),
+        m.list_events(target_id=n.fact),
+        len(m.list_events()),
+    ],
 }
 RECORDS: dict[str, Callable] = {
     "time": lambda r, n: r.time() > 0,
     "update": lambda r, n: r.update([n.chunk, "new"], group_ids=[n.doc, None]),
     "exists": lambda r, n: r.exists([n.chunk, "own"]),
-    "list": lambda r, n: [r.list(), r.list(group_ids=[n.doc]), r.list(before=2**40, limit=5)],
+    "list_keys": lambda r, n: [r.list_keys(), r.list_keys(group_ids=[n.doc]), r.list_keys(before=2**40, limit=5)],
     "delete": lambda r, n: r.delete([n.chunk]),
 }
 TENANT: dict[str, Callable] = {
     "runs": lambda t, n: t.runs().tenant_id == t.tenant_id,
     "chat": lambda t, n: t.chat(n.session).session_id,
-    "chats": lambda t, n: [[(i.session_id, i.messages) for i in found] for found in (t.chats(), t.chats(n.prefix))],
+    "list_chats": lambda t, n: [
+        [(i.session_id, i.messages) for i in found] for found in (t.list_chats(), t.list_chats(n.prefix))
+    ],
     "search_chats": lambda t, n: told(
         h.message for s in (None, n.prefix) for h in t.search_chats("secret own", subject=s)
     ),
+    "info": lambda t, n: t.info() is None,
     "vectors": lambda t, n: t.vectors(n.collection).collection,
     "index_records": lambda t, n: t.index_records(n.collection).collection,
     "set_text_config": lambda t, n: t.set_text_config(n.collection, "simple"),
     "reembed": lambda t, n: t.reembed(n.collection, models.NEW, models.new),
     "cancel_reembed": lambda t, n: t.cancel_reembed(n.collection),
-    "collections": lambda t, n: [c.name for c in t.collections()],
-    "collection": lambda t, n: getattr(t.collection(n.collection), "chunks", None),
+    "list_collections": lambda t, n: [c.name for c in t.list_collections()],
+    "collection_info": lambda t, n: getattr(t.collection_info(n.collection), "chunks", None),
     "index_key": lambda t, n: [t.index_key(n.collection, "mine"), t.index_key(n.collection, "of", "number")],
     "unindex_key": lambda t, n: t.unindex_key(n.collection, "mine"),
     "tune": lambda t, n: t.tune(n.collection),
@@ -248,8 +263,8 @@ DATABASE: dict[str, Callable] = {
 }
 #: No tenant's rows: handles, the global registry of spaces, lifetime; and what asks for the maintenance login.
 DATABASE_OTHERS = {
-    "tenant", "spaces", "aspaces", "add_space", "aadd_space", "close", "aclose", "tenants", "atenants",
-    "maintain", "amaintain", "sweep", "asweep", "on_erase",
+    "tenant", "list_spaces", "alist_spaces", "add_space", "aadd_space", "close", "aclose",
+    "list_tenants", "alist_tenants", "maintain", "amaintain", "sweep", "asweep", "on_erase",
 }  # fmt: skip
 NOT_TWINNED = {
     "vectors",

@@ -62,19 +62,19 @@ def handles() -> VectorStore:
     with pgrecall.connect("postgresql://localhost/recall", pool_size=2) as db:
         assert_type(db, Database)
         assert_type(db.tenant("acme"), Tenant)
-        assert_type(db.tenants(), list[TenantInfo])
+        assert_type(db.list_tenants(), list[TenantInfo])
         assert_type(db.tenant_info("acme"), TenantInfo | None)
         assert_type(db.create_tenant("acme", reopen=True), bool)
         assert_type(db.delete_tenant("acme"), ErasureReport)
-        assert_type(db.spaces(), list[SpaceInfo])
+        assert_type(db.list_spaces(), list[SpaceInfo])
         assert_type(db.add_space(SPACE), int)
         assert_type(db.maintain(1, rebuild=True, wait=5.0, build=GraphBuild("2GB", m=32)), list[MaintenanceResult])
         db.maintain(progress=lambda what, done, total: None)
         tenant = db.tenant("acme")
-        assert_type(tenant.collections(), list[CollectionInfo])
+        assert_type(tenant.list_collections(), list[CollectionInfo])
         with tenant.atomic():
             pass
-        assert_type(tenant.collection("handbook"), CollectionInfo | None)
+        assert_type(tenant.collection_info("handbook"), CollectionInfo | None)
         assert_type(tenant.set_text_config("handbook", "english", batch=500), int)
         assert_type(
             tenant.reembed("handbook", SPACE, lambda texts: [[0.0] for _ in texts], switch=False), ReembedResult
@@ -118,8 +118,8 @@ def verbs(store: PostgresVectorStore) -> None:
     store.query([0.1], tenant="other")  # type: ignore[call-arg]
     assert_type(store.query_mmr([0.1], 5, F.lang == "de", fetch_k=50, lambda_mult=0.3), Hits)
     assert_type(store.get(["1"], with_embeddings=True), list[Chunk])
-    assert_type(store.list(F.lang == "de", limit=10, offset=5), list[Chunk])
-    assert_type(store.documents(["d"]), list[Document])
+    assert_type(store.list_chunks(F.lang == "de", limit=10, offset=5), list[Chunk])
+    assert_type(store.list_documents(["d"]), list[Document])
     assert_type(store.count(doc_ids=["d"]), int)
     assert_type(store.set_metadata({"a": [1, None]}, ids=["1"], replace=True), int)
     assert_type(store.delete(filters=F.old.exists()), DeleteReport)
@@ -137,14 +137,14 @@ def chats(tenant: Tenant) -> None:
     chat.append(Message("assistant", [{"type": "text", "text": "x"}], tool_calls=[ToolCall("t", {"a": 1}, "c")]))
     chat.append(Message("robot", "x"))  # type: ignore[arg-type]
     chat.append("text")  # type: ignore[arg-type]
-    assert_type(chat.messages(3, status=None), list[Message])
+    assert_type(chat.list_messages(3, status=None), list[Message])
     assert_type(chat.window(max_tokens=100, count_tokens=lambda m: len(m.text)), list[Message])
     assert_type(chat.replace_message(3, Message("user", "x")), Message)
     assert_type(chat.pop(), Message | None)
     assert_type(chat.delete(["1"], positions=[2]), int)
     assert_type(chat.archive_oldest(3), list[Message])
     assert_type(chat.info(), ChatInfo | None)
-    assert_type(tenant.chats("ana"), list[ChatInfo])
+    assert_type(tenant.list_chats("ana"), list[ChatInfo])
     assert_type(tenant.search_chats("words", roles=["user"]), list[ChatHit])
 
 
@@ -155,11 +155,11 @@ def runs(tenant: Tenant, store: PostgresVectorStore) -> None:
     assert_type(kept.put(RunState("r", {"n": 1}, state_version=None)), RunState)
     kept.put({"run_id": "r"})  # type: ignore[arg-type]
     assert_type(kept.get("r"), RunState | None)
-    assert_type(kept.list(F.team == 1, state=F.step > 2, status="failed"), list[RunState])
+    assert_type(kept.list_runs(F.team == 1, state=F.step > 2, status="failed"), list[RunState])
     assert_type(kept.append_event("r", "k", {"a": 1}), RunEvent)
     assert_type(next(kept.tail("r", timeout=1.5)), RunEvent)
     assert_type(kept.record_evidence("r", [0.1], store.query([0.1]), collection=store), int)
-    assert_type(kept.evidence("r"), list[Evidence])
+    assert_type(kept.list_evidence("r"), list[Evidence])
     assert_type(kept.prune(timedelta(days=30), keep_latest=100), int)
     assert_type(store.for_run("r"), PostgresVectorStore)
 
@@ -174,7 +174,7 @@ async def aruns(kept: PostgresRuns) -> None:
 async def achats(chat: PostgresChat) -> None:
     """The asynchronous twins give the same."""
     assert_type(await chat.aappend([Message("user", "hello")]), list[Message])
-    assert_type(await chat.amessages(since=datetime.now()), list[Message])
+    assert_type(await chat.alist_messages(since=datetime.now()), list[Message])
 
 
 async def twins(db: Database, store: PostgresVectorStore) -> None:
@@ -183,14 +183,14 @@ async def twins(db: Database, store: PostgresVectorStore) -> None:
     async def arriving() -> AsyncIterator[Chunk]:
         yield Chunk("1", "one", [0.1])
 
-    assert_type(await db.atenants(), list[TenantInfo])
+    assert_type(await db.alist_tenants(), list[TenantInfo])
     assert_type(await db.amaintain(), list[MaintenanceResult])
     assert_type(await store.aoptimize(), OptimizeResult)
     assert_type(await db.adelete_tenant("acme"), ErasureReport)
-    assert_type(await db.tenant("acme").acollections(), list[CollectionInfo])
+    assert_type(await db.tenant("acme").alist_collections(), list[CollectionInfo])
     assert_type(await store.aupsert(arriving(), on_nul="error"), UpsertResult)
     assert_type(await store.aquery([0.1], filters=F["a", "b"].in_([1, "x"])), Hits)
-    assert_type(await store.alist(), list[Chunk])
+    assert_type(await store.alist_chunks(), list[Chunk])
     assert_type(await store.adelete(["1"]), DeleteReport)
     await store.aquery(vectors=[0.1])  # type: ignore[call-arg]
 

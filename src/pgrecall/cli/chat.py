@@ -37,7 +37,7 @@ def list_(
 ) -> None:
     """List a tenant's chats, or a subject's, most recently written first."""
     with session.tenant(tenant) as opened:
-        found = opened.chats(subject, limit=limit)
+        found = opened.list_chats(subject, limit=limit)
     rows = [(c.session_id, c.subject, c.messages, c.archived, c.updated_at, c.expires_at) for c in found]
     columns = ("chat", "subject", "messages", "archived", "last write", "expires")
     session.emit([_chat(c) for c in found], table(columns, rows) if rows else f"{tenant} has no matching chats.")
@@ -57,7 +57,7 @@ def show(
     """Show a chat's messages in order; exit 1 if the chat does not exist."""
     with session.tenant(tenant) as opened:
         info = _existing(opened, session_id)
-        found = opened.chat(session_id).messages(last, status=_status(status))
+        found = opened.chat(session_id).list_messages(last, status=_status(status))
     rows = [(m.position, m.created_at, m.role, _shown(m, full=full)) for m in found]
     columns = ("position", "written", "role", "message")
     data = _chat(info) | {"content": [_message(m) for m in found]}
@@ -70,7 +70,7 @@ def export(session: Session, session_id: ChatArgument, tenant: TenantOption, sta
     wanted, after = _status(status), -1
     with session.tenant(tenant) as opened:
         _existing(opened, session_id)
-        while page := opened.chat(session_id).messages(after=after, limit=500, status=wanted):
+        while page := opened.chat(session_id).list_messages(after=after, limit=500, status=wanted):
             for message in page:
                 sys.stdout.write(json.dumps(_message(message), ensure_ascii=False, default=datetime.isoformat) + "\n")
             after = page[-1].position or 0

@@ -33,7 +33,7 @@ NameArgument: TypeAlias = Annotated[str, typer.Argument(metavar="COLLECTION", sh
 def list_(session: Session, tenant: TenantOption) -> None:
     """List a tenant's collections with their spaces and counts; exit 1 if the tenant does not exist."""
     with session.tenant(tenant) as opened:
-        found = opened.collections()
+        found = opened.list_collections()
         if not found and opened.info() is None:
             raise NotFound(f"tenant {tenant!r} does not exist")
     show = table(*collection_table(found)) if found else f"{tenant} has no collections."
@@ -44,7 +44,7 @@ def list_(session: Session, tenant: TenantOption) -> None:
 def show(session: Session, name: NameArgument, tenant: TenantOption) -> None:
     """Show a collection; exit 1 if it does not exist."""
     with session.tenant(tenant) as opened:
-        found = opened.collection(name)
+        found = opened.collection_info(name)
     if found is None:
         raise NotFound(f"tenant {tenant!r} has no collection {name!r}")
     columns, rows = collection_table([found])
@@ -85,7 +85,7 @@ def index_key(
             result = {"tenant": tenant, "collection": name, "dropped": {"path": path, "type": kind}, "entries": gone}
             session.emit(result, f"{name}: dropped the index on {shown} with {gone:,} entries")
             return
-        found = opened.collection(name)
+        found = opened.collection_info(name)
         with progress(session, f"indexing {shown}", None if found is None else found.chunks) as report:
             done = opened.index_key(name, path, kind, progress=lambda count, _: report(count))
     session.emit({"tenant": tenant, "collection": name} | asdict(done), f"{name}: indexed {shown}")
@@ -180,7 +180,7 @@ def text(
     if off is (config is not None):
         raise InvalidInput("pass either --config with a language, such as english, or --off")
     with session.tenant(tenant) as opened:
-        found = opened.collection(name)
+        found = opened.collection_info(name)
         with progress(session, f"updating full text of {name}", None if found is None else found.chunks) as report:
             changed = opened.set_text_config(name, config, progress=lambda done, _: report(done))
     keeps = f"full-text search in {config}" if config else "no full-text search"
@@ -220,7 +220,7 @@ def reembed(
     """
     if cancel:
         with session.tenant(tenant) as opened:
-            found = opened.collection(name)
+            found = opened.collection_info(name)
             dropped = opened.cancel_reembed(name)
         under_way = found is not None and found.next_space is not None
         state = "re-embedding cancelled" if under_way else "no re-embedding was in progress"
@@ -235,7 +235,7 @@ def reembed(
     new = EmbedModel(provider, model, distance.value)
     to = new if dim is None else new.space(dim)
     with session.tenant(tenant) as opened:
-        found = opened.collection(name)
+        found = opened.collection_info(name)
         with (
             _resumable(session),
             progress(session, f"re-embedding {name}", None if found is None else found.chunks) as report,
@@ -280,7 +280,7 @@ def _reembedded(name: str, done: ReembedResult) -> str:
 def drop(session: Session, name: NameArgument, tenant: TenantOption, yes: YesOption = False) -> None:
     """Delete a collection with all its documents and chunks."""
     with session.tenant(tenant) as opened:
-        found = opened.collection(name)
+        found = opened.collection_info(name)
         if found is None:
             raise NotFound(f"tenant {tenant!r} has no collection {name!r}")
         holds = f"{found.documents:,} documents and {found.chunks:,} chunks"

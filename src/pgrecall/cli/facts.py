@@ -129,7 +129,7 @@ def list_(
         typer.echo("facts list WORDS is deprecated; use: pgrecall facts search WORDS --mode sparse", err=True)
     with session.tenant(tenant) as opened:
         found = _memory(opened).search_facts(
-            **_conditions(subject, kind, key, namespace, where, as_of), text=words, limit=limit, refresh=False
+            **_conditions(subject, kind, key, namespace, where, as_of), text=words, top_k=limit, refresh=False
         )
     _emit(session, found)
 
@@ -167,7 +167,7 @@ def search(
             **_conditions(subject, kind, key, namespace, where, as_of),
             text=query,
             mode=_MODES[chosen],  # type: ignore[arg-type]
-            limit=top_k,
+            top_k=top_k,
             refresh=False,
         )
     _emit(session, found)
@@ -343,7 +343,7 @@ def events(
     """Show the audit trail, oldest first: what was done to facts, by whom and why, without their values."""
     with session.tenant(tenant) as opened:
         chosen: Any = action or None
-        found = _memory(opened).events(subject=subject, target_id=target, action=chosen, actor=actor, limit=limit)
+        found = _memory(opened).list_events(subject=subject, target_id=target, action=chosen, actor=actor, limit=limit)
     columns = ("at", "action", "fact", "subject", "actor", "reason")
     rows = [(e.at, e.action, e.target_id, e.subject, e.actor, e.reason) for e in found]
     session.emit([asdict(e) for e in found], table(columns, rows) if rows else "No events.")

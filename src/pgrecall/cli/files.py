@@ -45,7 +45,7 @@ def export(
 
     with session.tenant(tenant) as opened:
         lines = transfer.export_lines(opened.vectors(collection))
-        info = opened.collection(collection)
+        info = opened.collection_info(collection)
         total = 0 if info is None else 2 + info.documents + info.chunks
         with progress(session, f"exporting {collection}", total) as done:
             if to_stdout:

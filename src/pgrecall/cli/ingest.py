@@ -65,7 +65,7 @@ def ingest(
     splitters = Splitters(chunk_size)
     found = _Files(paths, chunk_size)
     with session.tenant(tenant) as opened:
-        held = opened.collection(collection)
+        held = opened.collection_info(collection)
         held_store = opened.vectors(collection)
         changes = held_store._run(lambda gate: sync.compare(gate, held_store._place(gate), found.documents))
         gone = len(changes.missing) if prune else 0

@@ -48,7 +48,7 @@ def list_(
 
     filters = None if where is None else parse_filter(where)
     with session.tenant(tenant) as opened:
-        found = opened.runs().list(filters, status=status, subject=subject, limit=limit)
+        found = opened.runs().list_runs(filters, status=status, subject=subject, limit=limit)
     rows = [(r.run_id, r.status, r.state_version, r.subject, r.updated_at, r.expires_at) for r in found]
     columns = ("run", "status", "version", "subject", "last write", "expires")
     session.emit([asdict(r) for r in found], table(columns, rows) if rows else f"{tenant} has no matching runs.")
@@ -59,7 +59,7 @@ def show(session: Session, run_id: RunArgument, tenant: TenantOption) -> None:
     """Show a run's state and events; exit 1 if the run does not exist."""
     with session.tenant(tenant) as opened:
         runs = opened.runs()
-        run, events = _existing(runs, run_id), runs.events(run_id)
+        run, events = _existing(runs, run_id), runs.list_events(run_id)
     data = asdict(run) | {"events": [asdict(e) for e in events]}
     state = json.dumps(run.state, indent=2, ensure_ascii=False)
     session.emit(data, f"{run_id}: {run.status}, version {run.state_version}\n{state}")
@@ -77,7 +77,7 @@ def evidence(session: Session, run_id: RunArgument, tenant: TenantOption) -> Non
     with session.tenant(tenant) as opened:
         runs = opened.runs()
         _existing(runs, run_id)
-        found = runs.evidence(run_id)
+        found = runs.list_evidence(run_id)
     rows = [
         (
             e.seq,

@@ -44,7 +44,7 @@ def list_(session: Session) -> None:
     from pgrecall.types import SpaceUse
 
     with session.database() as database:
-        found = database.spaces()
+        found = database.list_spaces()
         try:
             gate = database.backend.maintenance_gate()
             use = space_use(gate, database.backend.maintenance_scope(gate))

@@ -23,7 +23,7 @@ def list_(session: Session) -> None:
     """List all tenants, including deleted ones. Needs the maintenance login."""
     with session.database() as database:
         try:
-            found = database.tenants()
+            found = database.list_tenants()
         except ConfigurationError as exc:
             raise ConfigurationError(
                 f"this login may not list tenants ({exc}); pass the maintenance login: --maintenance-url"
@@ -40,7 +40,7 @@ def show(session: Session, name: NameArgument) -> None:
         info = tenant.info()
         if info is None:
             raise NotFound(f"tenant {name!r} does not exist")
-        found = tenant.collections()
+        found = tenant.list_collections()
     state = (
         f"deleted {info.erased_at:%Y-%m-%d %H:%M}"
         if info.erased_at

@@ -164,12 +164,16 @@ ORDER BY r.run_id LIMIT %(batch)s::int8 FOR UPDATE OF r SKIP LOCKED
 """
 
 #: Leaf first; `runs` are the ids.
-DELETE = (
-    "DELETE FROM pgrecall.run_evidence WHERE tenant_id = %(tenant)s AND run_id = ANY (%(runs)s::text[])",
-    "DELETE FROM pgrecall.run_retrievals WHERE tenant_id = %(tenant)s AND run_id = ANY (%(runs)s::text[])",
-    "DELETE FROM pgrecall.run_events WHERE tenant_id = %(tenant)s AND run_id = ANY (%(runs)s::text[])",
-    "DELETE FROM pgrecall.runs WHERE tenant_id = %(tenant)s AND run_id = ANY (%(runs)s::text[])",
-)
+DELETE = {
+    "evidence": """\
+DELETE FROM pgrecall.run_evidence WHERE tenant_id = %(tenant)s AND run_id = ANY (%(runs)s::text[]) RETURNING true""",
+    "retrievals": """\
+DELETE FROM pgrecall.run_retrievals WHERE tenant_id = %(tenant)s AND run_id = ANY (%(runs)s::text[]) RETURNING true""",
+    "events": """\
+DELETE FROM pgrecall.run_events WHERE tenant_id = %(tenant)s AND run_id = ANY (%(runs)s::text[]) RETURNING true""",
+    "runs": """\
+DELETE FROM pgrecall.runs WHERE tenant_id = %(tenant)s AND run_id = ANY (%(runs)s::text[]) RETURNING true""",
+}
 
 
 @dataclass(frozen=True, slots=True)

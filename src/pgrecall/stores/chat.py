@@ -17,6 +17,7 @@ from pgrecall.operations.chunks.packing import id_array
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements import chat as sql
 from pgrecall.stores.backend import Backend, TenantBound
+from pgrecall.stores.renamed import renamed, renamed_arguments
 from pgrecall.stores.twins import Work, twins
 from pgrecall.types import Metadata
 
@@ -102,7 +103,7 @@ class PostgresChat(TenantBound):
 
     replace_message, areplace_message = twins(_replace_message)
 
-    def _messages(
+    def _list_messages(
         self,
         last: int | None = None,
         *,
@@ -130,7 +131,8 @@ class PostgresChat(TenantBound):
         }
         return lambda gate: chats.read(gate, self._chat(gate), page, last=last)
 
-    messages, amessages = twins(_messages)
+    list_messages, alist_messages = twins(_list_messages)
+    messages, amessages = renamed("messages", list_messages, alist_messages)
 
     def _get(self, message_id: str) -> Work[Message | None]:
         """One message by its id, archived or not, or None."""
@@ -174,11 +176,12 @@ class PostgresChat(TenantBound):
 
     window, awindow = twins(_window)
 
+    @renamed_arguments(limit="top_k")
     def _search(
-        self, text: str, limit: int = 10, *, roles: Sequence[Role] | None = None, status: Status | None = None
+        self, text: str, top_k: int = 10, *, roles: Sequence[Role] | None = None, status: Status | None = None
     ) -> Work[list[ChatHit]]:
         """The chat's messages that have words of a user's text, best first, as `Tenant.search_chats` finds them."""
-        sought = looked_for(text, limit, self._subject, self._session_id, roles, status)
+        sought = looked_for(text, top_k, self._subject, self._session_id, roles, status)
         return lambda gate: chats.search(gate, self._scope(gate), sought)
 
     search, asearch = twins(_search)
@@ -280,7 +283,7 @@ class PostgresChat(TenantBound):
 
 def looked_for(
     text: str,
-    limit: int,
+    top_k: int,
     subject: str | None,
     session_id: str | None,
     roles: Sequence[Role] | None,
@@ -291,7 +294,7 @@ def looked_for(
         raise InvalidInput(f"roles is {roles!r:.60}; expected a list of some of {', '.join(ROLES)}")
     return chats.Sought(
         text=text,
-        limit=whole_number(limit, "limit", 0),
+        limit=whole_number(top_k, "top_k", 0),
         subject=subject if subject is None else check_text(subject, "subject", MAX_ID_BYTES),
         session_id=session_id,
         roles=None if roles is None else list(roles),

@@ -18,6 +18,7 @@ from pgrecall.operations.search import tune as breadth
 from pgrecall.operations.search.routes import MOST_EF_SEARCH
 from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.backend import TenantBound
+from pgrecall.stores.renamed import renamed
 from pgrecall.stores.twins import Work, twins
 from pgrecall.types import (
     Chunk,
@@ -36,13 +37,14 @@ from pgrecall.types import (
 class Collections(TenantBound):
     """The collections of a `Tenant`."""
 
-    def _collections(self) -> Work[list[CollectionInfo]]:
+    def _list_collections(self) -> Work[list[CollectionInfo]]:
         """The tenant's collections with their spaces and counts."""
         return lambda gate: registry.collections(gate, self._scope(gate))
 
-    collections, acollections = twins(_collections)
+    list_collections, alist_collections = twins(_list_collections)
+    collections, acollections = renamed("collections", list_collections, alist_collections)
 
-    def _collection(self, name: str) -> Work[CollectionInfo | None]:
+    def _collection_info(self, name: str) -> Work[CollectionInfo | None]:
         """One collection, or None."""
         check_text(name, "collection", MAX_NAME_BYTES)
 
@@ -51,7 +53,8 @@ class Collections(TenantBound):
 
         return work
 
-    collection, acollection = twins(_collection)
+    collection_info, acollection_info = twins(_collection_info)
+    collection, acollection = renamed("collection", collection_info, acollection_info)
 
     def _index_key(
         self, collection: str, key: str | Sequence[str], key_type: KeyType = "text", *, progress: Progress | None = None

@@ -17,6 +17,7 @@ from pgrecall.operations import erasure, registry
 from pgrecall.operations.erasure import Hook
 from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.backend import Backend
+from pgrecall.stores.renamed import renamed
 from pgrecall.stores.tenant import Tenant
 from pgrecall.stores.twins import R, Work, twins
 from pgrecall.types import EmbedSpace, GraphBuild, MaintenanceResult, SpaceInfo, TenantInfo
@@ -121,11 +122,12 @@ class Database:
 
     tenant_info, atenant_info = twins(_tenant_info)
 
-    def _spaces(self) -> Work[list[SpaceInfo]]:
+    def _list_spaces(self) -> Work[list[SpaceInfo]]:
         """The registry of spaces."""
         return lambda gate: registry.spaces(gate.outside, self.backend.scope(gate, "-"))
 
-    spaces, aspaces = twins(_spaces)
+    list_spaces, alist_spaces = twins(_list_spaces)
+    spaces, aspaces = renamed("spaces", list_spaces, alist_spaces)
 
     def _add_space(self, space: EmbedSpace) -> Work[int]:
         """Register a space ahead of its first use; returns its number."""
@@ -138,13 +140,15 @@ class Database:
     def _all_tenants(self, gate: Gate) -> list[TenantInfo]:
         return registry.tenants(gate, self.backend.maintenance_scope(gate))
 
-    def tenants(self) -> list[TenantInfo]:
+    def list_tenants(self) -> list[TenantInfo]:
         """Every tenant, tombstones included. Needs a login that may act as pgrecall_maintenance."""
         return self._all_tenants(self.backend.maintenance_gate())
 
-    async def atenants(self) -> list[TenantInfo]:
-        """As `tenants`."""
+    async def alist_tenants(self) -> list[TenantInfo]:
+        """As `list_tenants`."""
         return await greenlet_spawn(self._all_tenants, self.backend.maintenance.async_gate())
+
+    tenants, atenants = renamed("tenants", list_tenants, alist_tenants)
 
     def _maintain(
         self,

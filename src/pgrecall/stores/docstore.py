@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pgrecall.arguments import OnNul, several
 from pgrecall.operations.ingestion import docstore as docstore_ops
 from pgrecall.stores.backend import Backend, CollectionBound
+from pgrecall.stores.renamed import renamed
 from pgrecall.stores.twins import Work, twins
 from pgrecall.types import DocstoreEntry, DocumentReference
 
@@ -71,8 +72,9 @@ class PostgresDocstore(CollectionBound):
     delete_document, adelete_document = twins(_delete_document)
 
     # Last: in the class body `list` is this method from here on.
-    def _list(self) -> Work[list[DocstoreEntry]]:
+    def _list_entries(self) -> Work[list[DocstoreEntry]]:
         """Every entry, in the order in which they were first written."""
         return lambda gate: docstore_ops.listing(gate, self._place(gate))
 
-    list, alist = twins(_list)
+    list_entries, alist_entries = twins(_list_entries)
+    list, alist = renamed("list", list_entries, alist_entries)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
 from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text, labels, moment, one_of, whole_number
 from pgrecall.errors import FilterError, InvalidInput
-from pgrecall.facts import Action, FactKey, MemoryEvent, Mode, Order, StoredFact
+from pgrecall.facts import Action, FactKey, MemoryEvent, Order, StoredFact
 from pgrecall.filters import Filter
+from pgrecall.hits import SearchMode
 from pgrecall.operations.memory import read as recall
 from pgrecall.operations.memory.forget import Named
 from pgrecall.operations.memory.packing import whole_key
@@ -18,8 +19,12 @@ from pgrecall.operations.memory.read import Search
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements.fact_reads import Facts, filter_values
+from pgrecall.stores.renamed import renamed, renamed_arguments, warn
 from pgrecall.stores.twins import Work, twins
 from pgrecall.types import Vector
+
+#: The modes of 0.1.
+_OLD_MODES: Mapping[Any, SearchMode] = {"text": "sparse", "vector": "dense"}
 
 
 class MemoryReads:
@@ -55,6 +60,7 @@ class MemoryReads:
 
     get_facts, aget_facts = twins(_get_facts)
 
+    @renamed_arguments(query_vector="vector", limit="top_k")
     def _search_facts(
         self,
         *,
@@ -62,37 +68,64 @@ class MemoryReads:
         kind: str | Sequence[str] | None = None,
         key: str | None = None,
         filters: Filter | None = None,
-        query_vector: Vector | None = None,
+        vector: Vector | None = None,
         as_of: datetime | None = None,
-        limit: int = 10,
+        top_k: int = 10,
         text: str | None = None,
-        mode: Mode | None = None,
+        mode: SearchMode | None = None,
         namespace: Sequence[str] = (),
         order_by: Order | None = None,
         offset: int = 0,
         refresh: bool | None = None,
     ) -> Work[list[StoredFact]]:
-        """Facts that match every condition: of one subject, kind (or several), key, below a namespace, by value.
+        """Search the live facts; returns those that match all conditions.
 
-        `text` finds words in the facts' texts, `query_vector` those whose best field is nearest, both together by
-        reciprocal rank; where the store has an embedding function, `text` alone means both. `mode` ("text", "vector",
-        "hybrid") says it outright. `filters` look at the value. `as_of`, a time with its zone, answers as of then, of
-        what has not been forgotten or expired since, and not by vector: superseded versions have none. `order_by`
-        ("relevance", "recency", "confidence") is by relevance where there is something to be relevant to. `limit` and
-        `offset` choose by relevance first. Raises: InvalidInput, FilterError, EmbedSpaceMismatch, InvalidEmbedding.
+        Args:
+            subject: Only facts about this subject. By default of every subject, and those without one.
+            kind: Only facts of this kind, or of one of these kinds.
+            key: Only facts with this key.
+            filters: Only facts whose value matches.
+            vector: Rank by distance to this vector; a fact with several vectors counts by its nearest.
+            as_of: Answer as of this time, which needs a time zone. Facts that were forgotten or expired since are not
+                found, and neither `vector` nor a mode that needs one is possible: superseded versions have no vectors.
+            top_k: The number of facts to return.
+            text: Rank by the words of this text, as in `PostgresVectorStore.query`. If the store has an embedding
+                function, the text is embedded too, and the search is hybrid.
+            mode: "dense" ranks by vector, "sparse" by words, "hybrid" by both, fused by reciprocal rank. By default it
+                follows from what is given.
+            namespace: Only facts in this namespace or below it.
+            order_by: The order of the returned facts: "relevance", "recency" (newest first) or "confidence". By default
+                "relevance"; without a vector and a text that is the newest first.
+            offset: The number of facts to skip. `top_k` and `offset` always select by relevance.
+            refresh: Whether the lifetimes of the returned facts start again. By default each fact's `refresh_on_read`
+                decides.
+
+        Returns:
+            A list of `StoredFact`; `score` is set if the search ranked by relevance.
+
+        Raises:
+            InvalidInput: An argument is malformed, or the mode has nothing to search by.
+            FilterError: `filters` is malformed.
+            EmbedSpaceMismatch: The memory belongs to another model.
+            InvalidEmbedding: The vector has the wrong length, or is not finite.
         """
-        if as_of is not None and (query_vector is not None or mode in ("vector", "hybrid")):
-            raise InvalidInput(
-                "as_of goes with words, not with vectors: superseded versions have none; use mode='text'"
-            )
+        if mode in _OLD_MODES:
+            warn(f"mode={mode!r} of search_facts()", f"mode={_OLD_MODES[mode]!r}", stacklevel=5)
+            mode = _OLD_MODES[mode]
         if mode is not None:
-            one_of(mode, get_args(Mode), "mode")
+            one_of(mode, get_args(SearchMode), "mode")
+        if as_of is not None and (vector is not None or mode in ("dense", "hybrid")):
+            raise InvalidInput(
+                "as_of was given with a vector, or with a mode that needs one, but superseded versions have no "
+                "vectors; pass mode='sparse' and no vector"
+            )
         if order_by is not None:
             one_of(order_by, get_args(Order), "order_by")
         if text is not None and not isinstance(text, str):
             raise InvalidInput(f"text is {type(text).__name__}; expected a string")
-        if mode is not None and (text is None if mode != "vector" else text is None and query_vector is None):
-            raise InvalidInput(f"mode is {mode!r}, and there is nothing to search by; give text= (or query_vector=)")
+        if mode is not None and (text is None if mode != "dense" else text is None and vector is None):
+            needed = "text= or vector=" if mode == "dense" else "text="
+            raise InvalidInput(f"mode is {mode!r}, but there is nothing to search by; pass {needed}")
         if filters is not None and not isinstance(filters, Filter):
             raise FilterError(f"filters is {type(filters).__name__}; expected a filter such as F.lang == 'de'")
         kinds = [kind] if isinstance(kind, str) else kind
@@ -120,10 +153,10 @@ class MemoryReads:
             which,
             values,
             text,
-            None if mode == "text" else query_vector,
+            None if mode == "sparse" else vector,
             mode,
             order_by or "relevance",
-            whole_number(limit, "limit", 0),
+            whole_number(top_k, "top_k", 0),
             whole_number(offset, "offset", 0),
             refresh,
         )
@@ -175,7 +208,7 @@ class MemoryReads:
 
     # The trail
 
-    def _events(
+    def _list_events(
         self,
         *,
         subject: str | None = None,
@@ -211,7 +244,8 @@ class MemoryReads:
         }
         return lambda gate: recall.events(gate, self._memory(gate), values)
 
-    events, aevents = twins(_events)
+    list_events, alist_events = twins(_list_events)
+    events, aevents = renamed("events", list_events, alist_events)
 
 
 def named(

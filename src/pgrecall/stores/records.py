@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pgrecall.operations.ingestion import records
 from pgrecall.stores.backend import Backend, CollectionBound
+from pgrecall.stores.renamed import renamed
 from pgrecall.stores.twins import Work, twins
 
 
@@ -65,7 +66,7 @@ class IndexRecords(CollectionBound):
     delete, adelete = twins(_delete)
 
     # Last: in the class body `list` is this method from here on.
-    def _list(
+    def _list_keys(
         self,
         *,
         before: float | None = None,
@@ -78,4 +79,5 @@ class IndexRecords(CollectionBound):
             gate, self._place(gate), self._namespace, before=before, after=after, groups=group_ids, limit=limit
         )
 
-    list, alist = twins(_list)
+    list_keys, alist_keys = twins(_list_keys)
+    list, alist = renamed("list", list_keys, alist_keys)

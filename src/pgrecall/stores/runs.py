@@ -18,6 +18,7 @@ from pgrecall.postgres.transactions import Gate
 from pgrecall.runs import FINAL, Evidence, RunEvent, RunState
 from pgrecall.statements.runs import RunFilters
 from pgrecall.stores.backend import Backend, TenantBound
+from pgrecall.stores.renamed import renamed
 from pgrecall.stores.twins import Work, twins
 from pgrecall.types import EmbedSpace, Vector
 
@@ -109,14 +110,15 @@ class PostgresRuns(TenantBound):
 
     append_event, aappend_event = twins(_append_event)
 
-    def _events(self, run_id: str, *, after: int = -1, limit: int | None = None) -> Work[list[RunEvent]]:
+    def _list_events(self, run_id: str, *, after: int = -1, limit: int | None = None) -> Work[list[RunEvent]]:
         """A run's events in order, those behind the number `after`; none where there is no such run."""
         check_text(run_id, "run_id", MAX_ID_BYTES)
         after = whole_number(after, "after", -1)
         limit = None if limit is None else whole_number(limit, "limit", 0)
         return lambda gate: run_ops.events(gate, self._place(gate), run_id, after=after, limit=limit)
 
-    events, aevents = twins(_events)
+    list_events, alist_events = twins(_list_events)
+    events, aevents = renamed("events", list_events, alist_events)
 
     def tail(
         self, run_id: str, *, after: int = -1, poll: float = 0.5, timeout: float | None = None
@@ -180,15 +182,16 @@ class PostgresRuns(TenantBound):
 
     record_evidence, arecord_evidence = twins(_record_evidence)
 
-    def _evidence(self, run_id: str) -> Work[list[Evidence]]:
+    def _list_evidence(self, run_id: str) -> Work[list[Evidence]]:
         """Each retrieval of a run, in order, with its chunks; each is compared with what the collection holds today."""
         check_text(run_id, "run_id", MAX_ID_BYTES)
         return lambda gate: evidence_ops.read(gate, self._place(gate), run_id)
 
-    evidence, aevidence = twins(_evidence)
+    list_evidence, alist_evidence = twins(_list_evidence)
+    evidence, aevidence = renamed("evidence", list_evidence, alist_evidence)
 
-    def _delete(self, run_id: str) -> Work[None]:
-        """Delete a run with its events and evidence. Raises NotFound."""
+    def _delete(self, run_id: str) -> Work[dict[str, int]]:
+        """Delete a run with its events and evidence; returns the number of rows by table. Raises NotFound."""
         check_text(run_id, "run_id", MAX_ID_BYTES)
         return lambda gate: run_ops.delete(gate, self._place(gate), run_id)
 
@@ -224,7 +227,7 @@ class PostgresRuns(TenantBound):
     prune, aprune = twins(_prune)
 
     # Last: in the class body `list` is this method from here on.
-    def _list(
+    def _list_runs(
         self,
         filters: Filter | None = None,
         *,
@@ -242,7 +245,8 @@ class PostgresRuns(TenantBound):
         values |= {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}
         return lambda gate: run_ops.listing(gate, self._place(gate), where, values)
 
-    list, alist = twins(_list)
+    list_runs, alist_runs = twins(_list_runs)
+    list, alist = renamed("list", list_runs, alist_runs)
 
 
 def _condition(

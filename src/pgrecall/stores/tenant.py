@@ -32,6 +32,7 @@ from pgrecall.stores.collections import Collections
 from pgrecall.stores.docstore import PostgresDocstore
 from pgrecall.stores.memory import PostgresMemoryStore
 from pgrecall.stores.records import IndexRecords
+from pgrecall.stores.renamed import renamed, renamed_arguments
 from pgrecall.stores.runs import PostgresRuns
 from pgrecall.stores.twins import Work, twins
 from pgrecall.stores.vectors import PostgresVectorStore
@@ -169,7 +170,9 @@ class Tenant(Collections):
             text_config=text_config,
         )
 
-    def _chats(self, subject: str | None = None, *, limit: int | None = None, offset: int = 0) -> Work[list[ChatInfo]]:
+    def _list_chats(
+        self, subject: str | None = None, *, limit: int | None = None, offset: int = 0
+    ) -> Work[list[ChatInfo]]:
         """The tenant's chats, or a subject's, the last written first. Raises InvalidInput."""
         if subject is not None:
             check_text(subject, "subject", MAX_ID_BYTES)
@@ -184,12 +187,14 @@ class Tenant(Collections):
             offset=offset,
         )
 
-    chats, achats = twins(_chats)
+    list_chats, alist_chats = twins(_list_chats)
+    chats, achats = renamed("chats", list_chats, alist_chats)
 
+    @renamed_arguments(limit="top_k")
     def _search_chats(
         self,
         text: str,
-        limit: int = 10,
+        top_k: int = 10,
         *,
         subject: str | None = None,
         roles: Sequence[Role] | None = None,
@@ -200,7 +205,7 @@ class Tenant(Collections):
         Words are alternatives, "a phrase" is one too, -word excludes. `roles` and `status` narrow it; the archive is
         searched too unless `status` says otherwise. Each chat is searched by its own `text_config`.
         """
-        sought = looked_for(text, limit, subject, None, roles, status)
+        sought = looked_for(text, top_k, subject, None, roles, status)
         return lambda gate: chat_ops.search(gate, self._scope(gate), sought)
 
     search_chats, asearch_chats = twins(_search_chats)

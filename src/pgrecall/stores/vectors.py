@@ -23,6 +23,7 @@ from pgrecall.operations.search.routes import exact_max, look
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements.reads import Where
 from pgrecall.stores.backend import Backend, CollectionBound
+from pgrecall.stores.renamed import renamed
 from pgrecall.stores.twins import Work, twins
 from pgrecall.stores.vector_search import VectorSearch
 from pgrecall.types import (
@@ -219,17 +220,24 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
 
     get, aget = twins(_get)
 
-    def _documents(
+    def _list_documents(
         self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0
     ) -> Work[list[Document]]:
         """Documents with their provenance, ordered by id."""
         return lambda gate: chunk_ops.documents(gate, self._place(gate), limit=limit, offset=offset, ids=ids)
 
-    documents, adocuments = twins(_documents)
+    list_documents, alist_documents = twins(_list_documents)
+    documents, adocuments = renamed("documents", list_documents, alist_documents)
 
-    def _count(self, filters: Filter | None = None, *, doc_ids: Sequence[str] | None = None) -> Work[int]:
-        """How many chunks match; all without arguments."""
-        where, values = chunk_ops.condition(filters, None, doc_ids)
+    def _count(
+        self,
+        filters: Filter | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+    ) -> Work[int]:
+        """The number of chunks that match all conditions; of all chunks if there are none."""
+        where, values = chunk_ops.condition(filters, ids, doc_ids)
         return lambda gate: chunk_ops.count(gate, self._place(gate), *self._by_keys(gate, where, values))
 
     count, acount = twins(_count)
@@ -253,12 +261,18 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
 
     set_metadata, aset_metadata = twins(_set_metadata)
 
-    def _delete(self, ids: Sequence[str] | None = None, *, filters: Filter | None = None) -> Work[DeleteReport]:
-        """Delete chunks by ids, by filter, or by both (those that match both); their documents stay.
+    def _delete(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        filters: Filter | None = None,
+        doc_ids: Sequence[str] | None = None,
+    ) -> Work[DeleteReport]:
+        """Delete the chunks that match all conditions, at least one of which must be given; their documents stay.
 
-        Raises InvalidInput where neither says anything; FilterError.
+        `delete_by_doc_id` deletes a document too. Raises InvalidInput, FilterError.
         """
-        where, values = chunk_ops.condition(filters, ids)
+        where, values = chunk_ops.condition(filters, ids, doc_ids)
         return lambda gate: chunk_ops.delete(gate, self._place(gate), *self._by_keys(gate, where, values))
 
     delete, adelete = twins(_delete)
@@ -307,7 +321,7 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
     drop, adrop = twins(_drop)
 
     # Last: in the class body `list` is this method from here on.
-    def _list(
+    def _list_chunks(
         self,
         filters: Filter | None = None,
         *,
@@ -322,7 +336,8 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
         page = partial(chunk_ops.listing, limit=limit, offset=offset, with_embeddings=with_embeddings)
         return lambda gate: page(gate, self._place(gate), *self._by_keys(gate, where, values))
 
-    list, alist = twins(_list)
+    list_chunks, alist_chunks = twins(_list_chunks)
+    list, alist = renamed("list", list_chunks, alist_chunks)
 
 
 if TYPE_CHECKING:

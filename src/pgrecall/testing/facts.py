@@ -15,6 +15,7 @@ from pgrecall.arguments import MAX_NAME_BYTES, actor_name, check_text, labels, m
 from pgrecall.errors import EmbedSpaceMismatch, FilterError, InvalidInput, NotFound
 from pgrecall.facts import Fact, FactKey, MemoryEvent, Order, StoredFact
 from pgrecall.filters import Filter
+from pgrecall.hits import SearchMode
 from pgrecall.testing import checks, words
 from pgrecall.testing.checks import twin
 from pgrecall.testing.filters import matches
@@ -146,10 +147,11 @@ class InMemoryFactStore:
         kind: str | Sequence[str] | None = None,
         key: str | None = None,
         filters: Filter | None = None,
-        query_vector: Vector | None = None,
+        vector: Vector | None = None,
         as_of: datetime | None = None,
-        limit: int = 10,
+        top_k: int = 10,
         text: str | None = None,
+        mode: SearchMode | None = None,
         namespace: Sequence[str] = (),
         order_by: Order | None = None,
         offset: int = 0,
@@ -164,7 +166,7 @@ class InMemoryFactStore:
             raise FilterError(f"filters is {type(filters).__name__}; expected a filter such as F.lang == 'de'")
         if as_of is not None:
             moment(as_of, "as_of")
-            if query_vector is not None:
+            if vector is not None or mode in ("dense", "hybrid"):
                 raise InvalidInput("as_of was given together with a vector; superseded versions have no vectors")
         found = [
             row
@@ -178,10 +180,12 @@ class InMemoryFactStore:
             and (filters is None or matches(filters, row.fact.value))
         ]
         found.sort(key=lambda row: (row.fact.valid_from, row.fact.id), reverse=True)
-        if text is not None and query_vector is None and as_of is None and self._embed is not None:
-            [query_vector] = checks.embedded(self._embed, [text])
-        scores = self._scores(found, text, query_vector)
-        start, end = whole_number(offset, "offset", 0), offset + whole_number(limit, "limit", 0)
+        if mode == "sparse":
+            vector = None
+        elif text is not None and vector is None and as_of is None and self._embed is not None:
+            [vector] = checks.embedded(self._embed, [text])
+        scores = self._scores(found, None if mode == "dense" else text, vector)
+        start, end = whole_number(offset, "offset", 0), offset + whole_number(top_k, "top_k", 0)
         if scores is None:
             facts = [row.fact for row in found]
         else:
@@ -241,7 +245,7 @@ class InMemoryFactStore:
             path for path in found if all(fits(path, p) for p in begin) and all(fits(path[::-1], s[::-1]) for s in end)
         ]
 
-    def events(
+    def list_events(
         self, *, subject: str | None = None, target_id: str | None = None, limit: int = 100
     ) -> list[MemoryEvent]:
         """The trail, oldest first."""
@@ -363,7 +367,7 @@ class InMemoryFactStore:
 
     aput_fact, aput_facts, aget, aget_facts = twin(put_fact), twin(put_facts), twin(get), twin(get_facts)
     asearch_facts, ahistory, alist_namespaces = twin(search_facts), twin(history), twin(list_namespaces)
-    aevents, adelete, arestore, aerase = twin(events), twin(delete), twin(restore), twin(erase)
+    alist_events, adelete, arestore, aerase = twin(list_events), twin(delete), twin(restore), twin(erase)
 
 
 def _reachable(fact_id: str | None, now: datetime) -> Callable[[Row], bool]:

@@ -226,15 +226,21 @@ class InMemoryVectorStore:
         found = {c.id: c for c in self._matching(None, ids, None)}
         return [self._out(found[i], with_embeddings) for i in ids if i in found]
 
-    def documents(self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0) -> list[Document]:
+    def list_documents(self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0) -> list[Document]:
         """Documents with their provenance, ordered by id."""
         held, wanted = self._held().documents, checks.id_set(ids, "ids")
         chosen = sorted(i for i in held if wanted is None or i in wanted)
         return [_document(held[i]) for i in checks.page(chosen, limit, offset)]
 
-    def count(self, filters: Filter | None = None, *, doc_ids: Sequence[str] | None = None) -> int:
+    def count(
+        self,
+        filters: Filter | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        doc_ids: Sequence[str] | None = None,
+    ) -> int:
         """How many chunks match every condition."""
-        return len(self._matching(filters, None, doc_ids))
+        return len(self._matching(filters, ids, doc_ids))
 
     def set_metadata(
         self,
@@ -256,10 +262,16 @@ class InMemoryVectorStore:
             self._shared[self.tenant_id, self.collection] = held
         return count
 
-    def delete(self, ids: Sequence[str] | None = None, *, filters: Filter | None = None) -> DeleteReport:
+    def delete(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        filters: Filter | None = None,
+        doc_ids: Sequence[str] | None = None,
+    ) -> DeleteReport:
         """Delete the chunks that match every condition; without a condition it is an error."""
-        _check_named(filters, ids, None)
-        return self._delete(self._matching(filters, ids, None), None)
+        _check_named(filters, ids, doc_ids)
+        return self._delete(self._matching(filters, ids, doc_ids), None)
 
     def delete_by_doc_id(self, doc_id: str) -> DeleteReport:
         """Delete a document with its chunks; an unknown one counts as zero."""
@@ -315,8 +327,7 @@ class InMemoryVectorStore:
         vector = self._held().vectors[chunk.id].astype(np.float32).tolist() if with_embeddings else None
         return changed(_chunk(chunk), embedding=vector)
 
-    # Last: in the class body `list` is this method from here on.
-    def list(
+    def list_chunks(
         self,
         filters: Filter | None = None,
         *,
@@ -331,7 +342,8 @@ class InMemoryVectorStore:
         return [self._out(chunk, with_embeddings) for chunk in found]
 
     aupsert, areplace_document, aquery, aget = twin(upsert), twin(replace_document), twin(query), twin(get)
-    alist, adocuments, acount, aset_metadata = twin(list), twin(documents), twin(count), twin(set_metadata)  # noqa: A003 -- the method
+    alist_chunks, alist_documents = twin(list_chunks), twin(list_documents)
+    acount, aset_metadata = twin(count), twin(set_metadata)
     adelete, adelete_by_doc_id, aclear, adrop = twin(delete), twin(delete_by_doc_id), twin(clear), twin(drop)
 
 

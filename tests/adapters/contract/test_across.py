@@ -107,7 +107,7 @@ def test_vectors_and_provenance_are_the_same_in_both(db, tenant_id):
     llama.store.add([made])
     [hit] = [h for h in chain.store.core.query(vector("more"), 10) if h.chunk_id == "b"]
     assert (hit.doc_id, hit.source, hit.uri) == ("d", "d.md", "https://example.org/d")
-    assert [d.id for d in llama.store.client.documents()] == [d.id for d in chain.store.core.documents()]
+    assert [d.id for d in llama.store.client.list_documents()] == [d.id for d in chain.store.core.list_documents()]
 
 
 LANGCHAIN = [

@@ -212,7 +212,7 @@ def test_another_frameworks_messages_are_read(history):
 def test_another_framework_reads_what_was_written_here(history):
     """Roles, texts, calls and blocks in the neutral form; nothing that was said is lost without a word."""
     history.add_messages(MESSAGES)
-    stored = history.core.messages()
+    stored = history.core.list_messages()
     assert [m.role for m in stored] == [
         "system", "developer", "user", "user", "assistant", "tool", "tool", "assistant", "function", "other", "user"
     ]  # fmt: skip

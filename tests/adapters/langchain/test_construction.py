@@ -80,7 +80,7 @@ def test_a_sibling_costs_nothing_and_shares_the_model(db, store, words):
     words.calls.clear()
     siblings = [store.for_tenant(f"{store.tenant}-{n}") for n in range(20)]
     assert all(sibling.database is db for sibling in siblings) and words.calls == []
-    assert [len(sibling.core.list()) for sibling in siblings] == [0] * 20
+    assert [len(sibling.core.list_chunks()) for sibling in siblings] == [0] * 20
     siblings[0].add_texts(["mine"])
     assert words.seen[-1] == "mine" and words.calls == ["sync"]  # the fingerprint's vector was known
     assert store.for_tenant(siblings[0].tenant).core is siblings[0].core  # compared with its collection once
@@ -97,10 +97,10 @@ def test_searches_of_a_run_leave_evidence(db, store):
     of_run = store.for_run("run-1")
     found = of_run.as_retriever(search_kwargs={"k": 2}).invoke("dogs bark loudly")
     asyncio.run(of_run.amax_marginal_relevance_search("cats purr", k=1))
-    [first, second] = db.tenant(store.tenant).runs().evidence("run-1")
+    [first, second] = db.tenant(store.tenant).runs().list_evidence("run-1")
     assert [chunk.chunk_id for chunk in first.chunks] == ids_of(found) and len(second.chunks) == 1
     store.add_texts(["dogs are quiet now"], ids=["2"])
-    assert db.tenant(store.tenant).runs().evidence("run-1")[0].chunks[0].now == "changed"
+    assert db.tenant(store.tenant).runs().list_evidence("run-1")[0].chunks[0].now == "changed"
     of_run.close()
     assert len(store.similarity_search("cats")) == 3
 
@@ -149,7 +149,7 @@ def test_an_unknown_embedding_class_must_say_its_space(db, tenant_id, words):
         PGRecallVectorStore(lambda text: [0.0], connection=db, tenant=tenant_id)
     fake = PGRecallVectorStore(DeterministicFakeEmbedding(size=8), connection=db, tenant=tenant_id, distance="l2")
     fake.add_texts(["x"])
-    held = db.tenant(tenant_id).collection("default").space
+    held = db.tenant(tenant_id).collection_info("default").space
     assert held == EmbedSpace("fake", "DeterministicFakeEmbedding", 8, "l2")
     with pytest.raises(EmbedSpaceMismatch):
         PGRecallVectorStore(words, connection=db, tenant=tenant_id, space=EmbedModel("test", "words")).add_texts(["y"])

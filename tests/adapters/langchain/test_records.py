@@ -40,7 +40,7 @@ class Indexing:
         return result["num_added"], result["num_updated"], result["num_skipped"], result["num_deleted"]
 
     def texts(self) -> list[str]:
-        return sorted(chunk.text for chunk in self.store.core.list(limit=1000))
+        return sorted(chunk.text for chunk in self.store.core.list_chunks(limit=1000))
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -52,7 +52,7 @@ class TestVectorStoreBesideAnotherTenant(VectorStoreIntegrationTests):
         store.other = PGRecallVectorStore(self.get_embeddings(), connection=db, tenant=f"{tenant_id}-other")
         store.other.add_documents(store.others(["1", "2", "3", "foo", "bar"]))
         yield store
-        theirs = store.other.core.list(limit=1000)
+        theirs = store.other.core.list_chunks(limit=1000)
         assert len(theirs) >= 5 and all(
             c.text == f"theirs of {c.id}" and c.metadata == {"theirs": c.id} for c in theirs
         )

@@ -232,7 +232,7 @@ def test_deleting_erases_unless_it_shall_only_forget(db, tenant_id, admin_connec
     memory = db.tenant(tenant_id).memory(actor="admin")
     memory.restore(key="k", namespace=USER)
     assert forgetting.get(USER, "k").value == {"n": 3}
-    assert {e.actor for e in memory.events(action="forget")} == {"bot"}
+    assert {e.actor for e in memory.list_events(action="forget")} == {"bot"}
 
 
 def test_items_belong_to_a_person_and_go_with_them(db, tenant_id):

@@ -187,7 +187,7 @@ async def test_every_verb_of_the_database_interface(store):
     assert await store.get_messages("s") == [] and texts(await store.get_messages("s", None)) == ["z"]
     await store.add_message("t", said("t")[0])
     assert sorted(await store.get_keys()) == ["s", "t"]
-    [message] = await store.chat("t").amessages()
+    [message] = await store.chat("t").alist_messages()
     await store.chat("t").adelete([message.id])
     await store.delete_messages("never was")
     assert await store.get_messages("t") == await store.get_messages("never was") == []

@@ -94,7 +94,7 @@ def test_nodes_come_over_exactly_with_the_same_answers(db, tenant_id, peer):
     for n, found in zip((0, 7), store.get_nodes(["n0", "n7"]), strict=True):
         found.embedding = None
         assert found == node(n) and found.hash == node(n).hash and list(found.metadata) == ["zeta", "alpha", "owner"]
-    [described] = store.client.documents(["d2"])
+    [described] = store.client.list_documents(["d2"])
     assert (described.source, described.content_hash) == ("2.md", "hash of d2")
 
 
@@ -123,7 +123,7 @@ def test_chats_come_over_in_their_order_and_only_once(db, tenant_id, peer, table
     for key in keys:
         assert store.get_messages(key) == [said(n) for n in range(6)]
     if table == "llama_index_memory":
-        assert [m.text for m in tenant.chat("s").messages(status="archived")] == ["message 0", "message 1"]
+        assert [m.text for m in tenant.chat("s").list_messages(status="archived")] == ["message 0", "message 1"]
 
 
 def test_the_commands(app_url, admin_url, tenant_id, peer):

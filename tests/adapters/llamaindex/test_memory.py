@@ -64,7 +64,7 @@ async def test_an_llm_is_asked_for_facts_and_told_the_known_ones(db, tenant_id):
     await block.aput([user("Nothing new")])
     assert "Ana lives in Graz" in llm.asked[1] and "fish & chips" not in llm.asked[1]
     assert len((await block.aget()).splitlines()) == 2
-    [event, *_] = block.client.events(subject="ana")
+    [event, *_] = block.client.list_events(subject="ana")
     assert (event.actor, event.reason) == ("llama_index", "extracted from chat")
 
 

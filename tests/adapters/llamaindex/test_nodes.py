@@ -83,7 +83,7 @@ def test_documents_are_described_by_what_nodes_say_of_their_source(store):
             TextNode(id_="x", text="t", embedding=vector(3), relationships=source("d2")),
         ]
     )
-    described = {d.id: d for d in store.client.documents()}
+    described = {d.id: d for d in store.client.list_documents()}
     assert described["d1"] == Document(
         "d1", "d1.txt", "/data/d1.txt", "hash of d1", {"file_name": "d1.txt", "file_path": "/data/d1.txt"}
     )
@@ -91,7 +91,7 @@ def test_documents_are_described_by_what_nodes_say_of_their_source(store):
     bare = text_node(4, "d1")
     bare.source_node.metadata, bare.source_node.hash = {}, None
     store.add([bare])
-    assert store.client.documents(["d1"]) == [described["d1"]]
+    assert store.client.list_documents(["d1"]) == [described["d1"]]
 
 
 def test_metadata_becomes_json_as_pydantic_writes_it(store):
@@ -106,7 +106,7 @@ def test_metadata_becomes_json_as_pydantic_writes_it(store):
     )
     store.add([node])
     assert store.get_nodes(["a"])[0].metadata == {"day": "2026-01-02", "pair": [1, 2]}
-    assert store.client.documents(["d"])[0].metadata == {"day": "2026-01-02"}
+    assert store.client.list_documents(["d"])[0].metadata == {"day": "2026-01-02"}
 
 
 @pytest.mark.parametrize("metadata", [{"x": float("nan")}, {"x": object()}, {"x": "\ud800"}, {"x": "\0"}])

@@ -92,6 +92,6 @@ def test_queries_of_a_run_leave_evidence(worded, face, db, tenant_id):
     at_work = worded.for_run("run-1")
     ids = ask(at_work, face, "default", query_embedding=vector(0), similarity_top_k=2).ids
     ask(at_work, face, "text_search", query_str="laptop")
-    first, second = db.tenant(tenant_id).runs().evidence("run-1")
+    first, second = db.tenant(tenant_id).runs().list_evidence("run-1")
     assert [c.chunk_id for c in first.chunks] == ids and [c.chunk_id for c in second.chunks] == ["n2"]
     assert (first.collection, first.query_kind) == ("words", "vector")

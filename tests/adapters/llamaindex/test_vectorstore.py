@@ -71,7 +71,7 @@ def test_every_verb_of_the_interface(store, face):
     assert {n.metadata["lang"] for n in ask(store, face, filters=only("lang", "fr")).nodes} == {"fr"}
     assert call(store, face, "delete", "d1") is None
     assert call(store, face, "delete", "d1") is call(store, face, "delete", "never was") is None
-    assert store.client.count() == 8 and store.client.documents(["d1"]) == []
+    assert store.client.count() == 8 and store.client.list_documents(["d1"]) == []
     call(store, face, "delete_nodes", ["n0000"])
     call(store, face, "delete_nodes", ["n0001", "n0002"], only("n", 2))
     call(store, face, "delete_nodes", filters=only("lang", "en"))
@@ -81,7 +81,7 @@ def test_every_verb_of_the_interface(store, face):
         call(store, face, "delete_nodes")
     call(store, face, "clear")
     call(store, face, "clear")
-    assert call(store, face, "get_nodes") == [] and store.client.documents() == []
+    assert call(store, face, "get_nodes") == [] and store.client.list_documents() == []
 
 
 def test_mmr_is_unlike_itself_and_takes_the_peers_arguments(store, face):

@@ -104,10 +104,10 @@ def asked(
         if lacking := [q.id for q in made.queries if q.tenant is None]:
             raise InvalidInput(f"query {lacking[0]!r:.80} names no tenant, but --each-tenant needs one for every query")
         tenants = {name: Tenant(opened._backend, name) for name in sorted({str(q.tenant) for q in made.queries})}
-        if not any(tenant.collection(collection) for tenant in tenants.values()):
+        if not any(tenant.collection_info(collection) for tenant in tenants.values()):
             raise NotFound(f"none of the {len(tenants):,} tenants named by the queries has a collection {collection!r}")
         store = {name: tenant.vectors(collection, embed=function) for name, tenant in tenants.items()}
-    elif opened.collection(collection) is None:
+    elif opened.collection_info(collection) is None:
         raise NotFound(f"tenant {opened.tenant_id!r} has no collection {collection!r}")
     for one in store.values() if each_tenant else [store]:
         verify(one)

@@ -90,7 +90,7 @@ def load(
                 raise InvalidInput(
                     "--known-item makes queries from a collection's chunks; pass --collection and no PATH"
                 )
-            chunks = opened.vectors(collection).list(limit=1_000_000)
+            chunks = opened.vectors(collection).list_chunks(limit=1_000_000)
             made = known_items(chunks, known_item, name=name or f"{collection} known items", seed=seed)
         elif path is None:
             raise InvalidInput(
@@ -139,7 +139,7 @@ def _ingest(
         if len(missing) == len(judged):
             raise InvalidInput(f"{problem}; check that its ids match those of the judgements")
         session.note(f"{problem}, so no search can find them.")
-    held = tenant.collection(collection)
+    held = tenant.collection_info(collection)
     space = None if held is not None else space_of(embed, function)
     store = tenant.vectors(collection, space, embed=function, text_config=text_config if held is None else None)
     with progress(session, f"ingesting {folder.name}", len(chunks)) as done:

@@ -85,7 +85,7 @@ def _fill(gate: Gate, place: Place, text_config: str | None, after: str, batch: 
         if not same:
             raise ConfigurationError(
                 f"another call changed the text_config of collection {place.collection!r}, so this call stopped; "
-                f"tenant.collection({place.collection!r}) shows the current one"
+                f"tenant.collection_info({place.collection!r}) shows the current one"
             )
         if not pending:
             return None

@@ -9,7 +9,8 @@ from typing import Any
 
 from pgrecall import guards
 from pgrecall.errors import InvalidInput
-from pgrecall.facts import FactKey, MemoryEvent, Mode, Order, StoredFact
+from pgrecall.facts import FactKey, MemoryEvent, Order, StoredFact
+from pgrecall.hits import SearchMode
 from pgrecall.jsonable import dumps
 from pgrecall.operations import registry
 from pgrecall.operations.memory.forget import Named
@@ -38,9 +39,9 @@ class Search:
     values: Mapping[str, Any]
     text: str | None
     vector: Vector | None
-    mode: Mode | None
+    mode: SearchMode | None
     order: Order
-    limit: int
+    top_k: int
     offset: int
     refresh: bool | None
 
@@ -120,7 +121,7 @@ def search(gate: Gate, memory: Memory, asked: Search) -> list[StoredFact]:
 
     Raises: InvalidInput, EmbedSpaceMismatch, InvalidEmbedding.
     """
-    values = memory.at(**asked.values, limit=asked.limit, offset=asked.offset)
+    values = memory.at(**asked.values, limit=asked.top_k, offset=asked.offset)
     mode = asked.mode
     if asked.text is None and asked.vector is None:
         statement = reads.listing(asked.which, asked.order)
@@ -128,35 +129,35 @@ def search(gate: Gate, memory: Memory, asked: Search) -> list[StoredFact]:
         return _refreshed(gate, memory, [_fact(row) for row in rows], asked.refresh)
     if mode is None:
         embeds = asked.vector is not None or (memory.model.embedder is not None and not asked.which.as_of)
-        mode = "text" if not embeds else "vector" if asked.text is None else "hybrid"
+        mode = "sparse" if not embeds else "dense" if asked.text is None else "hybrid"
     rows = _relevant(gate, memory, asked, mode, values)
     return _refreshed(gate, memory, [_fact(row) for row in rows], asked.refresh)
 
 
-def _relevant(gate: Gate, memory: Memory, asked: Search, mode: Mode, values: dict[str, Any]) -> Rows:
+def _relevant(gate: Gate, memory: Memory, asked: Search, mode: SearchMode, values: dict[str, Any]) -> Rows:
     space = vector = None
-    if mode != "text":
+    if mode != "sparse":
         space = memory_space(gate, memory)
         if space is None:
             if memory.model.embedder is None and settings(gate, memory.scope) is not None:
-                return _relevant(gate, memory, asked, "text", values) if mode == "hybrid" else []
+                return _relevant(gate, memory, asked, "sparse", values) if mode == "hybrid" else []
             return []
         vector = _query_vector(gate, memory, asked, space)
     known = settings(gate, memory.scope)
     for _ in range(_ATTEMPTS):
-        if known is None or (space is not None and known.space is None and mode == "vector"):
+        if known is None or (space is not None and known.space is None and mode == "dense"):
             return []
         if space is not None and known.space not in (None, space):
             registry.refuse_space(memory.what, known.space, space)
         params = dict(values)
-        if mode != "vector":
+        if mode != "dense":
             params |= {**words(asked.text or ""), "text_config": known.text_config}
         if space is not None:
             params |= {"query": vector, "space": known.space_id}
         if mode == "hybrid":
-            params["fetch"] = max(FETCH, 2 * (asked.limit + asked.offset))
+            params["fetch"] = max(FETCH, 2 * (asked.top_k + asked.offset))
         statement = reads.relevant(
-            asked.which, asked.order, words=mode != "vector", distance=None if space is None else space.distance
+            asked.which, asked.order, words=mode != "dense", distance=None if space is None else space.distance
         )
         work = [(sql.SETTINGS, memory.at()), (statement, params)]
         rows: Rows
@@ -173,7 +174,7 @@ def _query_vector(gate: Gate, memory: Memory, asked: Search, space: EmbedSpace) 
     if vector is None:
         if memory.model.embedder is None:
             raise InvalidInput(
-                "a search by vector needs query_vector=, or an embedding function for the text: memory(…, embed=…)"
+                "a dense search needs vector=, or an embedding function for the text: memory(…, embed=…)"
             )
         vector = call_embed(gate, memory.model.embedder, [asked.text or ""])[0]
     return wire.halfvec(guards.to_stored([vector], space, ["the query"]).vectors[0])

@@ -12,7 +12,7 @@ from pgrecall.errors import Conflict, InvalidInput, NotFound, RunConflict
 from pgrecall.jsonable import json_object
 from pgrecall.operations import tombstones
 from pgrecall.postgres import wire
-from pgrecall.postgres.transactions import Gate, Rows, Scope, Transaction
+from pgrecall.postgres.transactions import Gate, Scope, Transaction
 from pgrecall.runs import RunEvent, RunState
 from pgrecall.statements import runs as sql
 
@@ -222,21 +222,23 @@ def prune(gate: Gate, place: RunPlace, values: dict[str, Any]) -> int:
     return gone
 
 
-def delete(gate: Gate, place: RunPlace, run_id: str) -> None:
-    """Delete a run with its events and evidence. Raises NotFound."""
+def delete(gate: Gate, place: RunPlace, run_id: str) -> dict[str, int]:
+    """Delete a run with its events and evidence; returns the number of rows by table. Raises NotFound."""
 
-    def body() -> Rows:
+    def body() -> dict[str, int] | None:
         with gate.transaction(place.scope, "run delete") as tx:
             held = tx.rows(sql.LOCK, place.at(run_id))
-            if held:
-                _delete(tx, place, [run_id])
-            return [row for row in held if not row[2]]
+            counts = _delete(tx, place, [run_id]) if held else {}
+            return counts if any(not row[2] for row in held) else None
 
-    if not gate.retrying(body):
+    counts = gate.retrying(body)
+    if counts is None:
         raise NotFound(f"run {run_id!r:.80} does not exist")
+    return counts
 
 
-def _delete(tx: Transaction, place: RunPlace, run_ids: Sequence[str]) -> None:
-    """Delete runs whose rows are locked, leaf tables first."""
+def _delete(tx: Transaction, place: RunPlace, run_ids: Sequence[str]) -> dict[str, int]:
+    """Delete runs whose rows are locked, leaf tables first; returns the number of rows by table."""
     values = {"tenant": place.scope.tenant, "runs": wire.text_array(run_ids)}
-    tx.many([(statement, values) for statement in sql.DELETE])
+    gone = tx.many([(statement, values) for statement in sql.DELETE.values()])
+    return {table: len(rows) for table, rows in zip(sql.DELETE, gone, strict=True)}

@@ -106,7 +106,7 @@ class MemoryStoreContract(StoreContract):
         """Of two facts with the same identity in one call, only the last is stored."""
         [put] = memory.put_facts([diet(1), diet(2)], reason="twice")
         assert put.value == 2 and memory.history(put.id) == [put]
-        assert [(e.target_id, e.reason) for e in memory.events()] == [(put.id, "twice")]
+        assert [(e.target_id, e.reason) for e in memory.list_events()] == [(put.id, "twice")]
 
     def test_a_call_is_all_or_nothing(self, memory: Any) -> None:
         """If one fact can't be stored, none of the call is."""
@@ -114,7 +114,7 @@ class MemoryStoreContract(StoreContract):
             memory.put_facts([diet(), Fact("ann", "k", "bad", float("nan"))])
         with pytest.raises(InvalidEmbedding):
             memory.put_facts([diet(), Fact("ann", "k", "bad", 1, embedding=[1.0])])
-        assert memory.search_facts() == [] == memory.events()
+        assert memory.search_facts() == [] == memory.list_events()
         assert memory.put_facts([]) == []
 
     @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ class MemoryStoreContract(StoreContract):
         assert keys(memory.search_facts(key="2")) == ["2"]
         assert keys(memory.search_facts(filters=F.n >= 2, subject="ann")) == ["2"]
         assert memory.search_facts(subject="nobody") == [] == memory.search_facts(kind=[])
-        assert len(memory.search_facts(limit=2)) == 2 and len(memory.search_facts(limit=10, offset=3)) == 1
+        assert len(memory.search_facts(top_k=2)) == 2 and len(memory.search_facts(top_k=10, offset=3)) == 1
 
     def test_a_namespace_is_a_prefix_of_whole_labels_taken_literally(self, memory: Any) -> None:
         """A namespace matches whole labels: (a,) does not match (ab,), % and * are literal, () matches all."""
@@ -165,7 +165,7 @@ class MemoryStoreContract(StoreContract):
         memory.put_fact(diet())
 
         def below(*path: str) -> list[str]:
-            return sorted(keys(memory.search_facts(namespace=path, limit=99)))
+            return sorted(keys(memory.search_facts(namespace=path, top_k=99)))
 
         assert below("a") == ["a", "a/b", "a/b_"]
         assert below("a", "b") == ["a/b"]
@@ -216,12 +216,12 @@ class MemoryStoreContract(StoreContract):
                 Fact("ann", "k", "bare", 4),
             ]
         )
-        found = memory.search_facts(query_vector=axis(0))
+        found = memory.search_facts(vector=axis(0))
         assert keys(found)[:2] == ["one", "two"] and len(found) == 3
         assert found[0].score == pytest.approx(1.0, abs=1e-3)
         assert found[1].score == pytest.approx(0.894, abs=1e-2)
-        assert keys(memory.search_facts(query_vector=axis(3), limit=1)) == ["two"]
-        assert keys(memory.search_facts(query_vector=axis(0), kind="other")) == []
+        assert keys(memory.search_facts(vector=axis(3), top_k=1)) == ["two"]
+        assert keys(memory.search_facts(vector=axis(0), kind="other")) == []
 
     def test_words_and_vector_together(self, memory: Any) -> None:
         """A fact that is found by words and by vector ranks before one that is found by one of them."""
@@ -232,22 +232,22 @@ class MemoryStoreContract(StoreContract):
                 Fact("ann", "k", "vector", "blue bike", embedding=axis(0, 0.1)),
             ]
         )
-        found = keys(memory.search_facts(text="red", query_vector=axis(0)))
+        found = keys(memory.search_facts(text="red", vector=axis(0)))
         assert found[0] == "both" and set(found) == {"both", "words", "vector"}
 
     def test_a_superseded_or_forgotten_value_is_found_by_no_vector(self, memory: Any) -> None:
         """A search by vector finds live versions only; a restored one is found again."""
         memory.put_fact(diet(embedding=axis(0)))
         memory.put_fact(diet("vegan", embedding=axis(4)))
-        [found] = memory.search_facts(query_vector=axis(0))
+        [found] = memory.search_facts(vector=axis(0))
         assert (found.value, found.score) == ("vegan", pytest.approx(0.0, abs=1e-3))
         memory.put_fact(diet("none"))
-        assert memory.search_facts(query_vector=axis(0)) == []
+        assert memory.search_facts(vector=axis(0)) == []
         gone = memory.put_fact(diet("again", embedding=axis(0)))
         memory.delete(gone.id)
-        assert memory.search_facts(query_vector=axis(0)) == []
+        assert memory.search_facts(vector=axis(0)) == []
         memory.restore(gone.id)
-        assert memory.search_facts(query_vector=axis(0))[0].id == gone.id
+        assert memory.search_facts(vector=axis(0))[0].id == gone.id
 
     def test_vectors_of_another_space_are_refused(self, open_memory: Any) -> None:
         """A vector of another space or length raises an error, in writes and in searches."""
@@ -256,9 +256,9 @@ class MemoryStoreContract(StoreContract):
         with pytest.raises(EmbedSpaceMismatch, match="test/eight"):
             other.put_fact(diet(embedding=axis(0)))
         with pytest.raises(EmbedSpaceMismatch, match="test/eight"):
-            other.search_facts(query_vector=axis(0))
+            other.search_facts(vector=axis(0))
         with pytest.raises(InvalidEmbedding):
-            open_memory().search_facts(query_vector=[1.0])
+            open_memory().search_facts(vector=[1.0])
         assert len(other.search_facts()) == 1
 
     def test_as_of_answers_as_of_then(self, memory: Any) -> None:
@@ -275,7 +275,7 @@ class MemoryStoreContract(StoreContract):
             with pytest.raises(InvalidInput):
                 memory.search_facts(as_of=bad)
         with pytest.raises(InvalidInput):
-            memory.search_facts(as_of=first.valid_from, query_vector=axis(0))
+            memory.search_facts(as_of=first.valid_from, vector=axis(0))
 
     def test_what_was_forgotten_is_gone_from_every_read(self, memory: Any) -> None:
         """No read returns a forgotten fact or its history, as_of included; other facts stay."""
@@ -363,7 +363,7 @@ class MemoryStoreContract(StoreContract):
         memory.restore(second.id, reason="sorry")
         memory.erase(second.id)
         memory.delete(second.id)
-        found = memory.events()
+        found = memory.list_events()
         assert [(e.action, e.target_id, e.reason) for e in found] == [
             ("put", first.id, "told"), ("supersede", second.id, None), ("forget", second.id, "asked"),
             ("restore", second.id, "sorry"), ("erase", second.id, None),
@@ -371,8 +371,8 @@ class MemoryStoreContract(StoreContract):
         assert {(e.subject, e.actor) for e in found} == {("ann", "me")}
         assert "secret" not in repr(found)
         assert found[1].detail == {"supersedes": first.id}
-        assert memory.events(target_id=first.id) == found[:1]
-        assert memory.events(subject="bob") == [] and memory.events(subject="ann", limit=2) == found[:2]
+        assert memory.list_events(target_id=first.id) == found[:1]
+        assert memory.list_events(subject="bob") == [] and memory.list_events(subject="ann", limit=2) == found[:2]
 
     def test_expired_facts_are_gone_before_any_sweep(self, memory: Any) -> None:
         """No read returns an expired fact, and a new fact of its identity has no predecessor."""
@@ -380,7 +380,7 @@ class MemoryStoreContract(StoreContract):
         old = memory.put_fact(diet(expires_at=past, embedding=axis(0)))
         assert memory.search_facts() == [] == memory.search_facts(as_of=old.valid_from)
         assert memory.get(old.id) is None and memory.get_facts([old.fact_key]) == [None]
-        assert memory.search_facts(query_vector=axis(0)) == [] == memory.history(old.id)
+        assert memory.search_facts(vector=axis(0)) == [] == memory.history(old.id)
         assert memory.delete(old.id) == 0
         new = memory.put_fact(diet("vegan"))
         assert new.supersedes_id is None and new.created_at == new.valid_from
@@ -391,14 +391,14 @@ class MemoryStoreContract(StoreContract):
         memory = open_memory(keep_versions=2)
         put = [memory.put_fact(diet(n)) for n in range(4)]
         assert [f.value for f in memory.history(put[3].id)] == [3, 2]
-        assert [e.target_id for e in memory.events() if e.action == "prune"] == [put[0].id, put[1].id]
+        assert [e.target_id for e in memory.list_events() if e.action == "prune"] == [put[0].id, put[1].id]
 
     def test_tenants_do_not_see_each_other(self, open_memory: Any) -> None:
         """Facts with the same identity in two tenants are two facts."""
         one, two = open_memory("a"), open_memory("b")
         first = one.put_fact(diet(1, embedding=axis(0)))
         second = two.put_fact(diet(2, embedding=axis(0)))
-        assert [m.search_facts(query_vector=axis(0))[0].value for m in (one, two)] == [1, 2]
+        assert [m.search_facts(vector=axis(0))[0].value for m in (one, two)] == [1, 2]
         assert two.get(first.id) is None and two.delete(first.id) == two.erase(first.id) == 0
         assert one.search_facts() == [first] and two.search_facts() == [second]
-        assert len(two.events()) == 1
+        assert len(two.list_events()) == 1

@@ -88,7 +88,7 @@ class VectorReadsContract(OpensVectorStores):
             {},
             None,
         )
-        assert store.documents() == []
+        assert store.list_documents() == []
 
     def test_every_condition_narrows(self, store: Any) -> None:
         """Filters, ids and documents are ANDed in query, list and count."""
@@ -97,10 +97,10 @@ class VectorReadsContract(OpensVectorStores):
         wanted = [c.id for c in made if c.metadata["lang"] == "de" and c.doc_id in ("c-doc-1", "c-doc-2")]
         narrow = {"filters": F.lang == "de", "doc_ids": ["c-doc-1", "c-doc-2", "nope"]}
         assert store.count(**narrow) == len(wanted) > 2
-        assert ids_of(store.list(**narrow)) == wanted
+        assert ids_of(store.list_chunks(**narrow)) == wanted
         assert sorted(ids_of(store.query(made[0].embedding, 60, **narrow))) == wanted
         assert sorted(ids_of(store.query(made[0].embedding, 60, **narrow, ids=[*wanted[:2], "nope"]))) == wanted[:2]
-        assert store.query(made[0].embedding, 10, ids=[]) == [] == store.list(doc_ids=[])
+        assert store.query(made[0].embedding, 10, ids=[]) == [] == store.list_chunks(doc_ids=[])
 
     def test_k_rows_come_while_k_match(self, store: Any) -> None:
         """With a filter, a search returns the nearest of the chunks that match."""
@@ -119,25 +119,25 @@ class VectorReadsContract(OpensVectorStores):
         assert found[0].embedding == pytest.approx(made[3].embedding, abs=1e-3)
         assert replace(found[0], embedding=None) == replace(made[3], embedding=None) == store.get(["c0003"])[0]
         assert store.get([]) == []
-        [listed] = store.list(ids=["c0003", "nope"], with_embeddings=True)
+        [listed] = store.list_chunks(ids=["c0003", "nope"], with_embeddings=True)
         assert listed == found[0]
 
     def test_list_pages_in_code_point_order(self, store: Any) -> None:
         """Pages have neither gaps nor overlaps; the order is that of Python's strings."""
         ids = ["b", "a", "Z", "é", "z", "ａ", "😀", "a-1", "a1"]
         store.upsert([Chunk(i, i, [1.0] * 8) for i in ids])
-        pages = [ids_of(store.list(limit=4, offset=offset)) for offset in (0, 4, 8, 12)]
+        pages = [ids_of(store.list_chunks(limit=4, offset=offset)) for offset in (0, 4, 8, 12)]
         assert [len(p) for p in pages] == [4, 4, 1, 0]
         assert [i for page in pages for i in page] == sorted(ids)
-        assert store.list(limit=0) == []
+        assert store.list_chunks(limit=0) == []
         for bad in ({"limit": -1}, {"offset": -1}, {"limit": 1.5}, {"offset": True}):
             with pytest.raises(InvalidInput):
-                store.list(**bad)
+                store.list_chunks(**bad)
 
     def test_counts_follow_filters(self, store: Any) -> None:
         """count returns how many chunks list finds."""
         store.upsert(chunks(20))
-        assert len(store.list(F.n >= 15)) == 5
+        assert len(store.list_chunks(F.n >= 15)) == 5
         assert (store.count(), store.count(F.n >= 15), store.count(F.n > 99)) == (20, 5, 0)
         assert store.count(F.lang == "de", doc_ids=["c-doc-0"]) == 2
 
@@ -146,15 +146,15 @@ class VectorReadsContract(OpensVectorStores):
         described = Document("c-doc-1", "wiki", "https://example.org/1", "abc", {"team": "x"})
         store.upsert(chunks(15), documents=[described])
         store.upsert([Chunk("late", "text", [1.0] * 8, "c-doc-1")])
-        assert store.documents() == [Document("c-doc-0"), described, Document("c-doc-2")]
-        assert store.documents(["c-doc-1", "nope"]) == [described]
-        assert store.documents(limit=1, offset=2) == [Document("c-doc-2")]
+        assert store.list_documents() == [Document("c-doc-0"), described, Document("c-doc-2")]
+        assert store.list_documents(["c-doc-1", "nope"]) == [described]
+        assert store.list_documents(limit=1, offset=2) == [Document("c-doc-2")]
         store.upsert([], documents=[replace(described, source="other")])
-        assert store.documents(["c-doc-1"])[0].source == "other"
+        assert store.list_documents(["c-doc-1"])[0].source == "other"
 
     def test_readers_of_what_is_not_there_find_nothing(self, store: Any) -> None:
         """Reads and deletes of rows treat an unknown collection, id or document as empty; drop raises NotFound."""
-        assert store.query([1.0] * 8) == store.get(["x"]) == store.list() == store.documents() == []
+        assert store.query([1.0] * 8) == store.get(["x"]) == store.list_chunks() == store.list_documents() == []
         assert store.count() == store.set_metadata({"a": 1}, ids=["x"]) == 0
         for report in (store.delete(["x"]), store.delete_by_doc_id("x"), store.clear()):
             assert set(report.values()) == {0}
@@ -168,4 +168,4 @@ class VectorReadsContract(OpensVectorStores):
         with pytest.raises(InvalidInput):
             store.delete("abc")
         with pytest.raises(InvalidInput):
-            store.list(doc_ids="abc")
+            store.list_chunks(doc_ids="abc")

@@ -155,10 +155,10 @@ class VectorWritesContract(OpensVectorStores):
         new = [Chunk("c0001", "kept id", [1.0] * 8), Chunk("n1", "new", [1.0] * 8, "c-doc-0")]
         result = store.replace_document(Document("c-doc-0", source="v2"), new)
         assert (result.ids, result.written, result.removed) == (["c0001", "n1"], 2, 4)
-        assert ids_of(store.list(doc_ids=["c-doc-0"])) == ["c0001", "n1"]
-        assert (store.count(), store.documents(["c-doc-0"])[0].source) == (7, "v2")
+        assert ids_of(store.list_chunks(doc_ids=["c-doc-0"])) == ["c0001", "n1"]
+        assert (store.count(), store.list_documents(["c-doc-0"])[0].source) == (7, "v2")
         assert store.replace_document(Document("c-doc-0"), []).removed == 2
-        assert (store.count(doc_ids=["c-doc-0"]), len(store.documents())) == (0, 2)
+        assert (store.count(doc_ids=["c-doc-0"]), len(store.list_documents())) == (0, 2)
 
     def test_a_replacement_takes_no_chunk_that_names_another_document(self, store: Any) -> None:
         """A chunk that names another document raises InvalidInput, and nothing changes."""
@@ -185,8 +185,8 @@ class VectorWritesContract(OpensVectorStores):
         assert store.delete(filters=F.n >= 18).chunks == 2
         assert store.delete(["c0002", "c0003"], filters=F.n == 3).chunks == 1
         assert store.delete([]).chunks == 0
-        assert ids_of(store.list()) == ["c0002", *(f"c{n:04d}" for n in range(4, 18))]
-        assert len(store.documents()) == 4
+        assert ids_of(store.list_chunks()) == ["c0002", *(f"c{n:04d}" for n in range(4, 18))]
+        assert len(store.list_documents()) == 4
         assert "c0000" not in ids_of(store.query([1.0] * 8, 50))
 
     @pytest.mark.parametrize(
@@ -208,14 +208,14 @@ class VectorWritesContract(OpensVectorStores):
         """delete_by_doc_id removes the document with its chunks and vectors, and nothing else."""
         store.upsert(chunks(10))
         assert counted(store.delete_by_doc_id("c-doc-1")) == {"vectors": 5, "chunks": 5, "documents": 1}
-        assert ids_of(store.list()) == [f"c{n:04d}" for n in range(5)]
-        assert [d.id for d in store.documents()] == ["c-doc-0"]
+        assert ids_of(store.list_chunks()) == [f"c{n:04d}" for n in range(5)]
+        assert [d.id for d in store.list_documents()] == ["c-doc-0"]
 
     def test_a_dropped_collection_is_gone_and_its_name_free(self, open_store: Any, store: Any) -> None:
         """drop reports what it removed; a new collection of that name may have another space."""
         store.upsert(chunks(10))
         assert counted(store.drop()) == {"vectors": 10, "chunks": 10, "documents": 2, "collections": 1}
-        assert (store.count(), store.documents()) == (0, [])
+        assert (store.count(), store.list_documents()) == (0, [])
         other = open_store(space=EmbedSpace("test", "other", 3))
         other.upsert([Chunk("1", "text", [1.0, 2.0, 3.0])])
         assert ids_of(other.query([1.0, 2.0, 3.0])) == ["1"]
@@ -224,7 +224,7 @@ class VectorWritesContract(OpensVectorStores):
         """clear reports what it removed; the collection keeps its space."""
         store.upsert(chunks(10))
         assert counted(store.clear()) == {"vectors": 10, "chunks": 10, "documents": 2}
-        assert (store.count(), store.documents()) == (0, [])
+        assert (store.count(), store.list_documents()) == (0, [])
         assert counted(store.clear()) == {}
         with pytest.raises(EmbedSpaceMismatch):
             open_store(space=EmbedSpace("test", "other", 3)).upsert([Chunk("1", "text", [1.0, 2.0, 3.0])])
@@ -242,4 +242,4 @@ class VectorWritesContract(OpensVectorStores):
         other.replace_document(Document("d"), [])
         other.drop()
         assert (store.get(["1"])[0].text, store.get(["1"])[0].metadata) == ("ours", {})
-        assert store.documents() == [Document("d", "ours")]
+        assert store.list_documents() == [Document("d", "ours")]

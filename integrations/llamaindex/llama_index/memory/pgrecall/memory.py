@@ -136,14 +136,14 @@ class PGRecallFactBlock(OnDatabase, BaseMemoryBlock[str]):
         asked = next((m.content for m in reversed(messages or ()) if m.role == MessageRole.USER and m.content), None)
         found: list[StoredFact] = []
         if self.recall == "semantic" and asked:
-            found = await self._memory.asearch_facts(subject=subject, kind=self.kind, text=asked, limit=self.limit)
+            found = await self._memory.asearch_facts(subject=subject, kind=self.kind, text=asked, top_k=self.limit)
         if len(found) < self.limit:
             known = {fact.id for fact in found}
             found += [fact for fact in await self._newest(subject, self.limit) if fact.id not in known]
         return "\n".join(map(_line, found[: self.limit]))
 
     async def _newest(self, subject: str, limit: int) -> list[StoredFact]:
-        return await self._memory.asearch_facts(subject=subject, kind=self.kind, order_by="recency", limit=limit)
+        return await self._memory.asearch_facts(subject=subject, kind=self.kind, order_by="recency", top_k=limit)
 
     async def _keep(self, messages: Sequence[ChatMessage], subject: str) -> None:
         found = await self._extracted(messages, subject)

@@ -99,7 +99,7 @@ class PGRecallChatStore(_OnChats, AsyncDBChatStore):
             limit: The number of messages to return at most. By default all.
             offset: The number of messages to skip. By default 0.
         """
-        found = await self.chat(key).amessages(status=_status(status), limit=limit, offset=offset or 0)
+        found = await self.chat(key).alist_messages(status=_status(status), limit=limit, offset=offset or 0)
         return [from_message(message) for message in found]
 
     async def count_messages(self, key: str, status: MessageStatus | None = MessageStatus.ACTIVE) -> int:

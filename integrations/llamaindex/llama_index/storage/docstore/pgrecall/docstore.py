@@ -66,7 +66,7 @@ class PGRecallDocumentStore(OnDatabase, BaseDocumentStore):
     @property
     def docs(self) -> dict[str, BaseNode]:
         """All documents by id, in the order in which they were added."""
-        return {entry.id: _node(entry) for entry in self._store.list() if entry.payload is not None}
+        return {entry.id: _node(entry) for entry in self._store.list_entries() if entry.payload is not None}
 
     def _add_documents(
         self,
