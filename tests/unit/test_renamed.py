@@ -60,10 +60,10 @@ def test_calling_an_old_name_warns_at_the_caller_and_answers():
     with pytest.warns(
         DeprecationWarning, match=r"Store\.list\(\) is now list_chunks\(\); the old name goes in"
     ) as seen:
-        assert Store().list_chunks(limit=2) == ["a", "a"]
+        assert Store().list(limit=2) == ["a", "a"]
     assert seen[0].filename == __file__
     with pytest.warns(DeprecationWarning, match=r"Store\.alist\(\) is now alist_chunks\(\)"):
-        assert asyncio.run(Store().alist_chunks()) == ["b"]
+        assert asyncio.run(Store().alist()) == ["b"]
 
 
 def test_an_old_argument_warns_and_counts():
@@ -78,12 +78,12 @@ def test_the_old_modes_and_arguments_of_search_facts():
     """query_vector=, limit= and the modes "text" and "vector" go on, each with its warning."""
     memory = pgrecall.connect("postgresql://nobody@localhost/none").tenant("t").memory(actor="me")
     with pytest.warns(DeprecationWarning, match="search_facts") as seen:
-        memory._search_facts(text="x", top_k=3, mode="sparse")
+        memory._search_facts(text="x", limit=3, mode="text")
     assert {str(w.message).split(";")[0] for w in seen} == {
         "search_facts(top_k=…) is now search_facts(top_k=…)",
         "mode='text' of search_facts() is now mode='sparse'",
     }
     with pytest.warns(DeprecationWarning, match="mode='vector' of search_facts"):
-        memory._search_facts(text="x", mode="dense")
+        memory._search_facts(text="x", mode="vector")
     with pytest.raises(InvalidInput, match="mode is 'words'; expected 'dense', 'sparse' or 'hybrid'"):
         memory._search_facts(text="x", mode="words")
