@@ -80,7 +80,7 @@ def test_the_old_modes_and_arguments_of_search_facts():
     with pytest.warns(DeprecationWarning, match="search_facts") as seen:
         memory._search_facts(text="x", limit=3, mode="text")
     assert {str(w.message).split(";")[0] for w in seen} == {
-        "search_facts(top_k=…) is now search_facts(top_k=…)",
+        "search_facts(limit=…) is now search_facts(top_k=…)",
         "mode='text' of search_facts() is now mode='sparse'",
     }
     with pytest.warns(DeprecationWarning, match="mode='vector' of search_facts"):
