@@ -1,4 +1,4 @@
-"""What a tenant's handle does with its collections, beside their stores."""
+"""The methods of a tenant's handle that concern its collections."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Collections(TenantBound):
     """The collections of a `Tenant`."""
 
     def _list_collections(self) -> Work[list[CollectionInfo]]:
-        """The tenant's collections with their spaces and counts."""
+        """The tenant's collections, with their spaces and counts."""
         return lambda gate: registry.collections(gate, self._scope(gate))
 
     list_collections, alist_collections = twins(_list_collections)
     collections, acollections = renamed("collections", list_collections, alist_collections)
 
     def _collection_info(self, name: str) -> Work[CollectionInfo | None]:
-        """One collection, or None."""
+        """One collection, or None if it does not exist."""
         check_text(name, "collection", MAX_NAME_BYTES)
 
         def work(gate: Gate) -> CollectionInfo | None:
@@ -59,16 +59,24 @@ class Collections(TenantBound):
     def _index_key(
         self, collection: str, key: str | Sequence[str], key_type: KeyType = "text", *, progress: Progress | None = None
     ) -> Work[IndexedKey]:
-        """Let filters on a metadata key use an index, under row-level security and whoever is connected.
+        """Index a metadata key, so that filters on it use the index under row-level security, whichever login is
+        connected.
 
-        `key` is its name, or a list of names for a nested one; `key_type` is text, number or bool: values of other
-        types are found as without it. An array's elements are indexed too, for `contains`, `any` and `all`.
+        Existing chunks are indexed in batches, while others read and write. Until that is done, filters read the
+        tenant's rows as before; after an interruption call it again. Every later write of a chunk also writes the key.
+        A collection can have up to 16 keys. Elements of arrays are indexed too, for `contains`, `any` and `all`.
 
-        What is there is entered in batches, beside others that read and write; `progress(done, total)` is called after
-        each. Until that is done filters read the tenant's rows as before; call again where it was cut off. Every write
-        of a chunk then pays for the key. Up to 16 keys a collection.
+        Args:
+            collection: The collection's name.
+            key: The key's name, or a list of names for a nested key.
+            key_type: "text", "number" or "bool"; by default "text". Values of other types are found without the index.
+            progress: A function of (done, total), called after each batch.
 
-        Raises: NotFound where the collection does not exist, InvalidInput, Conflict, Unavailable.
+        Raises:
+            NotFound: The collection does not exist.
+            InvalidInput: The key or its type is malformed, or there are 16 keys already.
+            Conflict: Another call changed the collection's keys.
+            Unavailable: The database cannot be reached.
         """
         check_text(collection, "collection", MAX_NAME_BYTES)
         path, kind = keys.checked(key, key_type)
@@ -83,7 +91,9 @@ class Collections(TenantBound):
     index_key, aindex_key = twins(_index_key)
 
     def _unindex_key(self, collection: str, key: str | Sequence[str], key_type: KeyType = "text") -> Work[int]:
-        """Drop an indexed key; returns how many entries went. Filters find the same without it. Raises NotFound."""
+        """Drop an indexed key; returns the number of entries deleted. Filters find the same rows without it. Raises
+        NotFound.
+        """
         check_text(collection, "collection", MAX_NAME_BYTES)
         path, kind = keys.checked(key, key_type)
 
@@ -105,14 +115,26 @@ class Collections(TenantBound):
         queries: int = 50,
         vectors: Sequence[Vector] | None = None,
     ) -> Work[TuneResult]:
-        """Choose by measuring how far a search of the collection goes into its graph: the smallest `ef_search` that
-        finds `target` of the `k` nearest, from 0 to 1, as an exact search finds them. Its searches use it from now on.
+        """Measure which `ef_search` a collection needs, and store it: its searches then use it by default.
 
-        Asked are `queries` of its own stored vectors, or `vectors`, which are better where they are of real questions.
-        Searches with a filter keep twice as many. Where the collection is small it is searched exactly, and there is
-        nothing to choose.
+        The smallest `ef_search` is chosen whose searches find the share `target` of the `k` nearest chunks that an
+        exact search finds. A small collection is searched exactly, so nothing is chosen.
 
-        Raises: NotFound; InvalidInput; InvalidEmbedding; ConfigurationError where it is large and has no graph.
+        Args:
+            collection: The collection's name.
+            target: The recall to reach, above 0 and up to 1; by default 0.99.
+            k: The number of nearest chunks that are compared; by default 10.
+            queries: The number of stored vectors to use as queries; by default 50.
+            vectors: Vectors to use as queries instead. Vectors of real queries give better results.
+
+        Returns:
+            The choice, and what was tried.
+
+        Raises:
+            NotFound: The collection does not exist.
+            InvalidInput: An argument is malformed.
+            InvalidEmbedding: A vector has the wrong length, or is not finite.
+            ConfigurationError: The collection is large and has no graph.
         """
         check_text(collection, "collection", MAX_NAME_BYTES)
         if isinstance(target, bool) or not isinstance(target, float | int) or not 0 < target <= 1:
@@ -147,9 +169,10 @@ class Collections(TenantBound):
     tune, atune = twins(_tune)
 
     def _set_ef_search(self, collection: str, ef_search: int | None) -> Work[None]:
-        """Choose by hand how many candidates a search of the collection's graph keeps, where the call does not say.
+        """Store the `ef_search` that searches of the collection use by default, from 1 to 1,000.
 
-        From 1 to 1,000; None: by the collection's size again. Raises: NotFound, InvalidInput.
+        With None the default depends on the collection's size again, see `PostgresVectorStore.query`. Raises: NotFound,
+        InvalidInput.
         """
         check_text(collection, "collection", MAX_NAME_BYTES)
         chosen = None if ef_search is None else breadth.checked(ef_search)
@@ -175,16 +198,27 @@ class Collections(TenantBound):
     def _set_text_config(
         self, collection: str, text_config: str | None, *, batch: int = fulltext.BATCH, progress: Progress | None = None
     ) -> Work[int]:
-        """Make a collection keep full text, in this language (a Postgres text search configuration); None: no more.
+        """Enable, change or disable full text in an existing collection.
 
-        For a collection that has rows, or keeps full text in another language: what is written from now on has it at
-        once, and the chunks that are there follow in transactions of `batch`, after each of which `progress(done,
-        total)` is called. Readers and writers go on meanwhile; the call waits for writes under way when it begins and
-        when it ends. Until all is done searches by words are refused, since they would miss chunks. After an
-        interruption call it again: it goes on where it stopped. Returns how many chunks changed.
+        New writes use the configuration at once. Existing chunks follow in batches, while others read and write; the
+        call waits for running writes when it begins and when it ends. Until all chunks are done, searches by words are
+        refused, because they would miss chunks. After an interruption call it again: it continues where it stopped.
 
-        Raises: NotFound, InvalidInput, Conflict, Unavailable; ConfigurationError where another call changes the
-        language meanwhile.
+        Args:
+            collection: The collection's name.
+            text_config: A Postgres text search configuration, such as "english"; None disables full text.
+            batch: The number of chunks per transaction.
+            progress: A function of (done, total), called after each batch.
+
+        Returns:
+            The number of chunks that changed.
+
+        Raises:
+            NotFound: The collection does not exist.
+            InvalidInput: An argument is malformed, or the server has no such configuration.
+            ConfigurationError: Another call changed the configuration meanwhile.
+            Conflict: Other writers kept the collection locked.
+            Unavailable: The database cannot be reached.
         """
         check_text(collection, "collection", MAX_NAME_BYTES)
         if text_config is not None:
@@ -212,24 +246,41 @@ class Collections(TenantBound):
         retry_on: tuple[type[BaseException], ...] = (),
         progress: Progress | None = None,
     ) -> Work[ReembedResult]:
-        """Embed a collection anew, by another model, while it is read and written; then it answers in `to`.
+        """Move a collection to another embedding model, while it is read and written.
 
-        The new space is filled beside the old one, which answers until the end. What is written meanwhile is embedded
-        too: writers go on with the old model, and a chunk that changes loses its new vector and gets another. Once
-        every chunk has one, a sample of them is made again and compared, and must find its own chunks. Then the
-        collection switches, in one transaction, for which writers are waited and readers are not; who comes with the
-        old model after that gets EmbedSpaceMismatch. The old vectors are dropped last.
+        The new space is filled while the old one keeps answering. Writers continue with the old model; a chunk that
+        they change is embedded again. When every chunk has a new vector, a sample is embedded a second time and
+        compared, and each sampled chunk must be found by its own vector. Then the collection switches in one
+        transaction, which waits for writers but not for readers; calls with the old model raise EmbedSpaceMismatch from
+        then on. At last the old vectors are deleted. The call can be interrupted at any point, even by kill -9: call it
+        again to continue.
 
-        Call it again wherever it was cut off, also by kill -9: it goes on with what lacks. Memory is bounded: `batch`
-        chunks are read, and written in transactions of 100. `embed` is a function from texts to their vectors, sync or
-        async; `text_of` gives what is embedded of a chunk, its text where left out (an upsert that changes a chunk has
-        it embedded again, `set_metadata` has not). `embed_concurrency` calls run at once; a busy answer (status 429,
-        503 or 529), or an error of `retry_on`, is tried again with back-off. `progress(done, total)` counts chunks.
-        `switch=False` stops before the switch, so that `db.maintain` can build the new space's graph first; the next
-        call switches. Without a graph a large collection is searched exactly until `db.maintain`.
+        Args:
+            collection: The collection's name.
+            to: The new space, or an `EmbedModel`, whose dimensions are learned from `embed`.
+            embed: The new model: a function from a list of texts to their vectors, sync or async.
+            text_of: A function from a chunk to the text to embed; by default the chunk's text. `set_metadata` alone
+                does not make a chunk be embedded again.
+            switch: False stops before the switch, so that `db.maintain` can build the new space's graph; the next call
+                switches. By default True.
+            batch: The number of chunks to read at a time. They are written in transactions of 100.
+            embed_concurrency: The number of concurrent calls of `embed`; by default 1.
+            retry_on: Exceptions after which a call of `embed` is retried with back-off, besides busy answers (HTTP
+                status 429, 503 or 529).
+            progress: A function of (done, total), in chunks.
 
-        Raises: NotFound, InvalidInput, InvalidEmbedding, FingerprintMismatch, Conflict, Unavailable;
-        ConfigurationError where it is embedded anew as another space already. The old space answers then as before.
+        Returns:
+            What was done, and how the sample compares.
+
+        Raises:
+            NotFound: The collection does not exist.
+            InvalidInput: An argument is malformed.
+            InvalidEmbedding: The new model returned an unusable vector; the old space keeps answering.
+            FingerprintMismatch: The new model is not the one that began; the old space keeps answering.
+            ConfigurationError: The collection is being moved to another space already, or this is inside an atomic
+                block.
+            Conflict: Other writers kept the collection locked.
+            Unavailable: The database cannot be reached.
         """
         check_text(collection, "collection", MAX_NAME_BYTES)
         instance(to, (EmbedSpace, EmbedModel), "to")
@@ -239,7 +290,7 @@ class Collections(TenantBound):
         def work(gate: Gate) -> ReembedResult:
             if gate.outside is not gate:
                 raise ConfigurationError(
-                    "a collection is not embedded anew inside an atomic block, which would hold it for as long; call "
+                    "reembed() can't run inside an atomic block, which would keep the collection locked for as long; call "
                     "it before or after the block"
                 )
             job = reembedding.Job(
@@ -259,7 +310,7 @@ class Collections(TenantBound):
     reembed, areembed = twins(_reembed)
 
     def _cancel_reembed(self, collection: str) -> Work[int]:
-        """Give up embedding a collection anew; returns how many new vectors were dropped. Raises NotFound."""
+        """Stop moving a collection to another model; returns the number of new vectors deleted. Raises NotFound."""
         check_text(collection, "collection", MAX_NAME_BYTES)
         return lambda gate: reembedding.cancel(gate, self._place(gate, collection))
 

@@ -1,4 +1,4 @@
-"""`connect`: opens a database by URL, through a caller's engines, or the embedded one."""
+"""`connect` opens a database: by URL, through a caller's engines, or the embedded one."""
 
 from __future__ import annotations
 
@@ -33,28 +33,40 @@ def connect(
     pool_timeout: float = 30.0,
     connect_timeout: int = 10,
 ) -> Database:
-    """Open a database: by URL, through a caller's own SQLAlchemy engine(s), or, with neither, the embedded Postgres.
+    """Open a database: by URL, through the caller's own SQLAlchemy engines, or, with neither, the embedded Postgres.
 
-    Settings come from the arguments, then from `PGRECALL_URL`, `PGRECALL_ADMIN_URL` (what needs the owner),
-    `PGRECALL_MAINTENANCE_URL` (work across tenants) and `PGRECALL_READ_URL` (a replica). With a URL nothing is
-    connected before the first call, and the schema must be there (`pgrecall db upgrade`); the embedded server is
-    started and migrated here, its data kept under `home` (or `PGRECALL_HOME`, or the user's data folder). Engines that
-    a caller passes are never disposed of.
+    With a URL or engines nothing is connected before the first call, and the schema must exist (`pgrecall db upgrade`).
+    The embedded server is started and migrated here.
 
-    `read_url` is a streaming replica, or several, with the same login: searches and other reads go there, unless it has
-    not yet replayed what this database wrote for the tenant, or does not answer; then to the primary. Inside an atomic
-    block everything goes to the primary.
+    Args:
+        url: The application's login, such as ``postgresql://user:password@host:5432/database``. By default the
+            environment variable `PGRECALL_URL`; without it, the embedded server.
+        engine: A SQLAlchemy engine to use instead of a URL. It is never disposed of.
+        async_engine: The same for asynchronous calls. Either engine, or both, can be given.
+        admin_url: The login of the tables' owner, for what needs it, such as building graphs. By default
+            `PGRECALL_ADMIN_URL`.
+        maintenance_url: A login that may act as pgrecall_maintenance, for work across tenants. By default
+            `PGRECALL_MAINTENANCE_URL`, otherwise the application's login.
+        read_url: A streaming replica, or several, with the application's login. Reads go there, unless the replica has
+            not yet replayed what this process wrote for the tenant, or does not answer. Reads inside an atomic block go
+            to the primary. By default `PGRECALL_READ_URL`; "" disables it.
+        home: The folder of the embedded server's data. By default `PGRECALL_HOME`, otherwise the user's data folder.
+        require_known_tenants: Refuse writes of tenants that `create_tenant` did not register (UnknownTenant). By
+            default False: a tenant's first write registers it.
+        promote_on_upsert: After a small upsert has committed, add up to 100 waiting rows to the collection's graph,
+            four for each row written, at 1 to 3 ms each. By default True; pass False if maintenance runs often.
+        prepare: Let the server keep the plans of searches without a filter, which saves a third of their time. By
+            default True. It is not done through a caller's engines, and ends if a pooler loses the statements.
+        pool_size: The connections that are kept open: for each event loop, for synchronous calls, and again for each of
+            `maintenance_url` and `read_url`. By default 5.
+        max_overflow: The connections that may be opened beyond `pool_size`. By default 10.
+        pool_timeout: Seconds to wait for a connection from the pool. By default 30.
+        connect_timeout: Seconds to wait for a new connection. By default 10.
 
-    `promote_on_upsert`: after its commit a small upsert enters up to 100 waiting rows into the graph that its
-    collection is in, four for each row that it wrote, at 1 to 3 ms each; off where maintenance runs often enough.
-
-    `prepare`: the server keeps the plans of searches without a filter for each connection, a third of their time. Where
-    a pooler loses them, searches go on without; False spares it the attempt. Never through a caller's engines.
-
-    `pool_size` connections are kept and `max_overflow` more may open, for each event loop and for the sync side, and as
-    many again to each of `maintenance_url` and `read_url`; `pool_timeout` and `connect_timeout` are in seconds.
-
-    Raises: ConfigurationError, EmbeddedServerError, MigrationRequired.
+    Raises:
+        ConfigurationError: A URL or an engine can't be used.
+        EmbeddedServerError: The embedded server did not start.
+        MigrationRequired: The embedded server's schema is of a newer version.
     """
     sizes: dict[str, Any] = {
         "pool_size": pool_size,
@@ -107,9 +119,9 @@ DatabaseLike: TypeAlias = (
 
 
 def as_database(connection: DatabaseLike = None) -> Database:
-    """The database itself where one is given; else one opened by URL, through one or two engines, or the embedded one.
+    """The database itself if one is given; otherwise opens one by URL, through one or two engines, or the embedded one.
 
-    One that is opened here is the caller's to close. Raises as `connect` does.
+    A database that is opened here must be closed by the caller. Raises as `connect` does.
     """
     if isinstance(connection, Database):
         return connection

@@ -1,4 +1,4 @@
-"""A connection to one database, and what is done across tenants."""
+"""A connection to one database, and what is done across its tenants."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from pgrecall.types import EmbedSpace, GraphBuild, MaintenanceResult, SpaceInfo,
 
 
 class Database:
-    """A connection to one Postgres database; made by `connect`. Closes with `close`, `aclose`, or a `with` block.
+    """A connection to one Postgres database, made by `connect`. Close it with `close`, `aclose`, or a `with` block.
 
-    Safe to share between threads, event loops and forked processes.
+    Methods with an `a` before their name are asynchronous. Safe to share between threads, event loops and forked
+    processes.
     """
 
     def __init__(self, backend: Backend, server: embedded.EmbeddedServer | None = None) -> None:
@@ -58,13 +59,13 @@ class Database:
         return await self.backend.arun(work)
 
     def tenant(self, tenant_id: str) -> Tenant:
-        """A handle on one tenant; nothing is read or written. Raises InvalidInput."""
+        """A handle on one tenant. It costs nothing: nothing is read or written. Raises InvalidInput."""
         return Tenant(self.backend, tenant_id)
 
     def _create_tenant(self, tenant_id: str, *, reopen: bool = False) -> Work[bool]:
-        """Register a tenant ahead of its first write; True where it is new.
+        """Register a tenant before its first write; returns True if it is new.
 
-        A deleted one is refused (TenantErased), unless `reopen` lifts its tombstone.
+        A tenant that was deleted is refused (TenantErased) unless `reopen` removes its tombstone.
         """
         check_text(tenant_id, "tenant", MAX_NAME_BYTES)
         return lambda gate: registry.create_tenant(gate, self.backend.scope(gate, tenant_id), reopen=reopen)
@@ -72,10 +73,11 @@ class Database:
     create_tenant, acreate_tenant = twins(_create_tenant)
 
     def _delete_tenant(self, tenant_id: str) -> Work[ErasureReport]:
-        """Delete everything of a tenant, verified, and leave a tombstone that refuses late writers.
+        """Delete everything of a tenant, verify it, and leave a tombstone that refuses later writers.
 
-        Its trail of events keeps ids and salted hashes only, for which the login for maintenance is needed where there
-        is one. Then the hooks of `on_erase` are called.
+        The trail keeps ids and salted hashes only; rewriting it needs the maintenance login. Then the hooks of
+        `on_erase` are called. Returns the number of rows deleted from each table. Raises: ConfigurationError, before
+        anything is deleted.
         """
         check_text(tenant_id, "tenant", MAX_NAME_BYTES)
 
@@ -89,10 +91,11 @@ class Database:
     delete_tenant, adelete_tenant = twins(_delete_tenant)
 
     def on_erase(self, hook: Hook) -> None:
-        """Register what erases elsewhere: called with an `Erasure` after each erasure of a subject or tenant here.
+        """Register a function that erases data elsewhere.
 
-        A hook that fails is named in the report; the erasure stands, and calling it again calls the hooks again.
-        An asynchronous one goes with the a… methods.
+        The function is called with an `Erasure` after every erasure of a subject or a tenant through this object. If it
+        fails, the erasure stands and its report names the function; erase again to call the hooks again. An
+        asynchronous function needs the a… methods.
         """
         if not callable(hook):
             raise InvalidInput(f"the hook is {type(hook).__name__}; expected a function of an Erasure")
@@ -104,10 +107,10 @@ class Database:
         return erasure.sweep(gate, scope, scope_of, batch=batch, dry_run=dry_run)
 
     def sweep(self, *, batch: int = 1_000, dry_run: bool = False) -> SweepReport:
-        """Purge what expired and what was forgotten longer ago than its grace time, of all tenants.
+        """Purge expired rows, and facts that were forgotten longer ago than their grace time, of all tenants.
 
-        `batch` rows are one transaction, which passes over what others hold: any number of processes may sweep at once.
-        `dry_run` only counts. Needs a login that may act as pgrecall_maintenance. Raises: ConfigurationError.
+        Any number of processes may sweep at the same time: each transaction deletes up to `batch` rows and skips locked
+        ones. `dry_run` only counts. Needs a login that may act as pgrecall_maintenance. Raises: ConfigurationError.
         """
         return self._sweep_all(self.backend.maintenance_gate(), batch, dry_run=dry_run)
 
@@ -116,21 +119,21 @@ class Database:
         return await greenlet_spawn(self._sweep_all, self.backend.maintenance.async_gate(), batch, dry_run=dry_run)
 
     def _tenant_info(self, tenant_id: str) -> Work[TenantInfo | None]:
-        """What the registry says of one tenant, or None."""
+        """The entry of a tenant in the registry, or None."""
         check_text(tenant_id, "tenant", MAX_NAME_BYTES)
         return lambda gate: registry.tenant(gate, self.backend.scope(gate, tenant_id))
 
     tenant_info, atenant_info = twins(_tenant_info)
 
     def _list_spaces(self) -> Work[list[SpaceInfo]]:
-        """The registry of spaces."""
+        """All registered spaces, with their numbers."""
         return lambda gate: registry.spaces(gate.outside, self.backend.scope(gate, "-"))
 
     list_spaces, alist_spaces = twins(_list_spaces)
     spaces, aspaces = renamed("spaces", list_spaces, alist_spaces)
 
     def _add_space(self, space: EmbedSpace) -> Work[int]:
-        """Register a space ahead of its first use; returns its number."""
+        """Register a space before its first use; returns its number."""
         if not isinstance(space, EmbedSpace):
             raise ConfigurationError(f"space is {type(space).__name__}; expected pgrecall.EmbedSpace")
         return lambda gate: self.backend.space_ids.ensure(gate.outside, self.backend.scope(gate, "-"), space)
@@ -141,7 +144,7 @@ class Database:
         return registry.tenants(gate, self.backend.maintenance_scope(gate))
 
     def list_tenants(self) -> list[TenantInfo]:
-        """Every tenant, tombstones included. Needs a login that may act as pgrecall_maintenance."""
+        """All tenants, deleted ones included. Needs a login that may act as pgrecall_maintenance."""
         return self._all_tenants(self.backend.maintenance_gate())
 
     async def alist_tenants(self) -> list[TenantInfo]:
@@ -159,14 +162,27 @@ class Database:
         build: GraphBuild | None = None,
         progress: MaintenanceProgress | None = None,
     ) -> Work[list[MaintenanceResult]]:
-        """Take waiting rows of large collections into their space's graph, or build a new one where that is cheaper.
+        """Maintain the graphs of large collections: add waiting rows to them, or build a new one if that is cheaper.
 
-        Searches are right, and rows can be written, before, meanwhile and after; a graph makes searches of
-        large collections fast. `space_id` names one space; `rebuild` makes graphs anew. One process maintains at a
-        time: another one waits `wait` seconds for it. `build` says what a build may take; `progress(what, done, total)`
-        is called a few times a second. Needs the maintenance login and the owner's (`admin_url`), on a direct
-        connection. Returns what was done, one for each space.
-        Raises: ConfigurationError, Conflict where another process maintains, InvalidInput, NotFound, Unavailable.
+        A graph makes searches of large collections fast. Results are correct and writes work before, during and after
+        maintenance. Needs the maintenance login and the owner's login (`admin_url`), both on a direct connection.
+
+        Args:
+            space_id: Maintain only this space; by default all of them.
+            rebuild: Build new graphs, even if the present ones are good.
+            wait: Seconds to wait for another process's maintenance; only one process maintains at a time.
+            build: The memory, workers and parameters of a build; by default chosen from the server's settings.
+            progress: A function of (what, done, total), called a few times per second.
+
+        Returns:
+            What was done, one `MaintenanceResult` per space.
+
+        Raises:
+            ConfigurationError: A login is missing, or this is inside an atomic block.
+            Conflict: Another process is maintaining.
+            InvalidInput: An argument is malformed.
+            NotFound: The space does not exist.
+            Unavailable: The database cannot be reached.
         """
 
         options: dict[str, Any] = {"rebuild": rebuild, "wait": wait, "build": build, "progress": progress}
@@ -175,13 +191,13 @@ class Database:
     maintain, amaintain = twins(_maintain)
 
     def close(self) -> None:
-        """Close the connections that were made here, and let go of the embedded server; idempotent."""
+        """Close the connections that were opened here, and release the embedded server; idempotent."""
         self.backend.close()
         if self._embedded is not None:
             self._embedded.release()
 
     async def aclose(self) -> None:
-        """As `close`, for asynchronous code; closing waits for nothing."""
+        """As `close`, for asynchronous code; it does not wait for anything."""
         self.close()
 
     def __enter__(self) -> Self:

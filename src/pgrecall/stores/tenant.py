@@ -40,7 +40,7 @@ from pgrecall.types import EmbedModel, EmbedSpace, KeyType, TenantInfo
 
 
 class Tenant(Collections):
-    """One tenant of a database. What is made from it is bound to it: no argument of a call can choose another."""
+    """One tenant of a database. Everything made from it is bound to it: no argument of a call can choose another."""
 
     def __repr__(self) -> str:
         return f"<pgrecall.Tenant {self.tenant_id!r}>"
@@ -60,14 +60,23 @@ class Tenant(Collections):
         text_config: str | None = None,
         indexed_keys: Mapping[Any, KeyType] | None = None,
     ) -> PostgresVectorStore:
-        """The vector store of one collection; made in the database by its first write.
+        """The vector store of one collection. The collection is created by its first write.
 
-        `space` says what its vectors are made by; left out, it is the collection's own; an EmbedModel learns its
-        dimensions from `embed`. `embed`, a function from a list of texts to their vectors (sync or async, or an
-        Embedder with both), embeds chunks that come without one, and its fingerprint is compared with the collection's
-        on first use. `text_config`, a Postgres text search configuration such as "english", makes a new collection keep
-        full text too (it halves the speed of ingest). `indexed_keys`, from keys of the metadata (a tuple for a nested
-        one) to text, number or bool, declares them with a new collection, as `index_key` does with one that is there.
+        Args:
+            collection: The collection's name.
+            space: The embedding model whose vectors the collection holds. By default the one that it was created with.
+                An `EmbedModel` gets its dimensions from `embed`.
+            embed: A function from a list of texts to their vectors, sync or async, or an `Embedder` with both. It
+                embeds chunks that come without a vector. On first use, the fingerprint that it produces is compared
+                with the collection's.
+            text_config: A Postgres text search configuration, such as "english": a new collection also keeps full text,
+                which halves the speed of ingest. By default it keeps none.
+            indexed_keys: Metadata keys to index in a new collection, as a mapping from the key (a tuple for a nested
+                key) to "text", "number" or "bool". For an existing collection see `index_key`.
+
+        Raises:
+            InvalidInput: An argument is malformed.
+            ConfigurationError: `space` is not a space.
         """
         check_text(collection, "collection", MAX_NAME_BYTES)
         if space is not None:
@@ -96,14 +105,22 @@ class Tenant(Collections):
         grace: timedelta = timedelta(days=30),
         text_config: str | None = None,
     ) -> PostgresMemoryStore:
-        """The tenant's facts; `actor` is who acts, as the trail names it: a user, an agent, a job.
+        """The store of the tenant's facts.
 
-        `space` says what the facts' vectors are made by; left out, it is the memory's own. `embed`, a function from a
-        list of texts to their vectors (sync or async), embeds facts and questions; its fingerprint is compared with the
-        memory's on first use. `default_ttl` maps kinds to how long their facts live (seconds or timedeltas).
-        `keep_versions` is how many versions of a fact are kept, the live one too; None keeps all. `grace` is how long a
-        forgotten fact can be restored. `text_config`, a Postgres text search configuration such as "english", is set by
-        the tenant's first fact ("simple", which suits any language, by default).
+        Args:
+            actor: Who acts, as the trail names it: a user, an agent, a job.
+            space: The embedding model of the facts' vectors. By default the one that the memory was created with.
+            embed: A function from a list of texts to their vectors, sync or async. It embeds facts and queries. On
+                first use, the fingerprint that it produces is compared with the memory's.
+            default_ttl: How long facts of a kind live, as a mapping from kinds to seconds or timedeltas.
+            keep_versions: The number of versions to keep of each fact, the live one included. By default all.
+            grace: How long a forgotten fact can be restored. By default 30 days.
+            text_config: A Postgres text search configuration, such as "english". It is set by the tenant's first fact;
+                by default "simple", which suits any language.
+
+        Raises:
+            InvalidInput: An argument is malformed.
+            ConfigurationError: `space` is not a space.
         """
         return PostgresMemoryStore(
             self._backend,
@@ -118,25 +135,27 @@ class Tenant(Collections):
         )
 
     def docstore(self, collection: str = "default") -> PostgresDocstore:
-        """What an ingestion remembers of its documents, in this collection, which need not exist."""
+        """The store of what an ingestion remembers about its documents. The collection need not exist."""
         return PostgresDocstore(self._backend, self.tenant_id, check_text(collection, "collection", MAX_NAME_BYTES))
 
     def atomic(self) -> Atomic:
-        """A `with` (or `async with`) block in which the tenant's operations are one transaction: all of them, or none.
+        """A `with` (or `async with`) block in which the tenant's operations are one transaction: all of them happen, or
+        none.
 
-        It is the calling code's own: tasks and context copies made inside take part, one operation at a time; other
-        threads and tasks don't. An error inside rolls all of it back, also where it is caught within the block
-        (RolledBack then). Nothing is retried inside: a Conflict says to run the block again. Until the end the block
-        holds one connection and the locks of what it wrote, so leave slow work out. In it call the methods of its mode.
+        The block belongs to the code that opened it. Tasks and context copies made inside take part, one operation at a
+        time; other threads and tasks don't. An error inside rolls everything back, even if it is caught within the
+        block (then the block raises RolledBack). Nothing is retried inside; after a Conflict, run the whole block
+        again. Until its end the block holds one connection and the locks of what it wrote, so keep slow work outside.
+        Inside, call the methods of the block's own mode.
 
-        Raises: as operations do; ConfigurationError for another tenant's operation inside, or the other mode's.
+        Raises: as operations do; ConfigurationError for an operation of another tenant, or of the other mode.
         """
         return Atomic(self._backend.engines, self._scope)
 
     def index_records(self, collection: str = "default", namespace: str = "") -> IndexRecords:
-        """What an ingestion (`namespace`, where a collection has several) remembers of the chunks that it wrote.
+        """The store of what an ingestion remembers about the chunks it wrote. Nothing is read or written.
 
-        Nothing is read or written. Raises InvalidInput.
+        `namespace` separates several ingestions of one collection. Raises InvalidInput.
         """
         check_text(collection, "collection", MAX_NAME_BYTES)
         if namespace != "":
@@ -152,13 +171,20 @@ class Tenant(Collections):
         message_ttl: timedelta | None = None,
         text_config: str | None = None,
     ) -> PostgresChat:
-        """The store of one chat; made in the database by its first message.
+        """The store of one chat. The chat is created by its first message.
 
-        `subject` is whose chat it is, a user's id: with it a chat of another subject is as none, and writing to one is
-        an error. `ttl` is how long the chat lives after its last write, `message_ttl` how long a message does; each
-        is remembered with the chat, and stays where it is left out. `text_config`, a Postgres text search
-        configuration such as "english", is what a new chat's words are searched by; "simple" (no stems, no stop words)
-        where left out.
+        Args:
+            session_id: The chat's name.
+            subject: The user that the chat belongs to. A chat of another subject then looks as if it did not exist, and
+                writing to it is an error.
+            ttl: How long the chat lives after its last write, as a timedelta or in seconds. It is stored with the chat;
+                by default the stored value stays.
+            message_ttl: How long each message lives. Stored like `ttl`.
+            text_config: A Postgres text search configuration, such as "english", for searching a new chat's words. By
+                default "simple", without stemming and stop words.
+
+        Raises:
+            InvalidInput: An argument is malformed.
         """
         return PostgresChat(
             self._backend,
@@ -173,7 +199,7 @@ class Tenant(Collections):
     def _list_chats(
         self, subject: str | None = None, *, limit: int | None = None, offset: int = 0
     ) -> Work[list[ChatInfo]]:
-        """The tenant's chats, or a subject's, the last written first. Raises InvalidInput."""
+        """The chats of the tenant, or of a subject, the most recently written first. Raises InvalidInput."""
         if subject is not None:
             check_text(subject, "subject", MAX_ID_BYTES)
         limit = None if limit is None else whole_number(limit, "limit", 0)
@@ -200,10 +226,18 @@ class Tenant(Collections):
         roles: Sequence[Role] | None = None,
         status: Status | None = None,
     ) -> Work[list[ChatHit]]:
-        """Messages of the tenant's chats, or of a subject's, that have words of a user's text, best first.
+        """Search the messages of the tenant's chats by words; returns the best matches first.
 
-        Words are alternatives, "a phrase" is one too, -word excludes. `roles` and `status` narrow it; the archive is
-        searched too unless `status` says otherwise. Each chat is searched by its own `text_config`.
+        Args:
+            text: The words to search for, as in `PostgresVectorStore.query`. Each chat is searched by its own
+                `text_config`.
+            top_k: The number of messages to return.
+            subject: Search only chats of this subject.
+            roles: Search only messages with one of these roles.
+            status: "active" or "archived" searches only these messages; by default both.
+
+        Raises:
+            InvalidInput: An argument is malformed.
         """
         sought = looked_for(text, top_k, subject, None, roles, status)
         return lambda gate: chat_ops.search(gate, self._scope(gate), sought)
@@ -213,17 +247,17 @@ class Tenant(Collections):
     def runs(self, *, ttl: timedelta | None = None, max_state_bytes: int = 1_000_000) -> PostgresRuns:
         """The store of the tenant's runs, their events and their evidence.
 
-        `ttl` is how long a run lives after its last write. A state, and an event's data, may have `max_state_bytes` as
-        JSON; larger ones are refused.
+        `ttl` is how long a run lives after its last write; by default forever. `max_state_bytes` limits a state, and an
+        event's data, as JSON; larger ones are refused.
         """
         return PostgresRuns(self._backend, self.tenant_id, ttl=ttl, max_state_bytes=max_state_bytes)
 
     def _erase_subject(self, subject: str, *, actor: str, reason: str | None = None) -> Work[ErasureReport]:
-        """Delete everything that is held about a subject, and leave a tombstone that refuses late writers.
+        """Delete everything that is held about a subject, and leave a tombstone that refuses later writers.
 
-        The report counts, per table, what was deleted and what remained, and rows that name no subject. The trail keeps
-        ids and salted hashes only, for which the login for maintenance is needed; `reason` stays in it. Then the hooks
-        of `Database.on_erase` are called. Raises: ConfigurationError, before anything is erased.
+        The report counts, by table, what was deleted, what remains, and rows that name no subject. The trail keeps ids
+        and salted hashes only, and `reason`; rewriting it needs the maintenance login. Then the hooks of
+        `Database.on_erase` are called. Raises: ConfigurationError, before anything is erased; InvalidInput.
         """
         name = check_text(subject, "subject", MAX_IDENTITY_BYTES)
         by, why = actor_name(actor), reason_text(reason)
@@ -239,7 +273,7 @@ class Tenant(Collections):
     erase_subject, aerase_subject = twins(_erase_subject)
 
     def _reopen_subject(self, subject: str, *, actor: str, reason: str | None = None) -> Work[bool]:
-        """Let something be kept about an erased subject again; True where it had been erased."""
+        """Allow writes about an erased subject again; returns True if it had been erased."""
         name = check_text(subject, "subject", MAX_IDENTITY_BYTES)
         by, why = actor_name(actor), reason_text(reason)
         return lambda gate: erasure.reopen_subject(gate, self._scope(gate), name, by, why)
@@ -247,9 +281,9 @@ class Tenant(Collections):
     reopen_subject, areopen_subject = twins(_reopen_subject)
 
     def export_subject(self, subject: str) -> Iterator[str]:
-        """What is held about a subject as JSON lines: a header, then ``{"table": …, "row": {…}}`` for each row.
+        """What is held about a subject, as JSON lines: a header, then ``{"table": …, "row": {…}}`` for each row.
 
-        Facts with every version, also forgotten ones and what expired but was not swept yet, their vectors, and the
+        It includes all versions of facts, forgotten and expired ones that were not swept yet, their vectors, and the
         trail. Each page is a transaction of its own.
         """
         name = check_text(subject, "subject", MAX_IDENTITY_BYTES)
