@@ -66,7 +66,7 @@ class PGRecallChatMessageHistory(OnDatabase, BaseChatMessageHistory):
         """Return the messages in order, whichever framework wrote them; with `limit`, the newest."""
         found: list[Message]
         if self._limit is None:
-            found = yield call(self._chat, "messages")
+            found = yield call(self._chat, "list_messages")
         else:
             found = yield call(self._chat, "window", self._limit)
         return [from_message(message) for message in found]

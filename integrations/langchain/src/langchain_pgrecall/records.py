@@ -81,7 +81,7 @@ class PGRecallRecordManager(OnDatabase, RecordManager):
             limit: The number of keys to return at most. By default all.
         """
         options = {"before": before, "after": after, "group_ids": group_ids, "limit": limit}
-        keys: list[str] = yield call(self._records, "list", **options)
+        keys: list[str] = yield call(self._records, "list_keys", **options)
         return keys
 
     list_keys, alist_keys = faces(_list_keys)

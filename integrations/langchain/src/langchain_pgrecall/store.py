@@ -195,13 +195,13 @@ class PGRecallStore(OnDatabase, BaseStore):
             "namespace": op.namespace_prefix,
             "kind": KIND,
             "filters": to_filter(op.filter),
-            "limit": op.limit,
+            "top_k": op.limit,
             "offset": op.offset,
             "refresh": op.refresh_ttl,
         }
         if op.query and self._embeddings is not None:
             vector = yield call(self._embeddings, "embed_query", op.query)
-            found = yield call(self._memory, "search_facts", query_vector=vector, mode="vector", **conditions)
+            found = yield call(self._memory, "search_facts", vector=vector, mode="dense", **conditions)
         else:  # without an index LangGraph ignores the query
             found = yield call(self._memory, "search_facts", order_by="recency", **conditions)
         return [SearchItem(**_parts(fact), score=fact.score) for fact in found]

@@ -364,7 +364,7 @@ class PGRecallVectorStore(OnDatabase, Searches):
         database = as_database(given.get("connection"))
         tenant, name = database.tenant(given.pop("tenant")), given.setdefault("collection", "default")
         try:
-            held = yield call(tenant, "collection", name)
+            held = yield call(tenant, "collection_info", name)
             if held is None:
                 raise NotFound(f"collection {name!r} does not exist; create it with the constructor and a first write")
             if given.get("space") is None:

@@ -250,7 +250,7 @@ class PGRecallVectorStore(OnDatabase, BasePydanticVectorStore):
     ) -> Steps[list[BaseNode]]:
         """Return nodes by ids (in that order), by filters, or all; embeddings are equal to those added to 1e-3."""
         chosen: dict[str, Filter | list[str] | None] = {"filters": to_filter(filters), "ids": _possible(node_ids)}
-        chunks = yield call(self._store, "list", **chosen, limit=sys.maxsize, with_embeddings=True)
+        chunks = yield call(self._store, "list_chunks", **chosen, limit=sys.maxsize, with_embeddings=True)
         nodes = {node.node_id: node for node in to_nodes(chunks)}
         return list(nodes.values()) if node_ids is None else [nodes[i] for i in dict.fromkeys(node_ids) if i in nodes]
 

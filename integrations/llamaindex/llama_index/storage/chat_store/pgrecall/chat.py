@@ -54,7 +54,7 @@ class _OnChats(OnDatabase, BaseModel):
         subject = None if callable(self._subject) else self._subject
         found: list[str] = []
         while True:
-            page = yield call(self._tenant, "chats", subject, limit=1_000, offset=len(found))
+            page = yield call(self._tenant, "list_chats", subject, limit=1_000, offset=len(found))
             found += [info.session_id for info in page]
             if len(page) < 1_000:
                 return found
@@ -181,7 +181,7 @@ class PGRecallBufferChatStore(_OnChats, BaseChatStore):
 
     def _get_messages(self, key: str) -> Steps[list[ChatMessage]]:
         """Return all messages in order."""
-        found = yield call(self.chat(key), "messages", status=None)
+        found = yield call(self.chat(key), "list_messages", status=None)
         return [from_message(message) for message in found]
 
     get_messages, aget_messages = faces(_get_messages)
@@ -195,7 +195,7 @@ class PGRecallBufferChatStore(_OnChats, BaseChatStore):
     def _delete_messages(self, key: str) -> Steps[list[ChatMessage] | None]:
         """Delete and return all messages; None if there are none."""
         chat = self.chat(key)
-        found = yield call(chat, "messages", status=None)
+        found = yield call(chat, "list_messages", status=None)
         if not found:
             return None
         yield call(chat, "delete", positions=[message.position for message in found])
@@ -206,7 +206,7 @@ class PGRecallBufferChatStore(_OnChats, BaseChatStore):
     def _delete_message(self, key: str, idx: int) -> Steps[ChatMessage | None]:
         """Delete and return the message at an index of the list; None if the index is out of range."""
         chat = self.chat(key)
-        found = yield call(chat, "messages", status=None)
+        found = yield call(chat, "list_messages", status=None)
         if not -len(found) <= idx < len(found):
             return None
         # By its position, so that concurrent appends and deletes can't make it another message.
