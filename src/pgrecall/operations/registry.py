@@ -143,20 +143,20 @@ def ensure_space(gate: Gate, scope: Scope, space: EmbedSpace) -> int:
 
 
 class SpaceIds:
-    """The numbers of spaces, remembered by a process: each statement checks what a number stands for."""
+    """A process' cache of space ids. It may be outdated, because each statement checks that the id is the space's."""
 
     def __init__(self) -> None:
         self._known: dict[EmbedSpace, int] = {}
 
     def ensure(self, gate: Gate, scope: Scope, space: EmbedSpace) -> int:
-        """The space's number, registered if it is new."""
+        """The space's id. Registers the space if it is new."""
         if space not in self._known:
             self._known[space] = ensure_space(gate, scope, space)
         return self._known[space]
 
-    def find(self, gate: Gate, scope: Scope, space: EmbedSpace, *, afresh: bool = False) -> int:
-        """The space's number, or -1 if it is not registered, so that no collection has it. `afresh` asks again."""
-        if afresh or space not in self._known:
+    def find(self, gate: Gate, scope: Scope, space: EmbedSpace, *, reload: bool = False) -> int:
+        """The space's id, or -1 if it is not registered, which no collection has. `reload` bypasses the cache."""
+        if reload or space not in self._known:
             found = find_space(gate, scope, space)
             if found is None:
                 return -1
@@ -346,7 +346,7 @@ def tenant(gate: Gate, scope: Scope) -> TenantInfo | None:
 
 
 def space_use(gate: Gate, across: Scope) -> dict[int, SpaceUse]:
-    """What uses each space, by its number; a space that nothing uses is left out. Needs the maintenance role."""
+    """What uses each space, by the space's id. Unused spaces are omitted. Requires the maintenance role."""
     with gate.transaction(across, "space use") as tx:
         return {number: SpaceUse(*counts) for number, *counts in tx.last(sql.SPACE_USE, {})}
 

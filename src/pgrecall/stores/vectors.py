@@ -75,7 +75,7 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
     def _target(self, gate: Gate, on_nul: OnNul) -> Target:
         check_on_nul(on_nul)
         place = self._place(gate)
-        space = self._model.collection_space(gate, place, afresh=True)
+        space = self._model.collection_space(gate, place, reload=True)
         if space is None:
             raise NotFound(
                 f"collection {self.collection!r} does not exist; name its space to make it: "
@@ -297,7 +297,7 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
             held = registry.find_collection(gate, place)
             if held is None:
                 raise NotFound(f"collection {place.collection!r} does not exist; there is nothing to optimize")
-            space_id = backend.space_ids.find(gate, place.scope, held.space, afresh=True)
+            space_id = backend.space_ids.find(gate, place.scope, held.space, reload=True)
             route = look(gate, place, held.space, space_id)
             if backend.admin_url is None or route.rows <= exact_max(held.space.dim):
                 return promotion.optimize(gate, place, held.space, space_id, route)

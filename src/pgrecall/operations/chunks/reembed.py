@@ -17,7 +17,7 @@ from pgrecall import guards
 from pgrecall.errors import ConfigurationError, FingerprintMismatch, InvalidEmbedding, InvalidInput, NotFound
 from pgrecall.operations import registry, tombstones
 from pgrecall.operations.chunks.upsert import Progress
-from pgrecall.operations.models.calls import EMBED_BATCH, PLAIN, Calls, embed_ahead, patiently
+from pgrecall.operations.models.calls import EMBED_BATCH, PLAIN, Calls, embed_ahead, with_retries
 from pgrecall.operations.models.embedding import Embedder
 from pgrecall.operations.registry import Place
 from pgrecall.operations.search.routes import Route
@@ -105,7 +105,7 @@ class _AlreadySwitched(Exception):
 
 def space_of(gate: Gate, to: EmbedSpace | EmbedModel, embedder: Embedder, calls: Calls) -> EmbedSpace:
     """The new space. If `to` is a model, its number of dimensions is that of the fingerprint's vector."""
-    fingerprint = patiently(gate, calls, lambda: embedder.fingerprint(gate))
+    fingerprint = with_retries(gate, calls, lambda: embedder.fingerprint(gate))
     return to if isinstance(to, EmbedSpace) else to.space(len(fingerprint))
 
 

@@ -249,7 +249,9 @@ def upsert(gate: Gate, target: Target, chunks: Chunks, plan: Plan) -> UpsertResu
             try:
                 tally.add(write())
             except Conflict as exc:
-                raise Conflict(f"{exc} (a generator cannot be retried; pass a list so that conflicts are)") from exc
+                raise Conflict(
+                    f"{exc} (the chunks came from a generator, so the call was not retried; pass a list to allow that)"
+                ) from exc
         documents = ()
     distinct, changed = len(set(tally.ids)), len(tally.changed)
     if target.caretaker is not None and tally.held is not None and tally.held.graph_generation:

@@ -48,7 +48,7 @@ class Calls:
         ):
             raise InvalidInput(f"retry_on is {self.retry_on!r:.80}; expected a tuple of exception classes")
 
-    def worth_another(self, error: BaseException) -> bool:
+    def is_retryable(self, error: BaseException) -> bool:
         """Whether the error is worth a retry: it, or one of its causes, is a busy answer or in `retry_on`."""
         return any(isinstance(e, self.retry_on) or _status(e) in BUSY for e in _causes(error))
 
@@ -73,7 +73,7 @@ def _status(error: BaseException) -> int | None:
     return None
 
 
-def _asked_for(error: BaseException) -> float:
+def _retry_after(error: BaseException) -> float:
     """The Retry-After header in seconds, 0 if there is none."""
     for each in _causes(error):
         headers = getattr(getattr(each, "response", None), "headers", None)
@@ -89,15 +89,15 @@ _backoff = tenacity.wait_random_exponential(multiplier=1.0, max=LONGEST_PAUSE)
 
 def _pause(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
-    return min(LONGEST_PAUSE, max(_backoff(state), 0.0 if error is None else _asked_for(error)))
+    return min(LONGEST_PAUSE, max(_backoff(state), 0.0 if error is None else _retry_after(error)))
 
 
-def patiently(gate: Gate, calls: Calls, work: Callable[[], R]) -> R:
+def with_retries(gate: Gate, calls: Calls, work: Callable[[], R]) -> R:
     """Run `work`, which calls a model; retry with back-off while it is busy. Raises the last attempt's error."""
     policy = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(ATTEMPTS),
         wait=_pause,
-        retry=tenacity.retry_if_exception(calls.worth_another),
+        retry=tenacity.retry_if_exception(calls.is_retryable),
         sleep=gate.sleep,
         reraise=True,
     )
@@ -116,18 +116,18 @@ def embed_ahead(
         for part, texts in parts:
             vectors: Any = []
             if texts:
-                vectors = patiently(gate, calls, lambda texts=texts: call_embed(gate, embed, texts))  # type: ignore[misc]
+                vectors = with_retries(gate, calls, lambda texts=texts: call_embed(gate, embed, texts))  # type: ignore[misc]
             yield part, vectors
         return
-    function = _beside_the_loop(gate, embed)
+    function = _concurrent_on_loop(gate, embed)
 
     def call(texts: list[str]) -> Any:
-        return patiently(gate, calls, lambda: call_embed(gate, function, texts)) if texts else []
+        return with_retries(gate, calls, lambda: call_embed(gate, function, texts)) if texts else []
 
     yield from (_tasks if gate.is_async else _threads)(gate, call, parts, calls.at_once)
 
 
-def _beside_the_loop(gate: Gate, embed: Embed) -> Embed:
+def _concurrent_on_loop(gate: Gate, embed: Embed) -> Embed:
     """The function; on an event loop, a synchronous one is run in threads, so that calls run concurrently."""
     if not gate.is_async:
         return embed
@@ -175,11 +175,11 @@ def _tasks(
             yield done, gate.wait(task)
     finally:
         for _, task in running:
-            task.add_done_callback(_heard)
+            task.add_done_callback(_discard_error)
             task.cancel()
 
 
-def _heard(task: asyncio.Task[Any]) -> None:
+def _discard_error(task: asyncio.Task[Any]) -> None:
     """Retrieve the error of a task that is no longer awaited, so that the event loop does not report it."""
     if not task.cancelled():
         task.exception()

@@ -82,16 +82,16 @@ class ModelInUse:
         return self.given is None
 
     def known_space(
-        self, gate: Gate, what: str, find: Callable[[], Held | None], *, afresh: bool = False
+        self, gate: Gate, what: str, find: Callable[[], Held | None], *, reload: bool = False
     ) -> EmbedSpace | None:
         """The store's space, or that of the stored vectors if the store has none. Checks the fingerprint once.
 
-        `what` names what holds the vectors in errors, for example "collection 'x'"; `find` looks it up. `afresh` looks
+        `what` names what holds the vectors in errors, for example "collection 'x'"; `find` looks it up. `reload` looks
         it up again if the store `follows` it.
 
         Raises: EmbedSpaceMismatch, FingerprintMismatch, InvalidEmbedding.
         """
-        again = afresh and self.follows
+        again = reload and self.follows
         known = None if again else self._space
         if known is not None and self._verified:
             return known
@@ -102,13 +102,13 @@ class ModelInUse:
         self._space = space
         return space
 
-    def collection_space(self, gate: Gate, place: registry.Place, *, afresh: bool = False) -> EmbedSpace | None:
+    def collection_space(self, gate: Gate, place: registry.Place, *, reload: bool = False) -> EmbedSpace | None:
         """`known_space` of a collection; None if it does not exist and no space was given."""
         return self.known_space(
             gate,
             f"collection {place.collection!r}",
             lambda: registry.find_collection(gate, place),
-            afresh=afresh,
+            reload=reload,
         )
 
     def _named(self, gate: Gate, what: str, held: Held | None) -> EmbedSpace | None:

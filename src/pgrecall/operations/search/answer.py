@@ -1,4 +1,4 @@
-"""Answering a search: by what this process remembers of the collection, and again if that turns out to be stale."""
+"""Answers a search with cached information about the collection, and repeats it if that turns out to be outdated."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pgrecall.operations.search.shapes import Query, explained
 from pgrecall.postgres.transactions import Gate
 from pgrecall.types import EmbedSpace
 
-#: Whether a search explains how it was answered; "plan" includes the plan of its statement.
+#: Whether a search returns an explanation; "plan" includes the plan of its statement.
 Explain: TypeAlias = bool | Literal["plan"]
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search as its caller asked for it, with its arguments checked.
+    """A search as requested by the caller, with its arguments checked.
 
-    `asked` has the fields of `Query` that don't depend on the collection. `find` turns a query into hits. `pick` is
-    the number of chunks and the lambda of an MMR search, which `explain` needs.
+    `asked` has the fields of `Query` that do not depend on the collection. `find` runs a query and returns its hits.
+    `pick` has the `k` and `lambda_mult` of an MMR search, which `explain` needs.
     """
 
     asked: Mapping[str, Any]
@@ -44,8 +44,8 @@ def answer(gate: Gate, place: Place, search: Search, *, model: ModelInUse, space
     try:
         return _in_space(gate, place, space, search, steps, space_ids, routes)
     except (EmbedSpaceMismatch, InvalidEmbedding):
-        # A store that follows its collection may remember the space from before it was embedded again.
-        now = model.collection_space(gate, place, afresh=True) if model.follows else space
+        # A store that follows its collection may have cached the space from before a re-embedding.
+        now = model.collection_space(gate, place, reload=True) if model.follows else space
         if now == space:
             raise
         return _in_space(gate, place, now, search, steps, space_ids, routes)
@@ -62,14 +62,14 @@ def _in_space(
 ) -> Hits:
     if space is None:
         return Hits()
-    asked, afresh = search.asked, False
-    # Most collections are small, so a search by a vector alone guesses that this one is: its statement also tells if
-    # it is not (`Large`). Asking for the size first would be another transaction.
+    asked, reload = search.asked, False
+    # Most collections are small, so a search by vector alone assumes that this one is; its statement detects if it is
+    # not (`Large`). Reading the size first would cost another transaction.
     guess = asked["mode"] == "dense" and not search.explain and not asked["exact"]
     while True:
-        space_id = space_ids.find(gate, place.scope, space, afresh=afresh)
+        space_id = space_ids.find(gate, place.scope, space, reload=reload)
         known = routes.cached(place, space_id) if guess else None
-        route = known or routes.find(gate, place, space, space_id, afresh=afresh)
+        route = known or routes.find(gate, place, space, space_id, reload=reload)
         where, values = narrowed(asked["where"], asked["values"], route.keys)
         query = Query(place, space, space_id, route=route, **{**asked, "where": where, "values": values})
         try:
@@ -82,6 +82,6 @@ def _in_space(
         except Large:
             guess = False
         except StaleSpace:
-            if afresh:
+            if reload:
                 raise
-            guess, afresh = False, True
+            guess, reload = False, True

@@ -109,13 +109,13 @@ class Routes:
         """Cache that a search found the collection to be small."""
         self._remember((place.scope.tenant, place.collection, space_id), SMALL)
 
-    def find(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int, *, afresh: bool = False) -> Route:
-        """The collection's route, from the cache unless `afresh`. A collection that does not exist has no rows."""
+    def find(self, gate: Gate, place: Place, space: EmbedSpace, space_id: int, *, reload: bool = False) -> Route:
+        """The collection's route, from the cache unless `reload`. A collection that does not exist has no rows."""
         key = (place.scope.tenant, place.collection, space_id)
-        return self._remembered(key, lambda: self._look(gate, place, space, space_id), afresh=afresh)
+        return self._remembered(key, lambda: self._look(gate, place, space, space_id), reload=reload)
 
-    def _remembered(self, key: tuple[str | None, str, int], ask: Callable[[], Route], *, afresh: bool = False) -> Route:
-        held = UNKNOWN if afresh else self._held(key)
+    def _remembered(self, key: tuple[str | None, str, int], ask: Callable[[], Route], *, reload: bool = False) -> Route:
+        held = UNKNOWN if reload else self._held(key)
         if held is UNKNOWN or held is SMALL:
             held = ask()
             self._remember(key, held)
