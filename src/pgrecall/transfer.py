@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pgrecall.errors import InvalidInput, NotFound
-from pgrecall.operations.chunks import reads as chunk_ops
+from pgrecall.operations.chunks import reads as chunk_reads
 from pgrecall.operations.chunks.upsert import Progress
 from pgrecall.operations.registry import Place, find_collection
 from pgrecall.postgres.transactions import Gate
@@ -98,10 +98,10 @@ def described(store: PostgresVectorStore) -> Header:
 
 def _body(gate: Gate, place: Place) -> Iterator[dict[str, Any]]:
     counts = {"documents": 0, "chunks": 0}
-    for document in chunk_ops.scan_documents(gate, place):
+    for document in chunk_reads.scan_documents(gate, place):
         counts["documents"] += 1
         yield {"document": asdict(document)}
-    for chunk in chunk_ops.scan(gate, place):
+    for chunk in chunk_reads.scan(gate, place):
         if chunk.embedding is None:
             continue  # the collection is being re-embedded, and the chunk has no vector in this space
         counts["chunks"] += 1

@@ -44,8 +44,7 @@ def upgrade(
     ] = None,
 ) -> None:
     """Create the tables or upgrade them to this version. Safe to run in several processes at once."""
-    from pgrecall.admin import leakproof as tuning
-    from pgrecall.admin import migrate
+    from pgrecall.admin import leakproof, migrate
 
     if sql:
         text = script(lambda: migrate.sql(revision, parts=partitions))
@@ -54,7 +53,7 @@ def upgrade(
     with session.owner() as owner, session.working("Upgrading…"):
         before, after = migrate.upgrade(owner.url, revision, parts=partitions)
         if owner.embedded:
-            tuning.tune(owner.url)
+            leakproof.tune(owner.url)
     _moved(session, before, after)
 
 
@@ -182,10 +181,10 @@ def tune(
     carry the marks, so run it again after a restore or pg_upgrade. The embedded server is tuned when it is migrated.
     Without a superuser, use `pgrecall collections index-key`.
     """
-    from pgrecall.admin import leakproof as tuning
+    from pgrecall.admin import leakproof
 
     with session.owner() as owner:
-        changed = tuning.tune(owner.url, undo=undo)
+        changed = leakproof.tune(owner.url, undo=undo)
     state = "NOT LEAKPROOF" if undo else "LEAKPROOF"
     text = (
         "".join(f"{function}: now {state}\n" for function in changed).rstrip() or f"All functions are already {state}."

@@ -10,8 +10,8 @@ from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text, lifetim
 from pgrecall.errors import InvalidInput
 from pgrecall.jsonable import json_object
 from pgrecall.messages import ROLES, STATUSES, ChatHit, ChatInfo, Message, Role, Status
-from pgrecall.operations.chat import packing as pack
-from pgrecall.operations.chat import verbs as chats
+from pgrecall.operations.chat import packing
+from pgrecall.operations.chat import verbs as chat_verbs
 from pgrecall.operations.chat.windows import Budget, CountTokens
 from pgrecall.operations.chunks.packing import id_array
 from pgrecall.postgres.transactions import Gate
@@ -58,8 +58,8 @@ class PostgresChat(TenantBound):
     def __repr__(self) -> str:
         return f"<PostgresChat tenant={self.tenant_id!r} session_id={self.session_id!r}>"
 
-    def _chat(self, gate: Gate) -> chats.Chat:
-        return chats.Chat(
+    def _chat(self, gate: Gate) -> chat_verbs.Chat:
+        return chat_verbs.Chat(
             self._scope(gate),
             self._session_id,
             self._subject,
@@ -76,8 +76,8 @@ class PostgresChat(TenantBound):
         repeated; one without gets an id. Their `status` is kept, so that messages can be put into the archive.
         Raises: InvalidInput, SubjectErased, TenantErased, UnknownTenant, Conflict, Unavailable.
         """
-        given = pack.one_or_many(messages)
-        return lambda gate: chats.append(gate, self._chat(gate), given)
+        given = packing.one_or_many(messages)
+        return lambda gate: chat_verbs.append(gate, self._chat(gate), given)
 
     append, aappend = twins(_append)
 
@@ -86,8 +86,8 @@ class PostgresChat(TenantBound):
 
         Readers see the old ones or the new ones. Raises as `append` does.
         """
-        given = pack.one_or_many(messages)
-        return lambda gate: chats.overwrite(gate, self._chat(gate), given)
+        given = packing.one_or_many(messages)
+        return lambda gate: chat_verbs.overwrite(gate, self._chat(gate), given)
 
     replace, areplace = twins(_replace)
 
@@ -97,9 +97,9 @@ class PostgresChat(TenantBound):
         It keeps its position, its times, and its id where the new one has none.
         Raises: NotFound; InvalidInput, also where another message of the chat has the new one's id.
         """
-        pack.check(message)
+        packing.check(message)
         place = _which(which)
-        return lambda gate: chats.replace_message(gate, self._chat(gate), place, message)
+        return lambda gate: chat_verbs.replace_message(gate, self._chat(gate), place, message)
 
     replace_message, areplace_message = twins(_replace_message)
 
@@ -129,7 +129,7 @@ class PostgresChat(TenantBound):
             "offset": whole_number(offset, "offset", 0),
             "status": _status(status),
         }
-        return lambda gate: chats.read(gate, self._chat(gate), page, last=last)
+        return lambda gate: chat_verbs.read(gate, self._chat(gate), page, last=last)
 
     list_messages, alist_messages = twins(_list_messages)
     messages, amessages = renamed("messages", list_messages, alist_messages)
@@ -137,14 +137,14 @@ class PostgresChat(TenantBound):
     def _get(self, message_id: str) -> Work[Message | None]:
         """One message by its id, archived or not, or None."""
         check_text(message_id, "message_id", MAX_ID_BYTES)
-        return lambda gate: chats.get(gate, self._chat(gate), message_id)
+        return lambda gate: chat_verbs.get(gate, self._chat(gate), message_id)
 
     get, aget = twins(_get)
 
     def _count(self, status: Status | None = "active") -> Work[int]:
         """How many messages; `status` as in `messages`."""
         chosen = _status(status)
-        return lambda gate: chats.count(gate, self._chat(gate), chosen)
+        return lambda gate: chat_verbs.count(gate, self._chat(gate), chosen)
 
     count, acount = twins(_count)
 
@@ -172,7 +172,7 @@ class PostgresChat(TenantBound):
             None if max_tokens is None else whole_number(max_tokens, "max_tokens", 0),
             count_tokens,
         )
-        return lambda gate: chats.window(gate, self._chat(gate), budget, keep_system=keep_system)
+        return lambda gate: chat_verbs.window(gate, self._chat(gate), budget, keep_system=keep_system)
 
     window, awindow = twins(_window)
 
@@ -182,7 +182,7 @@ class PostgresChat(TenantBound):
     ) -> Work[list[ChatHit]]:
         """The chat's messages that have words of a user's text, best first, as `Tenant.search_chats` finds them."""
         sought = looked_for(text, top_k, self._subject, self._session_id, roles, status)
-        return lambda gate: chats.search(gate, self._scope(gate), sought)
+        return lambda gate: chat_verbs.search(gate, self._scope(gate), sought)
 
     search, asearch = twins(_search)
 
@@ -198,7 +198,7 @@ class PostgresChat(TenantBound):
             "positions": None if positions is None else [whole_number(p, "a position", 0) for p in positions],
             "status": None,
         }
-        return lambda gate: chats.delete(gate, self._chat(gate), sql.DELETE, values, "chat delete")
+        return lambda gate: chat_verbs.delete(gate, self._chat(gate), sql.DELETE, values, "chat delete")
 
     delete, adelete = twins(_delete)
 
@@ -209,8 +209,8 @@ class PostgresChat(TenantBound):
         values = {"status": "active", "limit": 1, "offset": -index - 1 if index < 0 else index}
 
         def work(gate: Gate) -> Message | None:
-            rows = chats.change(gate, self._chat(gate), statement, values, "chat pop")
-            return pack.message(rows[0]) if rows else None
+            rows = chat_verbs.change(gate, self._chat(gate), statement, values, "chat pop")
+            return packing.message(rows[0]) if rows else None
 
         return work
 
@@ -232,21 +232,21 @@ class PostgresChat(TenantBound):
         values = {"status": "active", "limit": whole_number(n, "n", 0), "offset": 0}
 
         def work(gate: Gate) -> list[Message]:
-            rows = chats.change(gate, self._chat(gate), statement, values, "chat oldest")
-            return [pack.message(row) for row in sorted(rows)]
+            rows = chat_verbs.change(gate, self._chat(gate), statement, values, "chat oldest")
+            return [packing.message(row) for row in sorted(rows)]
 
         return work
 
     def _clear(self, status: Status | None = None) -> Work[int]:
         """Delete all messages, or those of a status; returns how many. The chat itself stays, its metadata too."""
         values = {"ids": None, "positions": None, "status": _status(status)}
-        return lambda gate: chats.delete(gate, self._chat(gate), sql.DELETE, values, "chat clear")
+        return lambda gate: chat_verbs.delete(gate, self._chat(gate), sql.DELETE, values, "chat clear")
 
     clear, aclear = twins(_clear)
 
     def _drop(self) -> Work[int]:
         """Delete the chat with everything in it; returns how many messages it had. Raises NotFound."""
-        return lambda gate: chats.drop(gate, self._chat(gate))
+        return lambda gate: chat_verbs.drop(gate, self._chat(gate))
 
     drop, adrop = twins(_drop)
 
@@ -255,7 +255,7 @@ class PostgresChat(TenantBound):
 
         def work(gate: Gate) -> ChatInfo | None:
             scope = self._scope(gate)
-            found = chats.infos(gate, scope, subject=None, session_id=self._session_id, limit=1, offset=0)
+            found = chat_verbs.infos(gate, scope, subject=None, session_id=self._session_id, limit=1, offset=0)
             mine = [c for c in found if self._subject is None or c.subject in (None, self._subject)]
             return mine[0] if mine else None
 
@@ -266,7 +266,7 @@ class PostgresChat(TenantBound):
     def _set_metadata(self, metadata: Metadata, *, replace: bool = False) -> Work[None]:
         """Merge keys into the chat's own metadata (a title, say), or `replace` it. Raises NotFound, InvalidInput."""
         values = {"metadata": json_object(metadata, "the metadata"), "replace": bool(replace)}
-        return lambda gate: chats.configure(gate, self._chat(gate), sql.SET_METADATA, values)
+        return lambda gate: chat_verbs.configure(gate, self._chat(gate), sql.SET_METADATA, values)
 
     set_metadata, aset_metadata = twins(_set_metadata)
 
@@ -276,7 +276,7 @@ class PostgresChat(TenantBound):
         The chat's own begins anew here; messages that are there keep theirs. Raises NotFound, InvalidInput.
         """
         values: dict[str, Any] = {"ttl": lifetime(ttl, "ttl"), "message_ttl": lifetime(message_ttl, "message_ttl")}
-        return lambda gate: chats.configure(gate, self._chat(gate), sql.SET_TTL, values)
+        return lambda gate: chat_verbs.configure(gate, self._chat(gate), sql.SET_TTL, values)
 
     set_ttl, aset_ttl = twins(_set_ttl)
 
@@ -288,11 +288,11 @@ def looked_for(
     session_id: str | None,
     roles: Sequence[Role] | None,
     status: Status | None,
-) -> chats.Sought:
+) -> chat_verbs.Sought:
     """What a search is asked. Raises InvalidInput."""
     if roles is not None and (isinstance(roles, str) or not set(roles) <= set(ROLES)):
         raise InvalidInput(f"roles is {roles!r:.60}; expected a list of some of {', '.join(ROLES)}")
-    return chats.Sought(
+    return chat_verbs.Sought(
         text=text,
         limit=whole_number(top_k, "top_k", 0),
         subject=subject if subject is None else check_text(subject, "subject", MAX_ID_BYTES),

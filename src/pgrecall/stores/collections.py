@@ -8,13 +8,12 @@ from pgrecall import guards
 from pgrecall.arguments import MAX_NAME_BYTES, check_text, instance, whole_number
 from pgrecall.errors import ConfigurationError, InvalidInput, NotFound
 from pgrecall.operations import registry
-from pgrecall.operations.chunks import fulltext, keys
-from pgrecall.operations.chunks import reembed as reembedding
+from pgrecall.operations.chunks import fulltext, keys, reembed
 from pgrecall.operations.chunks.keys import Progress
 from pgrecall.operations.models.calls import Calls
 from pgrecall.operations.models.embedding import Embed, Embedder
 from pgrecall.operations.registry import Place
-from pgrecall.operations.search import tune as breadth
+from pgrecall.operations.search import tune
 from pgrecall.operations.search.routes import MOST_EF_SEARCH
 from pgrecall.postgres.transactions import Gate
 from pgrecall.stores.backend import TenantBound
@@ -151,7 +150,7 @@ class Collections(TenantBound):
             space_id = self._backend.space_ids.find(gate, place.scope, info.space)
             if vectors is not None:
                 guards.to_stored(vectors, info.space, [f"vector {n}" for n in range(len(vectors))])
-            done = breadth.tune(
+            done = tune.tune(
                 gate,
                 place,
                 info.space,
@@ -175,10 +174,10 @@ class Collections(TenantBound):
         InvalidInput.
         """
         check_text(collection, "collection", MAX_NAME_BYTES)
-        chosen = None if ef_search is None else breadth.checked(ef_search)
+        chosen = None if ef_search is None else tune.checked(ef_search)
 
         def work(gate: Gate) -> None:
-            breadth.keep(gate, self._place(gate, collection), chosen)
+            tune.keep(gate, self._place(gate, collection), chosen)
             self._backend.routes.forget()
 
         return work
@@ -241,7 +240,7 @@ class Collections(TenantBound):
         *,
         text_of: Callable[[Chunk], str] | None = None,
         switch: bool = True,
-        batch: int = reembedding.BATCH,
+        batch: int = reembed.BATCH,
         embed_concurrency: int = 1,
         retry_on: tuple[type[BaseException], ...] = (),
         progress: Progress | None = None,
@@ -293,17 +292,17 @@ class Collections(TenantBound):
                     "reembed() can't run inside an atomic block, which would keep the collection locked for as long; call "
                     "it before or after the block"
                 )
-            job = reembedding.Job(
+            job = reembed.Job(
                 self._place(gate, collection),
-                reembedding.space_of(gate, to, embedder, calls),
+                reembed.space_of(gate, to, embedder, calls),
                 embedder,
                 self._backend.server(gate).halfvec_oid,
-                text_of or reembedding.own_text,
+                text_of or reembed.own_text,
                 batch,
                 calls,
                 progress,
             )
-            return reembedding.reembed(gate, job, switch=switch)
+            return reembed.reembed(gate, job, switch=switch)
 
         return work
 
@@ -312,6 +311,6 @@ class Collections(TenantBound):
     def _cancel_reembed(self, collection: str) -> Work[int]:
         """Stop moving a collection to another model; returns the number of new vectors deleted. Raises NotFound."""
         check_text(collection, "collection", MAX_NAME_BYTES)
-        return lambda gate: reembedding.cancel(gate, self._place(gate, collection))
+        return lambda gate: reembed.cancel(gate, self._place(gate, collection))
 
     cancel_reembed, acancel_reembed = twins(_cancel_reembed)

@@ -143,10 +143,12 @@ def _migrate(database: Database) -> None:
     try:
         database.backend.run(database.backend.server)
     except MigrationRequired:
-        from pgrecall.admin import leakproof as tuning
-        from pgrecall.admin import migrate  # Alembic takes 0.2 s to import, and is needed on the first run only
+        from pgrecall.admin import (
+            leakproof,
+            migrate,  # Alembic takes 0.2 s to import, and is needed on the first run only
+        )
 
         assert database.admin_url is not None
         migrate.upgrade(database.admin_url)
-        tuning.tune(database.admin_url)
+        leakproof.tune(database.admin_url)
         database.backend.run(database.backend.server)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from pgrecall.arguments import OnNul, several
-from pgrecall.operations.ingestion import docstore as docstore_ops
+from pgrecall.operations.ingestion import docstore as docstore_entries
 from pgrecall.stores.backend import Backend, CollectionBound
 from pgrecall.stores.renamed import renamed
 from pgrecall.stores.twins import Work, twins
@@ -33,9 +33,9 @@ class PostgresDocstore(CollectionBound):
         Raises: InvalidInput, TenantErased, UnknownTenant, Conflict, Unavailable.
         """
         several(entries, "DocstoreEntry")
-        ordered = docstore_ops.distinct(entries)
+        ordered = docstore_entries.distinct(entries)
         create = self._create_tenants
-        return lambda gate: docstore_ops.put(
+        return lambda gate: docstore_entries.put(
             gate, self._place(gate), ordered, create_tenants=create, new_only=new_only, on_nul=on_nul
         )
 
@@ -43,38 +43,38 @@ class PostgresDocstore(CollectionBound):
 
     def _get(self, ids: Sequence[str]) -> Work[list[DocstoreEntry]]:
         """Entries by id, in the order given; unknown ids are left out."""
-        return lambda gate: docstore_ops.get(gate, self._place(gate), ids)
+        return lambda gate: docstore_entries.get(gate, self._place(gate), ids)
 
     get, aget = twins(_get)
 
     def _hashes(self, ids: Collection[str] | None = None) -> Work[dict[str, str]]:
         """Hashes by id: all, or those of `ids` that have one."""
-        return lambda gate: docstore_ops.hashes(gate, self._place(gate), ids)
+        return lambda gate: docstore_entries.hashes(gate, self._place(gate), ids)
 
     hashes, ahashes = twins(_hashes)
 
     def _references(self, doc_ids: Sequence[str] | None = None) -> Work[dict[str, DocumentReference]]:
         """What came from each document: entries that name it (`ref_doc_id`), and the collection's chunks of it."""
-        return lambda gate: docstore_ops.references(gate, self._place(gate), doc_ids)
+        return lambda gate: docstore_entries.references(gate, self._place(gate), doc_ids)
 
     references, areferences = twins(_references)
 
     def _delete(self, ids: Sequence[str]) -> Work[int]:
         """Delete entries, and that of a document whose last one goes; returns how many of `ids` there were."""
-        return lambda gate: docstore_ops.delete(gate, self._place(gate), ids)
+        return lambda gate: docstore_entries.delete(gate, self._place(gate), ids)
 
     delete, adelete = twins(_delete)
 
     def _delete_document(self, doc_id: str) -> Work[int]:
         """Delete a document's own entry and those that came from it; returns how many. Chunks stay."""
-        return lambda gate: docstore_ops.delete_document(gate, self._place(gate), doc_id)
+        return lambda gate: docstore_entries.delete_document(gate, self._place(gate), doc_id)
 
     delete_document, adelete_document = twins(_delete_document)
 
     # Last: in the class body `list` is this method from here on.
     def _list_entries(self) -> Work[list[DocstoreEntry]]:
         """Every entry, in the order in which they were first written."""
-        return lambda gate: docstore_ops.listing(gate, self._place(gate))
+        return lambda gate: docstore_entries.listing(gate, self._place(gate))
 
     list_entries, alist_entries = twins(_list_entries)
     list, alist = renamed("list", list_entries, alist_entries)

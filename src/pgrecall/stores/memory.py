@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from pgrecall.arguments import MAX_NAME_BYTES, actor_name, check_text, instance, reason_text, several, whole_number
 from pgrecall.errors import ConfigurationError, InvalidInput
 from pgrecall.facts import Fact, FactKey, StoredFact, Ttl
-from pgrecall.operations.memory import forget as forgetting
-from pgrecall.operations.memory import put as fact_ops
-from pgrecall.operations.memory import read as recall
+from pgrecall.operations.memory import forget
+from pgrecall.operations.memory import put as fact_writes
+from pgrecall.operations.memory import read as fact_reads
 from pgrecall.operations.memory.packing import pack, ttl_seconds, whole_key
 from pgrecall.operations.memory.put import Memory
 from pgrecall.operations.models.embedding import Embed, ModelInUse
@@ -90,7 +90,7 @@ class PostgresMemoryStore(MemoryReads, TenantBound):
         Conflict.
         """
         packed, why = pack([fact], self._default_ttl), reason_text(reason)
-        return lambda gate: fact_ops.put(gate, self._memory(gate), packed, why)[0]
+        return lambda gate: fact_writes.put(gate, self._memory(gate), packed, why)[0]
 
     put_fact, aput_fact = twins(_put_fact)
 
@@ -101,7 +101,7 @@ class PostgresMemoryStore(MemoryReads, TenantBound):
         """
         several(facts, "Fact")
         packed, why = pack(facts, self._default_ttl), reason_text(reason)
-        return lambda gate: fact_ops.put(gate, self._memory(gate), packed, why)
+        return lambda gate: fact_writes.put(gate, self._memory(gate), packed, why)
 
     put_facts, aput_facts = twins(_put_facts)
 
@@ -123,14 +123,14 @@ class PostgresMemoryStore(MemoryReads, TenantBound):
         were forgotten, 0 or 1. Raises InvalidInput where a bare key names several facts, and lists them.
         """
         meant, why = named(fact_id, key, kind, subject, namespace), reason_text(reason)
-        return lambda gate: forgetting.forget(gate, self._memory(gate), meant, why)
+        return lambda gate: forget.forget(gate, self._memory(gate), meant, why)
 
     delete, adelete = twins(_delete)
 
     def _delete_facts(self, keys: Sequence[FactKey], *, reason: str | None = None) -> Work[int]:
         """Forget the facts of (subject, kind, key, namespace) identities, all or none; returns how many there were."""
         whole, why = list(dict.fromkeys(whole_key(*key) for key in keys)), reason_text(reason)
-        return lambda gate: forgetting.forget(gate, self._memory(gate), whole, why)
+        return lambda gate: forget.forget(gate, self._memory(gate), whole, why)
 
     delete_facts, adelete_facts = twins(_delete_facts)
 
@@ -153,7 +153,7 @@ class PostgresMemoryStore(MemoryReads, TenantBound):
 
         def work(gate: Gate) -> StoredFact:
             memory = self._memory(gate)
-            found = recall.get(gate, memory, forgetting.restore(gate, memory, meant, why), refresh=False)
+            found = fact_reads.get(gate, memory, forget.restore(gate, memory, meant, why), refresh=False)
             if found is None:  # expired meanwhile: it is back, and no reader sees it
                 raise InvalidInput("the fact has expired since it was forgotten; put it again")
             return found
@@ -177,7 +177,7 @@ class PostgresMemoryStore(MemoryReads, TenantBound):
         Only the trail still has its ids. Raises InvalidInput where a bare key names several facts.
         """
         meant, why = named(fact_id, key, kind, subject, namespace), reason_text(reason)
-        return lambda gate: forgetting.erase(gate, self._memory(gate), meant, why)
+        return lambda gate: forget.erase(gate, self._memory(gate), meant, why)
 
     erase, aerase = twins(_erase)
 

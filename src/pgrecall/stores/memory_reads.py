@@ -11,7 +11,7 @@ from pgrecall.errors import FilterError, InvalidInput
 from pgrecall.facts import Action, FactKey, MemoryEvent, Order, StoredFact
 from pgrecall.filters import Filter
 from pgrecall.hits import SearchMode
-from pgrecall.operations.memory import read as recall
+from pgrecall.operations.memory import read as fact_reads
 from pgrecall.operations.memory.forget import Named
 from pgrecall.operations.memory.packing import whole_key
 from pgrecall.operations.memory.put import Memory
@@ -42,7 +42,7 @@ class MemoryReads:
         `refresh` says whether its ttl starts anew; None leaves it to the fact's `refresh_on_read`.
         """
         check_text(fact_id, "fact_id", MAX_ID_BYTES)
-        return lambda gate: recall.get(gate, self._memory(gate), fact_id, refresh=refresh)
+        return lambda gate: fact_reads.get(gate, self._memory(gate), fact_id, refresh=refresh)
 
     get, aget = twins(_get)
 
@@ -56,7 +56,7 @@ class MemoryReads:
         whole = [whole_key(*key) for key in keys]
         if isinstance(refresh, Sequence) and len(refresh) != len(whole):
             raise InvalidInput(f"refresh has {len(refresh)} entries for {len(whole)} keys; give one for each, or one")
-        return lambda gate: recall.get_many(gate, self._memory(gate), whole, refresh=refresh)
+        return lambda gate: fact_reads.get_many(gate, self._memory(gate), whole, refresh=refresh)
 
     get_facts, aget_facts = twins(_get_facts)
 
@@ -160,7 +160,7 @@ class MemoryReads:
             whole_number(offset, "offset", 0),
             refresh,
         )
-        return lambda gate: recall.search(gate, self._memory(gate), asked)
+        return lambda gate: fact_reads.search(gate, self._memory(gate), asked)
 
     search_facts, asearch_facts = twins(_search_facts)
 
@@ -181,7 +181,7 @@ class MemoryReads:
         """
         meant = named(fact_id, key, kind, subject, namespace)
         page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}
-        return lambda gate: recall.history(gate, self._memory(gate), meant, **page)
+        return lambda gate: fact_reads.history(gate, self._memory(gate), meant, **page)
 
     history, ahistory = twins(_history)
 
@@ -202,7 +202,7 @@ class MemoryReads:
         end = [labels(path, "one of suffixes") for path in suffixes]
         depth = None if max_depth is None else min(whole_number(max_depth, "max_depth", 1), 1_000)
         page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}
-        return lambda gate: recall.namespaces(gate, self._memory(gate), begin, end, depth=depth, **page)
+        return lambda gate: fact_reads.namespaces(gate, self._memory(gate), begin, end, depth=depth, **page)
 
     list_namespaces, alist_namespaces = twins(_list_namespaces)
 
@@ -242,7 +242,7 @@ class MemoryReads:
             "limit": whole_number(limit, "limit", 0),
             "offset": whole_number(offset, "offset", 0),
         }
-        return lambda gate: recall.events(gate, self._memory(gate), values)
+        return lambda gate: fact_reads.events(gate, self._memory(gate), values)
 
     list_events, alist_events = twins(_list_events)
     events, aevents = renamed("events", list_events, alist_events)

@@ -12,8 +12,8 @@ from pgrecall.arguments import MAX_ID_BYTES, MAX_NAME_BYTES, check_text, lifetim
 from pgrecall.errors import FilterError, InvalidInput, NotFound
 from pgrecall.filters import Filter
 from pgrecall.hits import Hit
-from pgrecall.operations.runs import evidence as evidence_ops
-from pgrecall.operations.runs import verbs as run_ops
+from pgrecall.operations.runs import evidence as run_evidence
+from pgrecall.operations.runs import verbs as run_verbs
 from pgrecall.postgres.transactions import Gate
 from pgrecall.runs import FINAL, Evidence, RunEvent, RunState
 from pgrecall.statements.runs import RunFilters
@@ -48,7 +48,7 @@ class PostgresRuns(TenantBound):
         tenant: str,
         *,
         ttl: timedelta | None = None,
-        max_state_bytes: int = run_ops.MAX_STATE_BYTES,
+        max_state_bytes: int = run_verbs.MAX_STATE_BYTES,
     ) -> None:
         super().__init__(backend, tenant)
         self._ttl = lifetime(ttl, "ttl")
@@ -57,8 +57,8 @@ class PostgresRuns(TenantBound):
     def __repr__(self) -> str:
         return f"<PostgresRuns tenant={self.tenant_id!r}>"
 
-    def _place(self, gate: Gate) -> run_ops.RunPlace:
-        return run_ops.RunPlace(self._scope(gate), self._create_tenants, self._ttl, self._max_bytes)
+    def _place(self, gate: Gate) -> run_verbs.RunPlace:
+        return run_verbs.RunPlace(self._scope(gate), self._create_tenants, self._ttl, self._max_bytes)
 
     def _put(self, run_state: RunState) -> Work[RunState]:
         """Keep a run's state; returns it as stored, at its new version, from which the next put goes on.
@@ -71,17 +71,17 @@ class PostgresRuns(TenantBound):
         `max_state_bytes` as JSON, or the run is another subject's; SubjectErased, TenantErased, UnknownTenant,
         Unavailable.
         """
-        run = run_ops.check_state(run_state)
+        run = run_verbs.check_state(run_state)
         if run.expires_at is not None:
             moment(run.expires_at, "expires_at")
-        return lambda gate: run_ops.put(gate, self._place(gate), run)
+        return lambda gate: run_verbs.put(gate, self._place(gate), run)
 
     put, aput = twins(_put)
 
     def _get(self, run_id: str) -> Work[RunState | None]:
         """The state of a run, or None; at version 0 where it has only events or evidence yet."""
         check_text(run_id, "run_id", MAX_ID_BYTES)
-        return lambda gate: run_ops.get(gate, self._place(gate), run_id)
+        return lambda gate: run_verbs.get(gate, self._place(gate), run_id)
 
     get, aget = twins(_get)
 
@@ -95,7 +95,7 @@ class PostgresRuns(TenantBound):
     ) -> Work[int]:
         """How many runs match, as `list` finds them; all without arguments."""
         where, values = _condition(filters, state, status, subject)
-        return lambda gate: run_ops.count(gate, self._place(gate), where, values)
+        return lambda gate: run_verbs.count(gate, self._place(gate), where, values)
 
     count, acount = twins(_count)
 
@@ -106,7 +106,7 @@ class PostgresRuns(TenantBound):
         """
         check_text(run_id, "run_id", MAX_ID_BYTES)
         check_text(kind, "kind", MAX_NAME_BYTES)
-        return lambda gate: run_ops.append_event(gate, self._place(gate), run_id, kind, {} if data is None else data)
+        return lambda gate: run_verbs.append_event(gate, self._place(gate), run_id, kind, {} if data is None else data)
 
     append_event, aappend_event = twins(_append_event)
 
@@ -115,7 +115,7 @@ class PostgresRuns(TenantBound):
         check_text(run_id, "run_id", MAX_ID_BYTES)
         after = whole_number(after, "after", -1)
         limit = None if limit is None else whole_number(limit, "limit", 0)
-        return lambda gate: run_ops.events(gate, self._place(gate), run_id, after=after, limit=limit)
+        return lambda gate: run_verbs.events(gate, self._place(gate), run_id, after=after, limit=limit)
 
     list_events, alist_events = twins(_list_events)
     events, aevents = renamed("events", list_events, alist_events)
@@ -130,7 +130,7 @@ class PostgresRuns(TenantBound):
         until = _deadline(run_id, after, poll, timeout)
         seen = False
         while True:
-            status, found = self._run(lambda gate, a=after: run_ops.follow(gate, self._place(gate), run_id, a))  # type: ignore[misc]
+            status, found = self._run(lambda gate, a=after: run_verbs.follow(gate, self._place(gate), run_id, a))  # type: ignore[misc]
             yield from found
             if _ends(run_id, status, until, seen=seen):
                 return
@@ -145,7 +145,7 @@ class PostgresRuns(TenantBound):
         seen = False
         while True:
             status, found = await self._arun(
-                lambda gate, a=after: run_ops.follow(gate, self._place(gate), run_id, a)  # type: ignore[misc]
+                lambda gate, a=after: run_verbs.follow(gate, self._place(gate), run_id, a)  # type: ignore[misc]
             )
             for event in found:
                 yield event
@@ -172,11 +172,11 @@ class PostgresRuns(TenantBound):
         run_id = check_text(run.run_id if isinstance(run, RunState) else run, "run_id", MAX_ID_BYTES)
         name = collection if isinstance(collection, str) else collection.collection
         check_text(name, "collection", MAX_NAME_BYTES)
-        given, asked = list(hits), evidence_ops.asked(query)
+        given, asked = list(hits), run_evidence.asked(query)
         for hit in given:
             if not isinstance(hit, Hit):
                 raise InvalidInput(f"a hit is {type(hit).__name__}; expected pgrecall.Hit, as searches give them")
-        return lambda gate: evidence_ops.record(
+        return lambda gate: run_evidence.record(
             gate, self._place(gate), run_id, asked, given, collection=name, space=space
         )
 
@@ -185,7 +185,7 @@ class PostgresRuns(TenantBound):
     def _list_evidence(self, run_id: str) -> Work[list[Evidence]]:
         """Each retrieval of a run, in order, with its chunks; each is compared with what the collection holds today."""
         check_text(run_id, "run_id", MAX_ID_BYTES)
-        return lambda gate: evidence_ops.read(gate, self._place(gate), run_id)
+        return lambda gate: run_evidence.read(gate, self._place(gate), run_id)
 
     list_evidence, alist_evidence = twins(_list_evidence)
     evidence, aevidence = renamed("evidence", list_evidence, alist_evidence)
@@ -193,7 +193,7 @@ class PostgresRuns(TenantBound):
     def _delete(self, run_id: str) -> Work[dict[str, int]]:
         """Delete a run with its events and evidence; returns the number of rows by table. Raises NotFound."""
         check_text(run_id, "run_id", MAX_ID_BYTES)
-        return lambda gate: run_ops.delete(gate, self._place(gate), run_id)
+        return lambda gate: run_verbs.delete(gate, self._place(gate), run_id)
 
     delete, adelete = twins(_delete)
 
@@ -222,7 +222,7 @@ class PostgresRuns(TenantBound):
             "keep": whole_number(keep_latest or 0, "keep_latest", 0),
             "statuses": None if statuses is None else [check_text(s, "a status", MAX_NAME_BYTES) for s in statuses],
         }
-        return lambda gate: run_ops.prune(gate, self._place(gate), values)
+        return lambda gate: run_verbs.prune(gate, self._place(gate), values)
 
     prune, aprune = twins(_prune)
 
@@ -243,7 +243,7 @@ class PostgresRuns(TenantBound):
         """
         where, values = _condition(filters, state, status, subject)
         values |= {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}
-        return lambda gate: run_ops.listing(gate, self._place(gate), where, values)
+        return lambda gate: run_verbs.listing(gate, self._place(gate), where, values)
 
     list_runs, alist_runs = twins(_list_runs)
     list, alist = renamed("list", list_runs, alist_runs)

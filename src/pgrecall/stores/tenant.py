@@ -21,7 +21,7 @@ from pgrecall.errors import ConfigurationError
 from pgrecall.facts import ErasureReport, Ttl
 from pgrecall.messages import ChatHit, ChatInfo, Role, Status
 from pgrecall.operations import erasure, registry
-from pgrecall.operations.chat import verbs as chat_ops
+from pgrecall.operations.chat import verbs as chat_verbs
 from pgrecall.operations.chunks import keys
 from pgrecall.operations.erasure import ExportKey
 from pgrecall.operations.models.embedding import Embed
@@ -204,7 +204,7 @@ class Tenant(Collections):
             check_text(subject, "subject", MAX_ID_BYTES)
         limit = None if limit is None else whole_number(limit, "limit", 0)
         offset = whole_number(offset, "offset", 0)
-        return lambda gate: chat_ops.infos(
+        return lambda gate: chat_verbs.infos(
             gate,
             self._scope(gate),
             subject=subject,
@@ -240,7 +240,7 @@ class Tenant(Collections):
             InvalidInput: An argument is malformed.
         """
         sought = looked_for(text, top_k, subject, None, roles, status)
-        return lambda gate: chat_ops.search(gate, self._scope(gate), sought)
+        return lambda gate: chat_verbs.search(gate, self._scope(gate), sought)
 
     search_chats, asearch_chats = twins(_search_chats)
 

@@ -10,12 +10,12 @@ from pgrecall.arguments import fraction, one_of, whole_number
 from pgrecall.errors import InvalidInput
 from pgrecall.filters import Filter
 from pgrecall.hits import Fusion, Hits, ReciprocalRank, SearchMode, Weighted
-from pgrecall.operations.chunks import reads as chunk_ops
+from pgrecall.operations.chunks import reads as chunk_reads
 from pgrecall.operations.models.embedding import ModelInUse
 from pgrecall.operations.registry import Place
 from pgrecall.operations.runs import evidence
 from pgrecall.operations.runs.verbs import RunPlace
-from pgrecall.operations.search import tune as breadth
+from pgrecall.operations.search import tune
 from pgrecall.operations.search.answer import Explain, Search, answer
 from pgrecall.operations.search.shapes import DEPTH, diverse, search
 from pgrecall.postgres.transactions import Gate
@@ -95,7 +95,7 @@ class VectorSearch:
             ConfigurationError: The mode needs full text, which the collection does not keep for all of its chunks.
             Unavailable: The database cannot be reached.
         """
-        where, values = chunk_ops.condition(filters, ids, doc_ids)
+        where, values = chunk_reads.condition(filters, ids, doc_ids)
         top_k = whole_number(top_k, "top_k", 1)
         _check_explain(explain)
         if mode is None:
@@ -150,7 +150,7 @@ class VectorSearch:
             ConfigurationError: `text` needs full text, which the collection does not keep for all of its chunks.
             Unavailable: The database cannot be reached.
         """
-        where, values = chunk_ops.condition(filters, ids, doc_ids)
+        where, values = chunk_reads.condition(filters, ids, doc_ids)
         top_k = whole_number(top_k, "top_k", 1)
         _check_explain(explain)
         lambda_mult = fraction(lambda_mult, "lambda_mult")
@@ -202,7 +202,7 @@ def _shape(exact: bool, ef_search: int | None) -> dict[str, Any]:
     if ef_search is not None:
         if exact:
             raise InvalidInput("exact and ef_search were both given, and an exact search enters no graph; give one")
-        ef_search = breadth.checked(ef_search)
+        ef_search = tune.checked(ef_search)
     return {"exact": exact, "ef_search": ef_search}
 
 

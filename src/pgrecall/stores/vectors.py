@@ -13,8 +13,8 @@ from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.filters import Filter
 from pgrecall.operations import registry
 from pgrecall.operations.chunks import bulk, promotion
-from pgrecall.operations.chunks import reads as chunk_ops
-from pgrecall.operations.chunks import upsert as ingest
+from pgrecall.operations.chunks import reads as chunk_reads
+from pgrecall.operations.chunks import upsert as chunk_writes
 from pgrecall.operations.chunks.keys import narrowed
 from pgrecall.operations.chunks.upsert import Chunks, Plan, Progress, Target
 from pgrecall.operations.models.calls import Calls
@@ -125,7 +125,7 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
         if commit_every is not None:
             commit_every = whole_number(commit_every, "commit_every", 1)
         plan = Plan(tuple(documents), embed or self._model.embedder, commit_every, progress)
-        return lambda gate: ingest.upsert(gate, self._target(gate, on_nul), chunks, plan)
+        return lambda gate: chunk_writes.upsert(gate, self._target(gate, on_nul), chunks, plan)
 
     upsert, aupsert = twins(_upsert)
 
@@ -191,7 +191,7 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
                 )
             owned.append(replace(chunk, doc_id=document.id))
         plan = Plan((document,), embed or self._model.embedder, None, progress, replaces=document.id)
-        return lambda gate: ingest.upsert(gate, self._target(gate, on_nul), owned, plan)
+        return lambda gate: chunk_writes.upsert(gate, self._target(gate, on_nul), owned, plan)
 
     replace_document, areplace_document = twins(_replace_document)
 
@@ -216,7 +216,7 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
 
     def _get(self, ids: Sequence[str], *, with_embeddings: bool = False) -> Work[list[Chunk]]:
         """Chunks by id, in the order given; unknown ids are left out. Embeddings come in half precision."""
-        return lambda gate: chunk_ops.get(gate, self._place(gate), ids, with_embeddings=with_embeddings)
+        return lambda gate: chunk_reads.get(gate, self._place(gate), ids, with_embeddings=with_embeddings)
 
     get, aget = twins(_get)
 
@@ -224,7 +224,7 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
         self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0
     ) -> Work[list[Document]]:
         """Documents with their provenance, ordered by id."""
-        return lambda gate: chunk_ops.documents(gate, self._place(gate), limit=limit, offset=offset, ids=ids)
+        return lambda gate: chunk_reads.documents(gate, self._place(gate), limit=limit, offset=offset, ids=ids)
 
     list_documents, alist_documents = twins(_list_documents)
     documents, adocuments = renamed("documents", list_documents, alist_documents)
@@ -237,8 +237,8 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
         doc_ids: Sequence[str] | None = None,
     ) -> Work[int]:
         """The number of chunks that match all conditions; of all chunks if there are none."""
-        where, values = chunk_ops.condition(filters, ids, doc_ids)
-        return lambda gate: chunk_ops.count(gate, self._place(gate), *self._by_keys(gate, where, values))
+        where, values = chunk_reads.condition(filters, ids, doc_ids)
+        return lambda gate: chunk_reads.count(gate, self._place(gate), *self._by_keys(gate, where, values))
 
     count, acount = twins(_count)
 
@@ -255,8 +255,8 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
 
         Returns how many chunks changed. Raises InvalidInput where nothing says which chunks.
         """
-        where, values = chunk_ops.condition(filters, ids, doc_ids)
-        retag = partial(chunk_ops.retag, metadata=metadata, replace=replace)
+        where, values = chunk_reads.condition(filters, ids, doc_ids)
+        retag = partial(chunk_reads.retag, metadata=metadata, replace=replace)
         return lambda gate: retag(gate, self._place(gate), *self._by_keys(gate, where, values))
 
     set_metadata, aset_metadata = twins(_set_metadata)
@@ -272,14 +272,14 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
 
         `delete_by_doc_id` deletes a document too. Raises InvalidInput, FilterError.
         """
-        where, values = chunk_ops.condition(filters, ids, doc_ids)
-        return lambda gate: chunk_ops.delete(gate, self._place(gate), *self._by_keys(gate, where, values))
+        where, values = chunk_reads.condition(filters, ids, doc_ids)
+        return lambda gate: chunk_reads.delete(gate, self._place(gate), *self._by_keys(gate, where, values))
 
     delete, adelete = twins(_delete)
 
     def _delete_by_doc_id(self, doc_id: str) -> Work[DeleteReport]:
         """Delete a document with its chunks and their vectors; an unknown one counts as zero."""
-        return lambda gate: chunk_ops.delete_documents(gate, self._place(gate), [doc_id])
+        return lambda gate: chunk_reads.delete_documents(gate, self._place(gate), [doc_id])
 
     delete_by_doc_id, adelete_by_doc_id = twins(_delete_by_doc_id)
 
@@ -332,8 +332,8 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
         with_embeddings: bool = False,
     ) -> Work[list[Chunk]]:
         """Chunks that match, ordered by id."""
-        where, values = chunk_ops.condition(filters, ids, doc_ids)
-        page = partial(chunk_ops.listing, limit=limit, offset=offset, with_embeddings=with_embeddings)
+        where, values = chunk_reads.condition(filters, ids, doc_ids)
+        page = partial(chunk_reads.listing, limit=limit, offset=offset, with_embeddings=with_embeddings)
         return lambda gate: page(gate, self._place(gate), *self._by_keys(gate, where, values))
 
     list_chunks, alist_chunks = twins(_list_chunks)
