@@ -289,8 +289,8 @@ class Collections(TenantBound):
         def work(gate: Gate) -> ReembedResult:
             if gate.outside is not gate:
                 raise ConfigurationError(
-                    "reembed() can't run inside an atomic block, which would keep the collection locked for as long; call "
-                    "it before or after the block"
+                    "reembed() cannot run inside an atomic block, because it would keep the collection locked; call it "
+                    "before or after the block"
                 )
             job = reembed.Job(
                 self._place(gate, collection),
