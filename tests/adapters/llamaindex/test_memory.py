@@ -1,4 +1,4 @@
-"""`PGRecallFactBlock`: facts from a scripted LLM or a function, of one subject, recalled by words, meaning or age."""
+"""`PGRecallFactBlock`: facts from a scripted LLM or a function, found by words, by meaning or by age."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_an_llm_is_asked_for_facts_and_told_the_known_ones(db, tenant_id):
         "<facts></facts>",
     ]
     llm = Scripted(answers=answers)
-    block = PGRecallFactBlock(extract=llm, connection=db, tenant=tenant_id, subject="ana", recall="recent")
+    block = PGRecallFactBlock(extract=llm, connection=db, tenant=tenant_id, subject="ana", order_by="recency")
     await block.aput([user("I live in Graz and like fish & chips")])
     assert set((await block.aget()).splitlines()) == {"<fact>Ana lives in Graz</fact>", "<fact>Fish &amp; chips</fact>"}
     await block.aput([user("In Graz, as I said")])
@@ -96,8 +96,8 @@ async def test_a_subject_is_bound_or_looked_up_from_the_session(db, tenant_id):
     assert await bound.aget() == ""
 
 
-async def test_recall_is_by_words_by_meaning_or_by_age(db, tenant_id, model):
-    """semantic finds what the newest user's message is about, then the newest; recent the newest; at most `limit`."""
+async def test_facts_are_found_by_words_by_meaning_or_by_age(db, tenant_id, model):
+    """Relevant facts come first and are filled up with the newest; by recency only the newest; at most `top_k`."""
     space = EmbedSpace("test", "hashed words", 384)
     made = {
         "extract": lambda messages: [m.content for m in messages],
@@ -105,15 +105,15 @@ async def test_recall_is_by_words_by_meaning_or_by_age(db, tenant_id, model):
         "tenant": tenant_id,
         "subject": "ana",
     }
-    embedded = PGRecallFactBlock(**made, embed_model=model, space=space, limit=1)
+    embedded = PGRecallFactBlock(**made, embed_model=model, space=space, top_k=1)
     for text in ("drinks tea in the morning", "has a dog called Rex", "works in Graz"):
         await embedded.aput([user(text)])
     asked = [user("tell me of the dog"), ChatMessage(role="assistant", content="works")]
     assert await embedded.aget(asked) == "<fact>has a dog called Rex</fact>"
-    worded = PGRecallFactBlock(**made, limit=2)
+    worded = PGRecallFactBlock(**made, top_k=2)
     filled = ["<fact>drinks tea in the morning</fact>", "<fact>works in Graz</fact>"]
     assert (await worded.aget([user("tea at 8?")])).splitlines() == filled
-    recent = PGRecallFactBlock(**made, recall="recent", limit=2)
+    recent = PGRecallFactBlock(**made, order_by="recency", top_k=2)
     assert (await recent.aget(asked)).splitlines() == [
         "<fact>works in Graz</fact>",
         "<fact>has a dog called Rex</fact>",
@@ -164,3 +164,12 @@ async def test_memory_survives_a_restart(app_url, tenant_id):
             found = await memory.aget("what do I like?")
             assert "likes tea" in str(found[0].content)
             assert "I like tea" not in [m.content for m in found[1:]]
+
+
+def test_the_old_names_of_fields_warn_with_the_new_ones(db, tenant_id):
+    """`recall` and `limit` mean `order_by` and `top_k` for one more minor version."""
+    made = {"extract": likes, "connection": db, "tenant": tenant_id}
+    with pytest.warns(DeprecationWarning, match=r"recall .* use order_by"):
+        assert PGRecallFactBlock(**made, recall="recent").order_by == "recency"
+    with pytest.warns(DeprecationWarning, match=r"limit .* use top_k"):
+        assert PGRecallFactBlock(**made, limit=3).top_k == 3

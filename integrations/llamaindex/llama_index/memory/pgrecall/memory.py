@@ -6,6 +6,7 @@ import hashlib
 import html
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
@@ -35,7 +36,7 @@ _FACT = re.compile(r"<fact>(.*?)</fact>", re.DOTALL | re.IGNORECASE)
 
 
 class PGRecallFactBlock(OnDatabase, BaseMemoryBlock[str]):
-    """A memory block that keeps facts about people and recalls them later.
+    """A memory block that keeps facts about people and finds them later.
 
     Messages that leave the chat's window are passed to `extract`; the messages themselves are not facts. One block
     serves any number of sessions, and none of them sees the facts of another subject.
@@ -51,9 +52,9 @@ class PGRecallFactBlock(OnDatabase, BaseMemoryBlock[str]):
         embed_model: The model that embeds the facts, for search by meaning. By default search is by words only.
         space: The space of a model whose class `pgrecall.providers` does not know.
         actor: The name of the writer in the memory's trail; by default "llama_index".
-        **fields: Fields of the block: `name` ("Facts"); `kind` of fact ("fact"); `recall`, "semantic" (the default)
-            for the facts that are relevant to the user's newest message, filled up with the newest facts, or "recent"
-            for the newest only; `limit`, the number of facts to recall (10); and those of LlamaIndex's
+        **fields: Fields of the block: `name` ("Facts"); `kind` of fact ("fact"); `order_by`, "relevance" (the default)
+            for the facts that are relevant to the user's newest message, filled up with the newest facts, or "recency"
+            for the newest only; `top_k`, the number of facts to return (10); and those of LlamaIndex's
             `BaseMemoryBlock`.
 
     Raises:
@@ -67,8 +68,8 @@ class PGRecallFactBlock(OnDatabase, BaseMemoryBlock[str]):
     name: str = Field(default="Facts", description="The name of the memory block.")
     tenant: str = Field(frozen=True)
     kind: str = "fact"
-    recall: Literal["semantic", "recent"] = "semantic"
-    limit: int = Field(default=10, ge=1)
+    order_by: Literal["relevance", "recency"] = "relevance"
+    top_k: int = Field(default=10, ge=1)
     _subject: str | Callable[[str | None], str | None] | None = PrivateAttr()
     _extract: LLM | Extract = PrivateAttr()
     _database: Database = PrivateAttr()
@@ -87,7 +88,7 @@ class PGRecallFactBlock(OnDatabase, BaseMemoryBlock[str]):
         actor: str = "llama_index",
         **fields: Any,
     ) -> None:
-        super().__init__(**{"tenant": tenant, **fields})
+        super().__init__(**{"tenant": tenant, **_renamed(fields)})
         if not isinstance(extract, LLM) and not callable(extract):
             raise InvalidInput(
                 f"extract is {type(extract).__name__}; expected an LLM, or a function from messages to facts"
@@ -135,15 +136,15 @@ class PGRecallFactBlock(OnDatabase, BaseMemoryBlock[str]):
         subject = self.subject_of(block_kwargs.get("session_id"))
         asked = next((m.content for m in reversed(messages or ()) if m.role == MessageRole.USER and m.content), None)
         found: list[StoredFact] = []
-        if self.recall == "semantic" and asked:
-            found = await self._memory.asearch_facts(subject=subject, kind=self.kind, text=asked, top_k=self.limit)
-        if len(found) < self.limit:
+        if self.order_by == "relevance" and asked:
+            found = await self._memory.asearch_facts(subject=subject, kind=self.kind, text=asked, top_k=self.top_k)
+        if len(found) < self.top_k:
             known = {fact.id for fact in found}
-            found += [fact for fact in await self._newest(subject, self.limit) if fact.id not in known]
-        return "\n".join(map(_line, found[: self.limit]))
+            found += [fact for fact in await self._newest(subject, self.top_k) if fact.id not in known]
+        return "\n".join(map(_line, found[: self.top_k]))
 
-    async def _newest(self, subject: str, limit: int) -> list[StoredFact]:
-        return await self._memory.asearch_facts(subject=subject, kind=self.kind, order_by="recency", top_k=limit)
+    async def _newest(self, subject: str, top_k: int) -> list[StoredFact]:
+        return await self._memory.asearch_facts(subject=subject, kind=self.kind, order_by="recency", top_k=top_k)
 
     async def _keep(self, messages: Sequence[ChatMessage], subject: str) -> None:
         found = await self._extracted(messages, subject)
@@ -173,6 +174,18 @@ class PGRecallFactBlock(OnDatabase, BaseMemoryBlock[str]):
         # A fact is stored once, however often its words are extracted.
         key = hashlib.sha256(" ".join(found.casefold().split()).encode()).hexdigest()
         return Fact(subject, self.kind, key, found, source="chat")
+
+
+def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Accept the old names `recall` and `limit`, which go with the next minor version."""
+    given = dict(fields)
+    for old, new in (("recall", "order_by"), ("limit", "top_k")):
+        if old in given:
+            message = f"{old} of PGRecallFactBlock is deprecated; use {new} instead"
+            warnings.warn(message, DeprecationWarning, stacklevel=3)
+            value = given.pop(old)
+            given[new] = {"semantic": "relevance", "recent": "recency"}.get(value, value)
+    return given
 
 
 def _line(fact: StoredFact) -> str:
