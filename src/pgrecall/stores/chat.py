@@ -26,11 +26,13 @@ _ALL = 2**62
 
 
 class PostgresChat(TenantBound):
-    """One chat, bound to its tenant for life: made by ``db.tenant(…).chat(session_id)``, in the database by a write.
+    """One chat, bound to its tenant for life; made by ``db.tenant(…).chat(session_id)``, and in the database by its
+    first write.
 
-    Every method has an asynchronous twin with an `a` before its name. Messages have one order, whoever appends at the
-    same time. A chat, or a message, whose lifetime ended is never read; where the store was given a subject, a chat
-    of another one is as one that does not exist. Safe to share between threads, event loops and forked processes.
+    Messages have one order, even if several writers append at the same time. Reads never return a chat or a message
+    whose lifetime has ended. If the store has a subject, a chat of another subject looks as if it did not exist. Every
+    method has an asynchronous twin with an `a` before its name. Safe to share between threads, event loops and forked
+    processes.
     """
 
     def __init__(
@@ -70,11 +72,11 @@ class PostgresChat(TenantBound):
         )
 
     def _append(self, messages: Message | Iterable[Message]) -> Work[list[Message]]:
-        """Put one message or several at the end, next to each other, all or nothing; returns them as stored.
+        """Append one message or several, all or nothing; several stand next to each other. Returns them as stored.
 
-        A message with an id that the chat already has takes that one's place, so that a call with ids can be
-        repeated; one without gets an id. Their `status` is kept, so that messages can be put into the archive.
-        Raises: InvalidInput, SubjectErased, TenantErased, UnknownTenant, Conflict, Unavailable.
+        A message whose id the chat already has replaces that message, so a call with ids can be repeated. A message
+        without an id gets one. `status` is kept, so messages can be appended to the archive. Raises: InvalidInput,
+        SubjectErased, TenantErased, UnknownTenant, Conflict, Unavailable.
         """
         given = packing.one_or_many(messages)
         return lambda gate: chat_verbs.append(gate, self._chat(gate), given)
@@ -82,9 +84,9 @@ class PostgresChat(TenantBound):
     append, aappend = twins(_append)
 
     def _replace(self, messages: Iterable[Message]) -> Work[list[Message]]:
-        """Put these messages in place of all that the chat has, the archive included; all or nothing.
+        """Replace all messages of the chat, archived ones included, by these; all or nothing.
 
-        Readers see the old ones or the new ones. Raises as `append` does.
+        Readers see either the old messages or the new ones. Raises as `append`.
         """
         given = packing.one_or_many(messages)
         return lambda gate: chat_verbs.overwrite(gate, self._chat(gate), given)
@@ -92,10 +94,10 @@ class PostgresChat(TenantBound):
     replace, areplace = twins(_replace)
 
     def _replace_message(self, which: str | int, message: Message) -> Work[Message]:
-        """Put a message in the place of one, named by its id or by its position; returns it as stored.
+        """Replace one message, named by its id or its position; returns the new one as stored.
 
-        It keeps its position, its times, and its id where the new one has none.
-        Raises: NotFound; InvalidInput, also where another message of the chat has the new one's id.
+        The position and the times stay, and so does the id unless the new message has one. Raises: NotFound;
+        InvalidInput, also if another message of the chat has the new id.
         """
         packing.check(message)
         place = _which(which)
@@ -113,14 +115,26 @@ class PostgresChat(TenantBound):
         offset: int = 0,
         status: Status | None = "active",
     ) -> Work[list[Message]]:
-        """The messages in their order: all, the `last` so many, or a page.
+        """The messages in their order: all of them, the last ones, or a page.
 
-        `after` is a position: those behind it, of which the last one's position is the next page's `after`. `since`
-        is a time: those written then or later. `limit` and `offset` count from the beginning, `last` from the end.
-        `status` is "active", "archived", or None for both. Raises InvalidInput.
+        Args:
+            last: Only the last N messages; not together with `limit` and `offset`.
+            after: Only messages behind this position. The last position of a page is the next page's `after`.
+            since: Only messages written at this time or later; it needs a time zone.
+            limit: The maximum number of messages, counted from the beginning; by default all.
+            offset: The number of messages to skip from the beginning; by default 0.
+            status: "active", the default, "archived", or None for both.
+
+        Returns:
+            A list of `Message`.
+
+        Raises:
+            InvalidInput: An argument is malformed.
         """
         if last is not None and (limit is not None or offset):
-            raise InvalidInput("both `last` and a page from the beginning were asked for; pass one of them")
+            raise InvalidInput(
+                "last was given together with limit or offset, which count from the beginning; pass one or the other"
+            )
         last = None if last is None else whole_number(last, "last", 0)
         page = {
             "after": None if after is None else whole_number(after, "after", -1),
@@ -135,14 +149,14 @@ class PostgresChat(TenantBound):
     messages, amessages = renamed("messages", list_messages, alist_messages)
 
     def _get(self, message_id: str) -> Work[Message | None]:
-        """One message by its id, archived or not, or None."""
+        """One message by its id, archived or not; None if there is none."""
         check_text(message_id, "message_id", MAX_ID_BYTES)
         return lambda gate: chat_verbs.get(gate, self._chat(gate), message_id)
 
     get, aget = twins(_get)
 
     def _count(self, status: Status | None = "active") -> Work[int]:
-        """How many messages; `status` as in `messages`."""
+        """The number of messages; `status` is as for `list_messages`."""
         chosen = _status(status)
         return lambda gate: chat_verbs.count(gate, self._chat(gate), chosen)
 
@@ -156,17 +170,32 @@ class PostgresChat(TenantBound):
         count_tokens: CountTokens | None = None,
         keep_system: bool = True,
     ) -> Work[list[Message]]:
-        """The newest active messages that fit: at most `max_messages`, and `max_tokens` as `count_tokens` counts them.
+        """The newest active messages that fit a context.
 
-        `count_tokens` takes a Message. The system and developer messages that the chat begins with stay at its head,
-        and count, unless `keep_system` is false. Whole turns are kept (a user's message and what follows it); where the
-        newest one alone is too long, its end, in which no tool's result stands without its call.
-        Raises InvalidInput, also where the leading system messages alone do not fit.
+        System and developer messages at the beginning of the chat stay at the head of the window and count against its
+        size, unless `keep_system` is False. Whole turns are kept: a user's message and what follows it. If the newest
+        turn alone is too long, its end is kept, without results of tools whose call is cut off.
+
+        Args:
+            max_messages: The maximum number of messages.
+            max_tokens: The maximum number of tokens, as `count_tokens` counts them.
+            count_tokens: A function from a `Message` to its number of tokens.
+            keep_system: Keep the leading system messages; by default True.
+
+        Returns:
+            A list of `Message`, in order.
+
+        Raises:
+            InvalidInput: No size is given, or the leading system messages alone do not fit.
         """
         if max_messages is None and max_tokens is None:
-            raise InvalidInput("the window has no size; pass max_messages, or max_tokens with count_tokens")
+            raise InvalidInput(
+                "neither max_messages nor max_tokens was given; pass max_messages, or max_tokens with count_tokens"
+            )
         if (max_tokens is None) != (count_tokens is None):
-            raise InvalidInput("max_tokens and count_tokens go together: a number, and a function of a Message")
+            raise InvalidInput(
+                "one of max_tokens and count_tokens was given; pass both, a number and a function of a Message"
+            )
         budget = Budget(
             None if max_messages is None else whole_number(max_messages, "max_messages", 0),
             None if max_tokens is None else whole_number(max_tokens, "max_tokens", 0),
@@ -180,19 +209,21 @@ class PostgresChat(TenantBound):
     def _search(
         self, text: str, top_k: int = 10, *, roles: Sequence[Role] | None = None, status: Status | None = None
     ) -> Work[list[ChatHit]]:
-        """The chat's messages that have words of a user's text, best first, as `Tenant.search_chats` finds them."""
+        """Search the chat's messages by words, as `Tenant.search_chats` does."""
         sought = looked_for(text, top_k, self._subject, self._session_id, roles, status)
         return lambda gate: chat_verbs.search(gate, self._scope(gate), sought)
 
     search, asearch = twins(_search)
 
     def _delete(self, ids: Sequence[str] | None = None, *, positions: Sequence[int] | None = None) -> Work[int]:
-        """Delete messages by their ids, by positions, or by both (those that match both); returns how many.
+        """Delete the messages that match all conditions, ids or positions; returns how many.
 
-        Raises InvalidInput where neither says anything: all of them are deleted by `clear`.
+        Raises InvalidInput if neither is given; `clear` deletes all messages.
         """
         if ids is None and positions is None:
-            raise InvalidInput("neither ids nor positions say which messages to delete; clear() deletes all")
+            raise InvalidInput(
+                "neither ids nor positions were given; pass one of them, or call clear() to delete all messages"
+            )
         values = {
             "ids": None if ids is None else id_array(ids, "ids"),
             "positions": None if positions is None else [whole_number(p, "a position", 0) for p in positions],
@@ -203,7 +234,7 @@ class PostgresChat(TenantBound):
     delete, adelete = twins(_delete)
 
     def _pop(self, index: int = -1) -> Work[Message | None]:
-        """Delete and return the active message at a place of the list, counted as Python does; None beyond its ends."""
+        """Delete and return one active message by its index, as in a Python list; None if it is out of range."""
         index = whole_number(index, "index", -_ALL)
         statement = sql.TAKE_LAST if index < 0 else sql.TAKE_FIRST
         values = {"status": "active", "limit": 1, "offset": -index - 1 if index < 0 else index}
@@ -217,13 +248,13 @@ class PostgresChat(TenantBound):
     pop, apop = twins(_pop)
 
     def _delete_oldest(self, n: int) -> Work[list[Message]]:
-        """Delete the `n` oldest active messages; returns them, in order."""
+        """Delete the `n` oldest active messages; returns them in order."""
         return self._oldest(sql.TAKE_FIRST, n)
 
     delete_oldest, adelete_oldest = twins(_delete_oldest)
 
     def _archive_oldest(self, n: int) -> Work[list[Message]]:
-        """Take the `n` oldest active messages into the archive; returns them, in order."""
+        """Move the `n` oldest active messages to the archive; returns them in order."""
         return self._oldest(sql.ARCHIVE_FIRST, n)
 
     archive_oldest, aarchive_oldest = twins(_archive_oldest)
@@ -238,20 +269,20 @@ class PostgresChat(TenantBound):
         return work
 
     def _clear(self, status: Status | None = None) -> Work[int]:
-        """Delete all messages, or those of a status; returns how many. The chat itself stays, its metadata too."""
+        """Delete all messages, or those of a status; returns how many. The chat and its metadata stay."""
         values = {"ids": None, "positions": None, "status": _status(status)}
         return lambda gate: chat_verbs.delete(gate, self._chat(gate), sql.DELETE, values, "chat clear")
 
     clear, aclear = twins(_clear)
 
     def _drop(self) -> Work[int]:
-        """Delete the chat with everything in it; returns how many messages it had. Raises NotFound."""
+        """Delete the chat with everything in it; returns the number of its messages. Raises NotFound."""
         return lambda gate: chat_verbs.drop(gate, self._chat(gate))
 
     drop, adrop = twins(_drop)
 
     def _info(self) -> Work[ChatInfo | None]:
-        """What the chat holds and says of itself, or None where it does not exist."""
+        """The chat's metadata, times and counts; None if it does not exist."""
 
         def work(gate: Gate) -> ChatInfo | None:
             scope = self._scope(gate)
@@ -289,7 +320,7 @@ def looked_for(
     roles: Sequence[Role] | None,
     status: Status | None,
 ) -> chat_verbs.Sought:
-    """What a search is asked. Raises InvalidInput."""
+    """The arguments of a search, checked. Raises InvalidInput."""
     if roles is not None and (isinstance(roles, str) or not set(roles) <= set(ROLES)):
         raise InvalidInput(f"roles is {roles!r:.60}; expected a list of some of {', '.join(ROLES)}")
     return chat_verbs.Sought(

@@ -1,4 +1,4 @@
-"""The document store: what an ingestion remembers of its documents, in a collection of one tenant."""
+"""The document store: what an ingestion remembers about its documents, in a collection of one tenant."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pgrecall.types import DocstoreEntry, DocumentReference
 
 
 class PostgresDocstore(CollectionBound):
-    """Entries by id in one collection, bound to its tenant for life: made by ``db.tenant(…).docstore(…)``.
+    """Entries by id in one collection, bound to its tenant for life; made by ``db.tenant(…).docstore(…)``.
 
-    The collection need not exist; `drop` of the collection deletes them with it. Every method has an asynchronous twin
-    with an `a` before its name. Safe to share between threads, event loops and forked processes.
+    The collection need not exist. Dropping it deletes its entries. Every method has an asynchronous twin with an `a`
+    before its name. Safe to share between threads, event loops and forked processes.
     """
 
     def __init__(self, backend: Backend, tenant: str, collection: str) -> None:
@@ -28,9 +28,9 @@ class PostgresDocstore(CollectionBound):
     def _put(self, entries: Iterable[DocstoreEntry], *, new_only: bool = False, on_nul: OnNul = "error") -> Work[int]:
         """Add or change entries by id, all or nothing; returns how many changed.
 
-        What an entry leaves out (None) stays as it was. With `new_only` one that is there with a payload is an error.
-        `on_nul="strip"` drops NUL characters from metadata and payload, which Postgres can't store.
-        Raises: InvalidInput, TenantErased, UnknownTenant, Conflict, Unavailable.
+        Fields that an entry leaves out (None) stay as they were. With `new_only`, an id that has a payload already is
+        an error. `on_nul="strip"` drops NUL characters from metadata and payload, which Postgres can't store. Raises:
+        InvalidInput, TenantErased, UnknownTenant, Conflict, Unavailable.
         """
         several(entries, "DocstoreEntry")
         ordered = docstore_entries.distinct(entries)
@@ -48,32 +48,31 @@ class PostgresDocstore(CollectionBound):
     get, aget = twins(_get)
 
     def _hashes(self, ids: Collection[str] | None = None) -> Work[dict[str, str]]:
-        """Hashes by id: all, or those of `ids` that have one."""
+        """Hashes by id: of all entries, or of those in `ids` that have one."""
         return lambda gate: docstore_entries.hashes(gate, self._place(gate), ids)
 
     hashes, ahashes = twins(_hashes)
 
     def _references(self, doc_ids: Sequence[str] | None = None) -> Work[dict[str, DocumentReference]]:
-        """What came from each document: entries that name it (`ref_doc_id`), and the collection's chunks of it."""
+        """What came from each document: the entries whose `ref_doc_id` names it, and its chunks."""
         return lambda gate: docstore_entries.references(gate, self._place(gate), doc_ids)
 
     references, areferences = twins(_references)
 
     def _delete(self, ids: Sequence[str]) -> Work[int]:
-        """Delete entries, and that of a document whose last one goes; returns how many of `ids` there were."""
+        """Delete entries, and the entry of a document whose last part is deleted; returns how many there were."""
         return lambda gate: docstore_entries.delete(gate, self._place(gate), ids)
 
     delete, adelete = twins(_delete)
 
     def _delete_document(self, doc_id: str) -> Work[int]:
-        """Delete a document's own entry and those that came from it; returns how many. Chunks stay."""
+        """Delete a document's entry and those that came from it; returns how many. Chunks stay."""
         return lambda gate: docstore_entries.delete_document(gate, self._place(gate), doc_id)
 
     delete_document, adelete_document = twins(_delete_document)
 
-    # Last: in the class body `list` is this method from here on.
     def _list_entries(self) -> Work[list[DocstoreEntry]]:
-        """Every entry, in the order in which they were first written."""
+        """All entries, in the order in which they were first written."""
         return lambda gate: docstore_entries.listing(gate, self._place(gate))
 
     list_entries, alist_entries = twins(_list_entries)

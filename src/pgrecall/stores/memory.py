@@ -1,4 +1,4 @@
-"""The memory store: one tenant's facts, and the trail of what was done to them."""
+"""The memory store: the facts of one tenant, and the trail of what was done to them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class PostgresMemoryStore(MemoryReads, TenantBound):
-    """Facts of one tenant, bound to it for life: made by ``db.tenant(…).memory(actor=…)``.
+    """Facts of one tenant, bound to it for life; made by ``db.tenant(…).memory(actor=…)``.
 
-    Every method has an asynchronous twin with an `a` before its name. Readers see what is live: neither superseded
-    nor forgotten nor expired. Each change writes its event in the same transaction. Safe to share between threads,
-    event loops and forked processes.
+    Reads return live facts: those that are neither superseded nor forgotten nor expired. Every change writes its event
+    to the trail in the same transaction. Every method has an asynchronous twin with an `a` before its name. Safe to
+    share between threads, event loops and forked processes.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class PostgresMemoryStore(MemoryReads, TenantBound):
     # Putting
 
     def _put_fact(self, fact: Fact, *, reason: str | None = None) -> Work[StoredFact]:
-        """Remember a fact; the live one of the same (namespace, subject, kind, key) is superseded and kept as history.
+        """Store a fact. The live fact of the same (namespace, subject, kind, key) is superseded and kept as history.
 
-        Its texts are embedded where the store has a function and no vector came. Returns it as stored.
-        Raises: InvalidInput, InvalidEmbedding, EmbedSpaceMismatch, SubjectErased, TenantErased, UnknownTenant,
+        If the store has an embedding function and the fact has no vector, its texts are embedded. Returns the fact as
+        stored. Raises: InvalidInput, InvalidEmbedding, EmbedSpaceMismatch, SubjectErased, TenantErased, UnknownTenant,
         Conflict.
         """
         packed, why = pack([fact], self._default_ttl), reason_text(reason)
@@ -95,9 +95,9 @@ class PostgresMemoryStore(MemoryReads, TenantBound):
     put_fact, aput_fact = twins(_put_fact)
 
     def _put_facts(self, facts: Iterable[Fact], *, reason: str | None = None) -> Work[list[StoredFact]]:
-        """Remember facts, all or none, in one transaction; of two with one identity the last wins.
+        """Store facts in one transaction: all of them or none. If an identity occurs twice, the last fact wins.
 
-        Returns them as stored, one for each identity. Raises as `put_fact`.
+        Returns them as stored, one per identity. Raises as `put_fact`.
         """
         several(facts, "Fact")
         packed, why = pack(facts, self._default_ttl), reason_text(reason)
@@ -117,10 +117,23 @@ class PostgresMemoryStore(MemoryReads, TenantBound):
         namespace: Sequence[str] | None = None,
         reason: str | None = None,
     ) -> Work[int]:
-        """Forget a fact, by the id of any version or by its key: gone from every read at once, with its history.
+        """Forget a fact: it disappears from every read at once, with its history.
 
-        It can be restored until the store's grace time (30 days) is over; then a sweep purges it. Returns how many
-        were forgotten, 0 or 1. Raises InvalidInput where a bare key names several facts, and lists them.
+        It can be restored until the store's grace time is over (30 days by default); then a sweep purges it.
+
+        Args:
+            fact_id: The id of any version of the fact.
+            key: The fact's key, instead of an id.
+            kind: With `key`: the fact's kind, if the key alone is ambiguous.
+            subject: With `key`: the fact's subject, if the key alone is ambiguous.
+            namespace: With `key`: the fact's namespace, if the key alone is ambiguous.
+            reason: Why, as the trail keeps it.
+
+        Returns:
+            The number of facts forgotten, 0 or 1.
+
+        Raises:
+            InvalidInput: An argument is malformed, or the key matches several facts; the error lists them.
         """
         meant, why = named(fact_id, key, kind, subject, namespace), reason_text(reason)
         return lambda gate: forget.forget(gate, self._memory(gate), meant, why)
@@ -128,7 +141,9 @@ class PostgresMemoryStore(MemoryReads, TenantBound):
     delete, adelete = twins(_delete)
 
     def _delete_facts(self, keys: Sequence[FactKey], *, reason: str | None = None) -> Work[int]:
-        """Forget the facts of (subject, kind, key, namespace) identities, all or none; returns how many there were."""
+        """Forget the facts of several (subject, kind, key, namespace) identities: all or none. Returns how many there
+        were.
+        """
         whole, why = list(dict.fromkeys(whole_key(*key) for key in keys)), reason_text(reason)
         return lambda gate: forget.forget(gate, self._memory(gate), whole, why)
 
@@ -144,10 +159,22 @@ class PostgresMemoryStore(MemoryReads, TenantBound):
         namespace: Sequence[str] | None = None,
         reason: str | None = None,
     ) -> Work[StoredFact]:
-        """Bring a forgotten fact back as it was, with its history and vectors; returns it.
+        """Restore a forgotten fact, with its history and vectors.
 
-        Raises: NotFound where nothing such was forgotten, or its grace time is over; InvalidInput where a newer
-        version stands in its place, or a bare key names several.
+        Args:
+            fact_id: The id of any version of the fact.
+            key: The fact's key, instead of an id.
+            kind: With `key`: the fact's kind, if the key alone is ambiguous.
+            subject: With `key`: the fact's subject, if the key alone is ambiguous.
+            namespace: With `key`: the fact's namespace, if the key alone is ambiguous.
+            reason: Why, as the trail keeps it.
+
+        Returns:
+            The fact.
+
+        Raises:
+            NotFound: No such fact is forgotten, or its grace time is over.
+            InvalidInput: A newer version has taken its place, it has expired, or the key matches several facts.
         """
         meant, why = named(fact_id, key, kind, subject, namespace), reason_text(reason)
 
@@ -172,9 +199,22 @@ class PostgresMemoryStore(MemoryReads, TenantBound):
         namespace: Sequence[str] | None = None,
         reason: str | None = None,
     ) -> Work[int]:
-        """Delete a fact for good: value, all versions, forgotten ones too, and vectors; returns how many versions.
+        """Delete a fact for good: its value, all versions, forgotten ones too, and vectors. Only the trail keeps its
+        ids.
 
-        Only the trail still has its ids. Raises InvalidInput where a bare key names several facts.
+        Args:
+            fact_id: The id of any version of the fact.
+            key: The fact's key, instead of an id.
+            kind: With `key`: the fact's kind, if the key alone is ambiguous.
+            subject: With `key`: the fact's subject, if the key alone is ambiguous.
+            namespace: With `key`: the fact's namespace, if the key alone is ambiguous.
+            reason: Why, as the trail keeps it.
+
+        Returns:
+            The number of versions deleted.
+
+        Raises:
+            InvalidInput: An argument is malformed, or the key matches several facts; the error lists them.
         """
         meant, why = named(fact_id, key, kind, subject, namespace), reason_text(reason)
         return lambda gate: forget.erase(gate, self._memory(gate), meant, why)

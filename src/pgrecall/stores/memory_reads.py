@@ -1,4 +1,4 @@
-"""The reading half of the memory store: what it knows, and the trail of what was done."""
+"""The reads of the memory store: facts, their history, and the trail."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class MemoryReads:
         def _memory(self, gate: Gate) -> Memory: ...
 
     def _get(self, fact_id: str, *, refresh: bool | None = None) -> Work[StoredFact | None]:
-        """A fact by id, also one that was superseded (`valid_to`); None where it expired or was forgotten.
+        """A version of a fact by id, superseded ones included; None if it expired or was forgotten.
 
-        `refresh` says whether its ttl starts anew; None leaves it to the fact's `refresh_on_read`.
+        `refresh` says whether its lifetime starts again; by default the fact's `refresh_on_read` decides.
         """
         check_text(fact_id, "fact_id", MAX_ID_BYTES)
         return lambda gate: fact_reads.get(gate, self._memory(gate), fact_id, refresh=refresh)
@@ -49,9 +49,10 @@ class MemoryReads:
     def _get_facts(
         self, keys: Sequence[FactKey], *, refresh: bool | Sequence[bool] | None = None
     ) -> Work[list[StoredFact | None]]:
-        """The live facts of (subject, kind, key, namespace) identities, in their order; None where there is none.
+        """The live facts of (subject, kind, key, namespace) identities, in their order; None for an identity without
+        one.
 
-        `refresh` as for `get`, for all or one for each.
+        `refresh` is as for `get`: one value for all, or one for each.
         """
         whole = [whole_key(*key) for key in keys]
         if isinstance(refresh, Sequence) and len(refresh) != len(whole):
@@ -175,9 +176,22 @@ class MemoryReads:
         limit: int = 100,
         offset: int = 0,
     ) -> Work[list[StoredFact]]:
-        """Every version of one fact, newest first, by the id of any of them or by its key; [] where there is none.
+        """All versions of one fact, newest first; an empty list if there is no such fact.
 
-        Raises InvalidInput where a bare key names several facts, and lists them.
+        Args:
+            fact_id: The id of any version of the fact.
+            key: The fact's key, instead of an id.
+            kind: With `key`: the fact's kind, if the key alone is ambiguous.
+            subject: With `key`: the fact's subject, if the key alone is ambiguous.
+            namespace: With `key`: the fact's namespace, if the key alone is ambiguous.
+            limit: The maximum number of versions; by default 100.
+            offset: The number of versions to skip; by default 0.
+
+        Returns:
+            A list of `StoredFact`.
+
+        Raises:
+            InvalidInput: An argument is malformed, or the key matches several facts; the error lists them.
         """
         meant = named(fact_id, key, kind, subject, namespace)
         page = {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}
@@ -194,9 +208,20 @@ class MemoryReads:
         limit: int = 100,
         offset: int = 0,
     ) -> Work[list[tuple[str, ...]]]:
-        """The namespaces of live facts that begin with each of `prefixes` and end with each of `suffixes`, sorted.
+        """The namespaces of live facts, sorted.
 
-        A label ``*`` in either stands for any one label. Cut to their first `max_depth` labels.
+        Args:
+            prefixes: Only namespaces that begin with each of these. The label ``*`` matches any label.
+            suffixes: Only namespaces that end with each of these. The label ``*`` matches any label.
+            max_depth: Cut namespaces to this number of labels; by default they are whole.
+            limit: The maximum number of namespaces; by default 100.
+            offset: The number of namespaces to skip; by default 0.
+
+        Returns:
+            A list of tuples of labels.
+
+        Raises:
+            InvalidInput: An argument is malformed.
         """
         begin = [labels(path, "one of prefixes") for path in prefixes]
         end = [labels(path, "one of suffixes") for path in suffixes]
@@ -221,9 +246,24 @@ class MemoryReads:
         limit: int = 100,
         offset: int = 0,
     ) -> Work[list[MemoryEvent]]:
-        """Entries of the trail that match every condition, oldest first: from `since` on, before `until`.
+        """Events of the trail that match all conditions, oldest first.
 
-        `after`, the id of the last entry that was read, continues there.
+        Args:
+            subject: Only events of this subject's facts.
+            target_id: Only events of the fact version with this id.
+            action: Only events with this action, or one of these.
+            actor: Only events by this actor.
+            since: Only events at this time or later; it needs a time zone.
+            until: Only events before this time.
+            after: Continue after the event with this id.
+            limit: The maximum number of events; by default 100.
+            offset: The number of events to skip; by default 0.
+
+        Returns:
+            A list of `MemoryEvent`.
+
+        Raises:
+            InvalidInput: An argument is malformed.
         """
         actions = [action] if isinstance(action, str) else action
         for one in actions or ():
@@ -255,13 +295,13 @@ def named(
     subject: str | None,
     namespace: Sequence[str] | None,
 ) -> Named:
-    """Which fact a call means. Raises InvalidInput where it says too little, or too much."""
+    """The fact that a call names. Raises InvalidInput if the call says too little, or too much."""
     if (fact_id is None) == (key is None):
-        raise InvalidInput(
-            "say which fact: by id, or by key= (with subject=, kind= and namespace= where it is not alone)"
-        )
+        raise InvalidInput("expected either a fact's id or key=, which subject=, kind= and namespace= can narrow down")
     if fact_id is not None and not (kind is subject is namespace is None):
-        raise InvalidInput("an id names one fact by itself; subject=, kind= and namespace= go with key=")
+        raise InvalidInput(
+            "an id was given together with subject=, kind= or namespace=, which go with key=; pass the id alone"
+        )
     parts = {"fact_id": fact_id, "key": key, "kind": kind, "subject": subject}
     checked = {name: None if value is None else check_text(value, name, 2_000) for name, value in parts.items()}
     return Named(**checked, namespace=None if namespace is None else labels(namespace, "namespace"))

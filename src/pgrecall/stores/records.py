@@ -1,4 +1,4 @@
-"""What an ingestion remembers of the keys that it wrote to a collection."""
+"""What an ingestion remembers about the keys that it wrote to a collection."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pgrecall.stores.twins import Work, twins
 
 
 class IndexRecords(CollectionBound):
-    """Which chunks an ingestion wrote to a collection and when it last saw each: made by ``tenant.index_records(…)``.
+    """The chunks that an ingestion wrote to a collection, and when it last saw each; made by
+    ``tenant.index_records(…)``.
 
-    Times are seconds since 1970 by the server's clock. Several ingestions of one collection are kept apart by
-    `namespace`. Every method has an asynchronous twin with an `a` before its name.
+    Times are seconds since 1970 by the server's clock. `namespace` separates several ingestions of one collection.
+    Every method has an asynchronous twin with an `a` before its name.
     """
 
     def __init__(self, backend: Backend, tenant: str, collection: str, namespace: str) -> None:
@@ -30,7 +31,7 @@ class IndexRecords(CollectionBound):
         return f"<IndexRecords tenant={self.tenant_id!r} collection={self.collection!r} namespace={self._namespace!r}>"
 
     def _time(self) -> Work[float]:
-        """The server's clock; never ahead of what a later `update` notes."""
+        """The server's clock; it is never ahead of what a later `update` stores."""
         return lambda gate: records.time(gate, self._place(gate))
 
     time, atime = twins(_time)
@@ -42,9 +43,9 @@ class IndexRecords(CollectionBound):
         group_ids: Sequence[str | None] | None = None,
         time_at_least: float | None = None,
     ) -> Work[None]:
-        """Note keys (ids of chunks) as seen now, each in its group; without one a key keeps the group that it has.
+        """Record keys (ids of chunks) as seen now, each in its group; a key without a group keeps the one it has.
 
-        Raises InvalidInput where the lengths differ, or the server's clock is behind `time_at_least`; TenantErased.
+        Raises: InvalidInput if the lengths differ, or the server's clock is behind `time_at_least`; TenantErased.
         """
         create = self._create_tenants
         return lambda gate: records.update(
@@ -54,18 +55,17 @@ class IndexRecords(CollectionBound):
     update, aupdate = twins(_update)
 
     def _exists(self, keys: Sequence[str]) -> Work[list[bool]]:
-        """For each key whether it is noted, and its chunk still lives in the collection."""
+        """For each key, whether it is recorded and its chunk still exists in the collection."""
         return lambda gate: records.exists(gate, self._place(gate), self._namespace, keys)
 
     exists, aexists = twins(_exists)
 
     def _delete(self, keys: Sequence[str]) -> Work[int]:
-        """Forget keys, not their chunks; returns how many were noted."""
+        """Delete records of keys, not their chunks; returns how many there were."""
         return lambda gate: records.delete(gate, self._place(gate), self._namespace, keys)
 
     delete, adelete = twins(_delete)
 
-    # Last: in the class body `list` is this method from here on.
     def _list_keys(
         self,
         *,
@@ -74,7 +74,7 @@ class IndexRecords(CollectionBound):
         group_ids: Sequence[str] | None = None,
         limit: int | None = None,
     ) -> Work[list[str]]:
-        """Keys last noted before and after these times, of these groups; ordered by code points."""
+        """Keys last seen before and after these times, in these groups; ordered by code point."""
         return lambda gate: records.listing(
             gate, self._place(gate), self._namespace, before=before, after=after, groups=group_ids, limit=limit
         )

@@ -36,10 +36,10 @@ class HasCollection(Protocol):
 
 
 class PostgresRuns(TenantBound):
-    """The runs of one tenant, to which it is bound for life: made by ``db.tenant(…).runs()``.
+    """The runs of one tenant, bound to it for life; made by ``db.tenant(…).runs()``.
 
-    Every method has an asynchronous twin with an `a` before its name. A run whose lifetime ended is never read. Safe to
-    share between threads, event loops and forked processes.
+    Reads never return a run whose lifetime has ended. Every method has an asynchronous twin with an `a` before its
+    name. Safe to share between threads, event loops and forked processes.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class PostgresRuns(TenantBound):
         return run_verbs.RunPlace(self._scope(gate), self._create_tenants, self._ttl, self._max_bytes)
 
     def _put(self, run_state: RunState) -> Work[RunState]:
-        """Keep a run's state; returns it as stored, at its new version, from which the next put goes on.
+        """Store a run's state by compare-and-set; returns it as stored, at its new version.
 
-        Compare-and-set: `state_version` is the version that was read (0 for a new run), and where another is stored the
-        call is refused, of two at the same time one. None puts whatever is there. A run's subject stays once it is
-        said. The store's `ttl`, where it has one, counts from each write; else `expires_at` is as given.
+        `state_version` is the version that was read, 0 for a new run; if another version is stored, the call is
+        refused. Of two calls with the same version one is refused. With None the state is stored unconditionally. Once
+        set, a run's subject can't change. If the store has a `ttl`, it counts from each write; otherwise `expires_at`
+        is stored.
 
-        Raises: RunConflict, which tells both versions; InvalidInput, also where the state is larger than
-        `max_state_bytes` as JSON, or the run is another subject's; SubjectErased, TenantErased, UnknownTenant,
-        Unavailable.
+        Raises: RunConflict, which has both versions; InvalidInput, also if the state exceeds `max_state_bytes` as JSON,
+        or the run belongs to another subject; SubjectErased, TenantErased, UnknownTenant, Unavailable.
         """
         run = run_verbs.check_state(run_state)
         if run.expires_at is not None:
@@ -79,7 +79,7 @@ class PostgresRuns(TenantBound):
     put, aput = twins(_put)
 
     def _get(self, run_id: str) -> Work[RunState | None]:
-        """The state of a run, or None; at version 0 where it has only events or evidence yet."""
+        """A run's state, or None; version 0 if the run only has events or evidence so far."""
         check_text(run_id, "run_id", MAX_ID_BYTES)
         return lambda gate: run_verbs.get(gate, self._place(gate), run_id)
 
@@ -93,16 +93,16 @@ class PostgresRuns(TenantBound):
         status: str | None = None,
         subject: str | None = None,
     ) -> Work[int]:
-        """How many runs match, as `list` finds them; all without arguments."""
+        """The number of runs that match all conditions; they are those of `list_runs`."""
         where, values = _condition(filters, state, status, subject)
         return lambda gate: run_verbs.count(gate, self._place(gate), where, values)
 
     count, acount = twins(_count)
 
     def _append_event(self, run_id: str, kind: str, data: Mapping[str, Any] | None = None) -> Work[RunEvent]:
-        """Add an event at the end of a run's order; a run that does not exist yet is made, at version 0.
+        """Append an event to a run; a run that does not exist yet is created, at version 0.
 
-        Raises: InvalidInput, also where `data` is larger than `max_state_bytes`; TenantErased, UnknownTenant.
+        Raises: InvalidInput, also if `data` exceeds `max_state_bytes`; TenantErased, UnknownTenant.
         """
         check_text(run_id, "run_id", MAX_ID_BYTES)
         check_text(kind, "kind", MAX_NAME_BYTES)
@@ -111,7 +111,7 @@ class PostgresRuns(TenantBound):
     append_event, aappend_event = twins(_append_event)
 
     def _list_events(self, run_id: str, *, after: int = -1, limit: int | None = None) -> Work[list[RunEvent]]:
-        """A run's events in order, those behind the number `after`; none where there is no such run."""
+        """A run's events in order, those after the number `after`; an empty list if the run does not exist."""
         check_text(run_id, "run_id", MAX_ID_BYTES)
         after = whole_number(after, "after", -1)
         limit = None if limit is None else whole_number(limit, "limit", 0)
@@ -123,9 +123,10 @@ class PostgresRuns(TenantBound):
     def tail(
         self, run_id: str, *, after: int = -1, poll: float = 0.5, timeout: float | None = None
     ) -> Iterator[RunEvent]:
-        """The run's events, those to come too, until the run is final, is deleted, or `timeout` seconds went by.
+        """Iterate over a run's events, present and future, until the run is final, is deleted, or `timeout` seconds
+        have passed.
 
-        `poll` is the time between two looks at the database, in seconds. Raises NotFound where there is no such run.
+        `poll` is the number of seconds between two queries. Raises NotFound if the run does not exist.
         """
         until = _deadline(run_id, after, poll, timeout)
         seen = False
@@ -163,11 +164,25 @@ class PostgresRuns(TenantBound):
         collection: str | HasCollection = "default",
         space: EmbedSpace | None = None,
     ) -> Work[int]:
-        """Record what a retrieval gave to a run: the chunks, with rank, score and the hash of each text; the space.
+        """Record which chunks a retrieval gave to a run, with their ranks, scores and text hashes, and the space.
 
-        Of the query only a hash is kept. `space` is the collection's own where it is left out. A run that does not
-        exist yet is made, at version 0. Returns the retrieval's number in the run's order. `store.for_run(run_id)` does
-        this by itself. Raises: InvalidInput, TenantErased, UnknownTenant.
+        `store.for_run(run_id)` does this for every search. Of the query only a hash is stored. A run that does not
+        exist yet is created, at version 0.
+
+        Args:
+            run: The run, or its id.
+            query: The query's text or vector.
+            hits: The hits of the search.
+            collection: The collection that was searched, by its name or its store; by default "default".
+            space: The space that was searched; by default the collection's own.
+
+        Returns:
+            The retrieval's number in the run's order.
+
+        Raises:
+            InvalidInput: An argument is malformed.
+            TenantErased: The tenant was deleted.
+            UnknownTenant: The tenant is not registered, and the database requires it.
         """
         run_id = check_text(run.run_id if isinstance(run, RunState) else run, "run_id", MAX_ID_BYTES)
         name = collection if isinstance(collection, str) else collection.collection
@@ -183,7 +198,7 @@ class PostgresRuns(TenantBound):
     record_evidence, arecord_evidence = twins(_record_evidence)
 
     def _list_evidence(self, run_id: str) -> Work[list[Evidence]]:
-        """Each retrieval of a run, in order, with its chunks; each is compared with what the collection holds today."""
+        """A run's retrievals in order; each chunk is compared with what the collection holds now."""
         check_text(run_id, "run_id", MAX_ID_BYTES)
         return lambda gate: run_evidence.read(gate, self._place(gate), run_id)
 
@@ -204,14 +219,16 @@ class PostgresRuns(TenantBound):
         *,
         statuses: Sequence[str] | None = None,
     ) -> Work[int]:
-        """Delete runs, with their events and evidence, that nothing touched since `older_than`; returns how many.
+        """Delete runs, with their events and evidence, that were not written recently; returns how many.
 
-        `older_than` is an age or a time; `keep_latest` spares so many of the tenant's runs, the last touched, whatever
-        their age; with it alone all others go. `statuses` narrows it to runs that have one of these.
-        Raises InvalidInput where neither is said.
+        `older_than` is an age (timedelta) or a time (datetime). `keep_latest` spares the most recently written runs,
+        whatever their age; without `older_than` all others are deleted. `statuses` limits it to runs with one of these.
+        Raises InvalidInput if neither is given.
         """
         if older_than is None and keep_latest is None:
-            raise InvalidInput("neither older_than nor keep_latest says which runs to delete")
+            raise InvalidInput(
+                "neither older_than nor keep_latest was given; pass one of them to select the runs to delete"
+            )
         if older_than is not None and not isinstance(older_than, timedelta | datetime):
             raise InvalidInput(
                 f"older_than is {older_than!r:.60}; expected a timedelta, or a datetime with a time zone"
@@ -226,7 +243,6 @@ class PostgresRuns(TenantBound):
 
     prune, aprune = twins(_prune)
 
-    # Last: in the class body `list` is this method from here on.
     def _list_runs(
         self,
         filters: Filter | None = None,
@@ -237,9 +253,22 @@ class PostgresRuns(TenantBound):
         limit: int = 100,
         offset: int = 0,
     ) -> Work[list[RunState]]:
-        """Runs that match, the last touched first: by `filters` on their metadata, and `state` on their state.
+        """Runs that match all conditions, the most recently written first.
 
-        Raises: FilterError, InvalidInput.
+        Args:
+            filters: Only runs whose metadata matches.
+            state: Only runs whose state matches.
+            status: Only runs with this status.
+            subject: Only runs of this subject.
+            limit: The maximum number of runs; by default 100.
+            offset: The number of runs to skip; by default 0.
+
+        Returns:
+            A list of `RunState`.
+
+        Raises:
+            FilterError: A filter is malformed.
+            InvalidInput: An argument is malformed.
         """
         where, values = _condition(filters, state, status, subject)
         values |= {"limit": whole_number(limit, "limit", 0), "offset": whole_number(offset, "offset", 0)}

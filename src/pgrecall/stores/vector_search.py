@@ -186,9 +186,11 @@ def _check_explain(explain: object) -> None:
 def _asked(vector: Vector | None, text: str | None, mode: SearchMode, fusion: Fusion | None) -> dict[str, Any]:
     one_of(mode, get_args(SearchMode), "mode")
     if vector is None and mode != "sparse":
-        raise InvalidInput(f"no vector was given, which mode {mode!r} needs; give one, or a text with mode 'sparse'")
+        raise InvalidInput(
+            f"mode {mode!r} needs a vector, but none was given; pass vector=, or a text with mode 'sparse'"
+        )
     if text is None and mode != "dense":
-        raise InvalidInput(f"no text was given, which mode {mode!r} needs; give text=…, or search with mode 'dense'")
+        raise InvalidInput(f"mode {mode!r} needs a text, but none was given; pass text=, or search with mode 'dense'")
     if text is not None and not isinstance(text, str):
         raise InvalidInput(f"the text to search for is {type(text).__name__}; expected a string")
     if fusion is not None and not isinstance(fusion, Weighted | ReciprocalRank):
@@ -201,7 +203,7 @@ def _shape(exact: bool, ef_search: int | None) -> dict[str, Any]:
         raise InvalidInput(f"exact is {exact!r:.40}; expected True or False")
     if ef_search is not None:
         if exact:
-            raise InvalidInput("exact and ef_search were both given, and an exact search enters no graph; give one")
+            raise InvalidInput("exact and ef_search were both given, but exact searches use no graph; pass one of them")
         ef_search = tune.checked(ef_search)
     return {"exact": exact, "ef_search": ef_search}
 

@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 
 class PostgresVectorStore(VectorSearch, CollectionBound):
-    """Chunks and their vectors in one collection, bound to its tenant for life: made by ``db.tenant(…).vectors(…)``.
+    """Chunks and their vectors in one collection, bound to its tenant for life; made by ``db.tenant(…).vectors(…)``.
 
-    Every method has an asynchronous twin with an `a` before its name. Nothing is read or written before the first
-    call. Safe to share between threads, event loops and forked processes.
+    Every method has an asynchronous twin with an `a` before its name. Nothing is read or written before the first call.
+    Safe to share between threads, event loops and forked processes.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
         space = self._model.collection_space(gate, place, reload=True)
         if space is None:
             raise NotFound(
-                f"collection {self.collection!r} does not exist; name its space to make it: "
+                f"collection {self.collection!r} does not exist; pass its space to create it: "
                 f"vectors({self.collection!r}, space)"
             )
         backend = self._backend
@@ -107,18 +107,36 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
         progress: Progress | None = None,
         on_nul: OnNul = "error",
     ) -> Work[UpsertResult]:
-        """Add or replace chunks by id; of two with one id in a call, the last wins. Unchanged ones are left alone.
+        """Add or replace chunks by id. Unchanged chunks are left alone; if an id occurs twice in a call, the last chunk
+        wins.
 
-        Takes any iterable, generators too (`aupsert` asynchronous ones as well), and reads it once. All or nothing;
-        with `commit_every` each so many chunks are committed by themselves, which a long ingest wants. `documents`
-        describe the sources that chunks name by `doc_id`; an unknown `doc_id` makes a bare document. Chunks without
-        an embedding are embedded by `embed` (or the store's own function, sync or async) where their text is new or
-        changed, before the transaction that writes: the vectors of what is committed together are held in memory.
-        `progress(done, total)` is called after each batch (1,000 chunks written, or 100 embedded); `total` is None for
-        a generator. `on_nul="strip"` drops NUL characters. What runs meanwhile, a generator or `progress`, must not
-        write to this collection: it would wait for the rows that this call holds, for ever.
+        The call is all or nothing, unless `commit_every` is given. Chunks without a vector are embedded if their text
+        is new or changed, before the transaction that writes them; the vectors of one transaction are held in memory.
+        Code that runs during the call (a generator, `progress`) must not write to this collection: it would wait
+        forever for the rows that the call has locked.
 
-        Raises: InvalidInput, InvalidEmbedding, EmbedSpaceMismatch, TenantErased, Conflict, Unavailable.
+        Args:
+            chunks: Any iterable, generators included; it is read once. `aupsert` also takes asynchronous ones.
+            documents: The sources that chunks name by `doc_id`. A `doc_id` without one creates a bare document.
+            embed: A function from a list of texts to their vectors, sync or async; by default the store's own.
+            commit_every: Commit every N chunks instead of all or nothing.
+            progress: A function of (done, total), called after each batch: 1,000 chunks written, or 100 embedded.
+                `total` is None for a generator.
+            on_nul: What to do with NUL characters, which Postgres can't store: "error", the default, or "strip".
+
+        Returns:
+            The ids in the order given, and counts of chunks.
+
+        Raises:
+            InvalidInput: A chunk is malformed; the error names it.
+            InvalidEmbedding: A vector has the wrong length, or is not finite.
+            EmbedSpaceMismatch: The collection belongs to another model.
+            FingerprintMismatch: The embedding function is not the one that filled the collection.
+            NotFound: The collection does not exist, and the store has no space to create it with.
+            TenantErased: The tenant was deleted.
+            UnknownTenant: The tenant is not registered, and the database requires it.
+            Conflict: Other writers kept the rows locked.
+            Unavailable: The database cannot be reached.
         """
         several(chunks, "Chunk", or_async=True)
         several(documents, "Document")
@@ -141,18 +159,30 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
         progress: Progress | None = None,
         on_nul: OnNul = "error",
     ) -> Work[BulkLoadResult]:
-        """Take in an initial corpus, of any size: iterables and generators are read once, and little of them is held.
+        """Load an initial corpus of any size. The input is read once, and only a small part of it is held in memory.
 
-        As `upsert`, but `commit_every` chunks at a time (10,000 where left out, 1,000 where they are embedded), so a
-        call that failed or was killed is made again and goes on: what is stored is neither written nor embedded anew.
-        `documents` come first. Of duplicates the last wins. `embed_concurrency` calls of the embedding function, of
-        up to 100 texts each, run at once and no further ahead than that (on an event loop a synchronous function runs
-        in threads); a busy answer (status 429, 503 or 529), or an error of `retry_on`, is tried again with back-off.
-        `progress(done, total)` counts chunks embedded, or written where none are; `total` is None for a generator.
+        Chunks are written as by `upsert`, but committed as the load proceeds. If it fails or is killed, call it again:
+        chunks that are stored already are neither written nor embedded again. Loaded rows are searched exactly at
+        first; build the graph afterwards, with `store.optimize()` or `db.maintain()`.
 
-        Rows are searched exactly at first. The graph comes after, once: `store.optimize()`, or `db.maintain()`.
+        Args:
+            chunks: Any iterable, generators included. `abulk_load` also takes asynchronous ones.
+            documents: The sources that chunks name by `doc_id`; they are written first.
+            embed: A function from a list of texts to their vectors, sync or async; by default the store's own.
+            embed_concurrency: The number of concurrent calls of `embed`, of up to 100 texts each; by default 1. On an
+                event loop, a synchronous function runs in threads.
+            retry_on: Exceptions after which a call of `embed` is retried with back-off, besides busy answers (HTTP
+                status 429, 503 or 529).
+            commit_every: The number of chunks per transaction; by default 10,000, or 1,000 if they are embedded.
+            progress: A function of (done, total), in chunks embedded, or written if none are embedded. `total` is None
+                for a generator.
+            on_nul: As for `upsert`.
 
-        Raises: as `upsert` does, naming the chunk; what was committed before stays.
+        Returns:
+            Counts of chunks. An id that occurs twice counts twice.
+
+        Raises:
+            PgRecallError: As `upsert` does; the error names the chunk. Transactions that were committed before stay.
         """
         several(chunks, "Chunk", or_async=True)
         several(documents, "Document")
@@ -173,10 +203,23 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
         progress: Progress | None = None,
         on_nul: OnNul = "error",
     ) -> Work[UpsertResult]:
-        """Put a document and exactly these chunks of it; chunks that it had before and has no more are removed.
+        """Write a document with exactly these chunks; other chunks that it had are deleted.
 
-        Two replacements of one document at the same time leave one of the two, whole.
-        Raises as `upsert` does; InvalidInput where a chunk names another document.
+        If two calls replace the same document at the same time, the result is that of one of them, complete.
+
+        Args:
+            document: The document.
+            chunks: All of its chunks.
+            embed: As for `upsert`.
+            progress: As for `upsert`.
+            on_nul: As for `upsert`.
+
+        Returns:
+            As `upsert`; `removed` is the number of chunks deleted.
+
+        Raises:
+            InvalidInput: A chunk is malformed, or names another document.
+            PgRecallError: As `upsert` does.
         """
         several(chunks, "Chunk")
         if not isinstance(document, Document):
@@ -196,7 +239,7 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
     replace_document, areplace_document = twins(_replace_document)
 
     def _by_keys(self, gate: Gate, where: Where, values: dict[str, Any]) -> tuple[Where, dict[str, Any]]:
-        """The condition, by the collection's indexed keys where there are any."""
+        """The condition, rewritten to use the collection's indexed keys if it has any."""
         known = () if where.tree is None else self._backend.routes.keys(gate, self._place(gate))
         return narrowed(where, values, known)
 
@@ -215,7 +258,9 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
         return bound
 
     def _get(self, ids: Sequence[str], *, with_embeddings: bool = False) -> Work[list[Chunk]]:
-        """Chunks by id, in the order given; unknown ids are left out. Embeddings come in half precision."""
+        """Chunks by id, in the order given; unknown ids are left out. With `with_embeddings` their vectors come too, in
+        half precision.
+        """
         return lambda gate: chunk_reads.get(gate, self._place(gate), ids, with_embeddings=with_embeddings)
 
     get, aget = twins(_get)
@@ -223,7 +268,7 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
     def _list_documents(
         self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0
     ) -> Work[list[Document]]:
-        """Documents with their provenance, ordered by id."""
+        """Documents with their provenance, ordered by id; `ids` selects some of them."""
         return lambda gate: chunk_reads.documents(gate, self._place(gate), limit=limit, offset=offset, ids=ids)
 
     list_documents, alist_documents = twins(_list_documents)
@@ -251,9 +296,21 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
         doc_ids: Sequence[str] | None = None,
         replace: bool = False,
     ) -> Work[int]:
-        """Merge `metadata` into that of matching chunks (or `replace` it); vectors stay untouched.
+        """Merge `metadata` into that of matching chunks; vectors stay untouched.
 
-        Returns how many chunks changed. Raises InvalidInput where nothing says which chunks.
+        Args:
+            metadata: The keys to set.
+            ids: Only these chunks.
+            filters: Only chunks whose metadata matches.
+            doc_ids: Only chunks of these documents.
+            replace: Replace the metadata instead of merging; by default False.
+
+        Returns:
+            The number of chunks that changed.
+
+        Raises:
+            InvalidInput: No condition is given, or `metadata` is malformed.
+            FilterError: `filters` is malformed.
         """
         where, values = chunk_reads.condition(filters, ids, doc_ids)
         retag = partial(chunk_reads.retag, metadata=metadata, replace=replace)
@@ -284,12 +341,12 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
     delete_by_doc_id, adelete_by_doc_id = twins(_delete_by_doc_id)
 
     def _optimize(self, *, wait: float = 0.0) -> Work[OptimizeResult]:
-        """Make searches of a large collection fast: its waiting rows enter the graph, which is built where that is due.
+        """Make searches of a large collection fast: add its waiting rows to the graph, or build one if that is due.
 
-        An index needs the owner's login (`admin_url`) and maintenance's, and serves all large collections of the space;
-        without them up to 2,000 rows enter the graph that there is. `wait`, in seconds, is for another process's
-        maintenance to end.
-        Raises: NotFound; ConfigurationError where a graph must be built and may not; Conflict; Unavailable.
+        Building needs the owner's login (`admin_url`) and the maintenance login, and serves all large collections of
+        the space. Without them, up to 2,000 rows are added to the present graph. `wait` is how many seconds to wait for
+        another process's maintenance. Raises: NotFound; ConfigurationError if a graph must be built and can't;
+        Conflict; Unavailable.
         """
 
         def work(gate: Gate) -> OptimizeResult:
@@ -309,7 +366,7 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
     optimize, aoptimize = twins(_optimize)
 
     def _clear(self) -> Work[DeleteReport]:
-        """Delete every chunk and document; the collection stays, with its space, and so does its docstore."""
+        """Delete all chunks and documents; the collection stays, with its space and its docstore."""
         return lambda gate: registry.clear_collection(gate, self._place(gate))
 
     clear, aclear = twins(_clear)
@@ -320,7 +377,6 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
 
     drop, adrop = twins(_drop)
 
-    # Last: in the class body `list` is this method from here on.
     def _list_chunks(
         self,
         filters: Filter | None = None,
@@ -331,7 +387,23 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
         doc_ids: Sequence[str] | None = None,
         with_embeddings: bool = False,
     ) -> Work[list[Chunk]]:
-        """Chunks that match, ordered by id."""
+        """Chunks that match all conditions, ordered by id.
+
+        Args:
+            filters: Only chunks whose metadata matches.
+            limit: The maximum number of chunks; by default 100.
+            offset: The number of chunks to skip; by default 0.
+            ids: Only these chunks.
+            doc_ids: Only chunks of these documents.
+            with_embeddings: Return their vectors too, in half precision; by default False.
+
+        Returns:
+            A list of `Chunk`.
+
+        Raises:
+            InvalidInput: An argument is malformed.
+            FilterError: `filters` is malformed.
+        """
         where, values = chunk_reads.condition(filters, ids, doc_ids)
         page = partial(chunk_reads.listing, limit=limit, offset=offset, with_embeddings=with_embeddings)
         return lambda gate: page(gate, self._place(gate), *self._by_keys(gate, where, values))
