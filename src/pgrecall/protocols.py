@@ -51,6 +51,8 @@ class VectorStore(Protocol):
     ) -> list[Hit]:
         """The `top_k` best chunks that match every condition, best first, ties by id: nearest the vector ("dense"),
         with the text's words ("sparse"), or both ("hybrid"); the `mode` follows from what is given.
+
+        The arguments are those of `PostgresVectorStore.query`.
         """
         ...
 
@@ -81,7 +83,10 @@ class VectorStore(Protocol):
         doc_ids: Sequence[str] | None = None,
         replace: bool = False,
     ) -> int:
-        """Merge `metadata` into that of matching chunks, or `replace` it; returns how many changed."""
+        """Merge `metadata` into that of matching chunks, or `replace` it; returns how many changed.
+
+        The arguments are those of `PostgresVectorStore.set_metadata`.
+        """
         ...
 
     def delete(
@@ -208,7 +213,10 @@ class VectorStore(Protocol):
         doc_ids: Sequence[str] | None = None,
         with_embeddings: bool = False,
     ) -> list[Chunk]:
-        """Chunks that match, ordered by id (code points)."""
+        """Chunks that match, ordered by id (code points).
+
+        The arguments are those of `PostgresVectorStore.list_chunks`.
+        """
         ...
 
 
@@ -248,7 +256,10 @@ class MemoryStore(Protocol):
         order_by: Order | None = None,
         offset: int = 0,
     ) -> list[StoredFact]:
-        """Facts that match every condition, live now or `as_of` then; the most relevant, or newest, first."""
+        """Facts that match every condition, live now or `as_of` then; the most relevant, or newest, first.
+
+        The arguments are those of `PostgresMemoryStore.search_facts`.
+        """
         ...
 
     def history(self, fact_id: str | None = None, *, key: str | None = None) -> list[StoredFact]:

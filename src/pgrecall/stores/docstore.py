@@ -60,8 +60,8 @@ class PostgresDocstore(CollectionBound):
     references, areferences = twins(_references)
 
     def _delete(self, ids: Sequence[str]) -> Work[int]:
-        """Delete entries, and the entry of a document whose last part is deleted; returns how many there were."""
-        return lambda gate: docstore_entries.delete(gate, self._place(gate), ids)
+        """Delete entries, and a document's entry if its last part is deleted; returns how many of `ids` there were."""
+        return lambda gate: docstore_ops.delete(gate, self._place(gate), ids)
 
     delete, adelete = twins(_delete)
 

@@ -81,7 +81,7 @@ class InMemoryTenant:
         keep_versions: int | None = None,
         grace: timedelta = timedelta(days=30),
     ) -> InMemoryFactStore:
-        """The tenant's facts. The arguments are those of `InMemoryFactStore`."""
+        """The tenant's facts. The arguments are those of `Tenant.memory`."""
         return InMemoryFactStore(
             actor=actor,
             space=space,

@@ -228,7 +228,10 @@ class InMemoryFactStore:
         subject: str | None = None,
         namespace: Sequence[str] | None = None,
     ) -> list[StoredFact]:
-        """Every readable version of one fact, newest first."""
+        """Every readable version of one fact, newest first.
+
+        The arguments are those of `PostgresMemoryStore.history`.
+        """
         now = self._held.now()
         meant = self._meant(fact_id, key, kind, subject, namespace, _reachable(fact_id, now))
         return [r.fact for r in reversed(self._held.versions(meant)) if r.readable(now)] if meant else []
@@ -294,7 +297,10 @@ class InMemoryFactStore:
         namespace: Sequence[str] | None = None,
         reason: str | None = None,
     ) -> int:
-        """Forget a fact with its history, by the id of any version or by its key; returns how many, 0 or 1."""
+        """Forget a fact with its history, by the id of any version or by its key; returns how many, 0 or 1.
+
+        The arguments are those of `PostgresMemoryStore.delete`.
+        """
         now = self._held.now()
         meant = self._meant(fact_id, key, kind, subject, namespace, _reachable(fact_id, now))
         live = next((r for r in self._held.versions(meant) if r.live(now)), None) if meant else None
@@ -316,7 +322,10 @@ class InMemoryFactStore:
         namespace: Sequence[str] | None = None,
         reason: str | None = None,
     ) -> StoredFact:
-        """Bring a forgotten fact back as it was; returns it. Raises NotFound, InvalidInput."""
+        """Bring a forgotten fact back as it was; returns it. Raises NotFound, InvalidInput.
+
+        The arguments are those of `PostgresMemoryStore.restore`.
+        """
         now = self._held.now()
 
         def forgotten(row: Row) -> bool:
@@ -356,7 +365,10 @@ class InMemoryFactStore:
         namespace: Sequence[str] | None = None,
         reason: str | None = None,
     ) -> int:
-        """Delete every version of a fact for good; returns how many versions."""
+        """Delete every version of a fact for good; returns how many versions.
+
+        The arguments are those of `PostgresMemoryStore.erase`.
+        """
         meant = self._meant(fact_id, key, kind, subject, namespace, lambda row: True)
         chain = self._held.versions(meant) if meant else []
         if chain:

@@ -251,7 +251,10 @@ class InMemoryVectorStore:
         doc_ids: Sequence[str] | None = None,
         replace: bool = False,
     ) -> int:
-        """Merge `metadata` into that of matching chunks, or replace theirs; returns how many changed."""
+        """Merge `metadata` into that of matching chunks, or replace theirs; returns how many changed.
+
+        The arguments are those of `PostgresVectorStore.set_metadata`.
+        """
         _check_named(filters, ids, doc_ids)
         new, held, count = checks.json_object(metadata, "the metadata"), self._held().copy(), 0
         for chunk in self._matching(filters, ids, doc_ids):
@@ -337,7 +340,10 @@ class InMemoryVectorStore:
         doc_ids: Sequence[str] | None = None,
         with_embeddings: bool = False,
     ) -> list[Chunk]:
-        """Chunks that match every condition, ordered by id."""
+        """Chunks that match every condition, ordered by id.
+
+        The arguments are those of `PostgresVectorStore.list_chunks`.
+        """
         found = checks.page(self._matching(filters, ids, doc_ids), limit, offset)
         return [self._out(chunk, with_embeddings) for chunk in found]
 
