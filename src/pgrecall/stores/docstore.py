@@ -61,7 +61,7 @@ class PostgresDocstore(CollectionBound):
 
     def _delete(self, ids: Sequence[str]) -> Work[int]:
         """Delete entries, and a document's entry if its last part is deleted; returns how many of `ids` there were."""
-        return lambda gate: docstore.delete(gate, self._place(gate), ids)
+        return lambda gate: docstore_entries.delete(gate, self._place(gate), ids)
 
     delete, adelete = twins(_delete)
 
