@@ -49,7 +49,6 @@ copybutton_exclude = ".linenos, .gp, .go"
 myst_enable_extensions = ["colon_fence", "attrs_block"]
 myst_heading_anchors = 4  # made as GitHub makes them, so that one link works in both places
 
-default_role = "code"  # docstrings write `names` as Markdown does
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -64,7 +63,10 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(collections|datetime|enum|numpy|np|npt|pathlib|sa|sqlalchemy|typing|typing_extensions)\..*"),
     (r"py:.*", r"(annotated_types|langchain|langgraph|llama_index|pydantic|ragas|psycopg).*"),
     (r"py:.*", r"(BaseCheckpointSaver|Extract|LLM|Model|Progress|Subject|dict\[str|timedelta)"),
-    (r"py:class", r"pgrecall\.(protocols\.RunStateT|postgres\.transactions\.Gate|evaluation\.jobs\.Scorer)"),
+    (r"py:class", r"pgrecall\.(postgres|operations|statements|stores)\..*"),
+    (r"py:class", r"pgrecall\.(protocols\.RunStateT|evaluation\.jobs\.Scorer|doctor\.graphs\.Sampling)"),
+    (r"py:class", r"pgrecall\.(postgres|operations|statements|stores)\..*"),
+    (r"py:class", r"pgrecall\.(protocols\.RunStateT|evaluation\.jobs\.Scorer|doctor\.graphs\.Sampling)"),
 ]
 
 
@@ -103,12 +105,18 @@ def command_line(text: str) -> str:
 
 
 def docstring(_app: object, what: str, name: str, obj: object, _options: object, lines: list[str]) -> None:
-    """An asynchronous twin says whose twin it is, instead of saying it all again."""
+    """Read `code` as Markdown does; an asynchronous twin says whose twin it is, instead of repeating everything."""
+    lines[:] = [re.sub(r"(?<![`:])`([^`]+)`(?!`)(\w?)", r"``\1``\\ \2", line) for line in lines]
     if what != "method" or not (inspect.iscoroutinefunction(obj) or inspect.isasyncgenfunction(obj)):
         return
     owner, _, method = name.rpartition(".")
     if method.startswith("a") and hasattr(owner_of(name), method[1:]):
         lines[:] = [f"The asynchronous form of :meth:`~{owner}.{method[1:]}`.", ""]
+
+
+def skip(_app: object, _what: str, _name: str, obj: object, _skip: bool, _options: object) -> bool | None:
+    """Leave the old names of methods out."""
+    return True if hasattr(obj, "__deprecated__") else None
 
 
 def plain(_app: object, what: str, name: str, obj: object, _options: object, lines: list[str]) -> None:
@@ -134,5 +142,6 @@ def setup(app: Sphinx) -> None:
     app.add_lexer("sql", Psql)
     app.connect("builder-inited", generate)
     app.connect("source-read", read_source)
+    app.connect("autodoc-skip-member", skip)
     app.connect("autodoc-process-docstring", docstring, priority=400)
     app.connect("autodoc-process-docstring", plain, priority=600)

@@ -19,9 +19,12 @@ from pgrecall.maintenance.advisories import ADVISORIES, dotted
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = [page for page in (ROOT / "docs").rglob("*.md") if not re.search("/_(build|generated)/", str(page))]
-PAGES = sorted([*ROOT.glob("*.md"), *SITE])
-README = (ROOT / "README.md").read_text()
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+READMES = [*(ROOT / "integrations").glob("*/README.md")]
+PAGES = sorted([*ROOT.glob("*.md"), *SITE, *READMES])
+TASKS = (ROOT / "docs" / "guides.md").read_text()
+REPOSITORY = "https://github.com/pgrecall/pgrecall/blob/main/"
+PUBLISHED = "https://pgrecall.readthedocs.io/en/latest/"
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 COMMANDS = typer.main.get_command(cli.app)
 
@@ -33,21 +36,40 @@ def prose(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, made as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    """The anchors of a page's headings, made as GitHub makes them; an adapter's page includes its README."""
+    text = prose(page)
+    for name in re.findall(r"{include} _generated/(lang\w+|llama\w+)\.md", page.read_text()):
+        text += prose(ROOT / "integrations" / name / "README.md")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def local(target: str, page: Path) -> Path | None:
+    """The file that a link leads to, if it is one of the repository's or of the site's."""
+    if target.startswith(REPOSITORY):
+        return ROOT / target.removeprefix(REPOSITORY)
+    if target.startswith(PUBLISHED):
+        return (ROOT / "docs" / (target.removeprefix(PUBLISHED) or "index.html")).with_suffix(".md")
+    return None if target.startswith("https://") else (page.parent / target).resolve()
 
 
 @pages
 def test_links_lead_to_files_and_headings_that_exist(page):
-    """No link of the documentation to itself is dead."""
+    """No link of the documentation to itself is dead, be it relative, to the repository or to the site."""
     for target in LINK.findall(prose(page)):
-        if target.startswith("https://"):
-            continue
         file, _, anchor = target.partition("#")
-        path = (page.parent / file).resolve() if file else page
-        assert path.exists(), f"{page.name}: {target}"
-        assert not anchor or anchor in anchors(path), f"{page.name}: {target}"
+        path = local(file, page) if file else page
+        if path is not None:
+            assert path.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(path), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *READMES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_readmes_links_are_absolute(page):
+    """They are read on a package index too."""
+    text = prose(page)
+    targets = [*LINK.findall(text), *re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", text)]
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
 
 
 def command_lines(page: Path) -> list[list[str]]:
@@ -95,23 +117,24 @@ def leaves(command, *path):
 
 
 @pytest.mark.parametrize("command", sorted(leaves(COMMANDS)))
-def test_the_readme_names_every_command(command):
+def test_the_tasks_name_every_command(command):
     """A reader finds each command there."""
-    assert re.search(rf"`?pgrecall {command}\b", README)
+    assert re.search(rf"`pgrecall {command}\b", TASKS)
 
 
 def public_methods():
     stores = (pgrecall.PostgresVectorStore, pgrecall.PostgresMemoryStore, pgrecall.PostgresChat, pgrecall.PostgresRuns)
     for kind in (*stores, pgrecall.Tenant):
         for name, value in vars(kind).items():
-            if callable(value) and name[0] != "_" and not (name[0] == "a" and hasattr(kind, name[1:])):
+            twin = name[0] == "a" and hasattr(kind, name[1:])
+            if callable(value) and name[0] != "_" and not twin and not hasattr(value, "__deprecated__"):
                 yield name
     yield from (
         "create_tenant",
         "delete_tenant",
         "tenant_info",
-        "tenants",
-        "spaces",
+        "list_tenants",
+        "list_spaces",
         "add_space",
         "tenant",
         "sweep",
@@ -121,22 +144,37 @@ def public_methods():
 
 
 @pytest.mark.parametrize("method", sorted(set(public_methods())))
-def test_the_readme_shows_every_method(method):
+def test_the_tasks_show_every_method(method):
     """A reader finds each verb there, called on something."""
-    assert re.search(rf"\b(store|memory|db|tenant|logs|policies|chat|runs)\.{method}\(", README)
+    assert re.search(rf"\b(store|memory|db|tenant|chat|runs)\.{method}\(", TASKS)
 
 
-def test_the_readme_names_every_setting_error_operator_and_exit_code():
-    """Arguments of `connect` and `upsert`, the error tree, what a field can do, the codes as the CLI means them."""
-    settings = [*inspect.signature(pgrecall.connect).parameters]
-    settings += [*inspect.signature(pgrecall.PostgresVectorStore.upsert).parameters][2:]
-    missing = [name for name in settings if not re.search(rf"\b{name}\b", README)]
-    errors = [n for n in pgrecall.__all__ if isinstance(o := getattr(pgrecall, n), type) and issubclass(o, Exception)]
-    missing += [name for name in errors if f"`{name}`" not in README]
+def test_each_setting_operator_and_exit_code_has_its_place():
+    """Arguments of `connect` and `upsert`, what a field can do, the codes as the CLI means them."""
+    text = {
+        name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("configuration", "documents", "filters", "cli")
+    }
+    missing = [
+        name for name in inspect.signature(pgrecall.connect).parameters if f"`{name}`" not in text["configuration"]
+    ]
+    arguments = [*inspect.signature(pgrecall.PostgresVectorStore.upsert).parameters][2:]
+    missing += [name for name in arguments if name != "embed" and not re.search(rf"\b{name}\b", text["documents"])]
     operators = [name for name in vars(type(pgrecall.F.any_key)) if not name.startswith("_") and name != "path"]
-    missing += [name for name in operators if f"`{name}`" not in README]
-    missing += [text for code, text in MEANING.items() if f"| {int(code)} | {text} |" not in README]
+    missing += [name for name in operators if f"`{name}`" not in text["filters"]]
+    missing += [line for code, line in MEANING.items() if f"| {int(code)} | {line} |" not in text["cli"]]
     assert missing == []
+
+
+def test_the_reference_has_every_public_name():
+    """Each name of the root has its entry, and each error a row that says what to do."""
+    reference = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
+    errors = (ROOT / "docs" / "errors.md").read_text()
+    listed = set(re.findall(r"^\.\. auto\w+:: (\w+)", reference + errors, re.MULTILINE))
+    assert set(pgrecall.__all__) - {"Filter"} - listed == set()
+    raised = [n for n in pgrecall.__all__ if isinstance(o := getattr(pgrecall, n), type) and issubclass(o, Exception)]
+    assert [
+        name for name in raised if name != "PgRecallError" and not re.search(rf"^\| (↳ )?`{name}`", errors, re.M)
+    ] == []
 
 
 def test_the_operations_guide_tells_the_faults_that_the_doctor_knows():
@@ -163,8 +201,8 @@ def test_no_page_names_a_machines_own_paths(page):
     assert re.findall(r"(?<![\w.])/(?:root|home/\w+|Users|work|opt|tmp)\b/?\S*", page.read_text()) == []
 
 
-def test_the_compose_file_is_pinned_and_healthy_and_its_url_is_the_readmes():
-    """The image says both versions; the healthcheck asks Postgres; who pastes the README's URL reaches this server."""
+def test_the_compose_file_is_pinned_and_healthy_and_its_url_is_the_pages():
+    """The image says both versions; the healthcheck asks Postgres; who pastes the page's URL reaches this server."""
     services = yaml.safe_load((ROOT / "docs" / "compose.yml").read_text())["services"]
     assert list(services) == ["postgres"]
     service = services["postgres"]
@@ -176,7 +214,7 @@ def test_the_compose_file_is_pinned_and_healthy_and_its_url_is_the_readmes():
     values = service["environment"]
     login = f"{values['POSTGRES_USER']}:{values['POSTGRES_PASSWORD']}"
     url = f"export PGRECALL_URL=postgresql://{login}@localhost:{port}/{values['POSTGRES_DB']}\n"
-    assert url in README
+    assert url in (ROOT / "docs" / "configuration.md").read_text()
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "tests").rglob("*.py")), ids=lambda file: file.name)

@@ -166,14 +166,11 @@ def search(
         found = opened.memory(actor=_READER, embed=function).search_facts(
             **_conditions(subject, kind, key, namespace, where, as_of),
             text=query,
-            mode=_MODES[chosen],  # type: ignore[arg-type]
+            mode=chosen.value,
             top_k=top_k,
             refresh=False,
         )
     _emit(session, found)
-
-
-_MODES = {ModeChoice.dense: "vector", ModeChoice.sparse: "text", ModeChoice.hybrid: "hybrid"}
 
 
 def _conditions(

@@ -1,14 +1,11 @@
-"""What the README and the operations guide show runs as it stands there: Python, and the SQL of the roles."""
+"""What the operations guide shows runs as it stands there: the move of an embedded home, and the SQL of the roles."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import re
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -16,22 +13,11 @@ import sqlalchemy as sa
 import pgrecall
 from pgrecall import Chunk, EmbedSpace, doctor, embedded
 from pgrecall.admin import migrate
-from support.readme import run_python, snippets
+from support.readme import snippets
 
 ROOT = Path(__file__).resolve().parents[2]
-README, GUIDE = ROOT / "README.md", ROOT / "docs" / "operations.md"
+GUIDE = ROOT / "docs" / "operations.md"
 _homes = itertools.count()
-
-
-class FakeModel:
-    """Stands for the reader's own model: words, hashed into a vector of 384 dimensions."""
-
-    def encode(self, texts: list[str]) -> np.ndarray:
-        vectors = np.zeros((len(texts), 384))
-        for vector, text in zip(vectors, texts, strict=True):
-            for word in re.findall(r"\w+", text.lower()):
-                vector[int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big") % 384] += 1
-        return vectors
 
 
 @pytest.fixture
@@ -42,30 +28,6 @@ def home(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = reachable / f"docs-{next(_homes)}"
     monkeypatch.setenv("PGRECALL_HOME", str(folder))
     return folder
-
-
-@pytest.mark.usefixtures("home")
-def test_every_python_snippet_of_the_readme_runs_and_prints_what_it_says() -> None:
-    """In order, in one namespace, on an embedded server of its own; a traceback names the README's line."""
-    namespace: dict[str, object] = {"model": FakeModel()}
-    try:
-        assert run_python(README, namespace) > 8
-    finally:
-        for opened in ("db", "production", "mine"):
-            if opened in namespace:
-                namespace[opened].close()  # type: ignore[attr-defined]
-
-
-def test_the_chat_page_runs_and_prints_what_it_says(app_url: sa.URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the README's."""
-    monkeypatch.setenv("PGRECALL_URL", app_url.render_as_string(hide_password=False))
-    namespace: dict[str, object] = {}
-    try:
-        assert run_python(ROOT / "docs" / "chat.md", namespace) > 0
-    finally:
-        for drop in (namespace["chat"].drop, namespace["store"].drop, lambda: namespace["runs"].delete("run-1")):
-            drop()
-        namespace["db"].close()  # type: ignore[attr-defined]
 
 
 def test_the_guide_moves_an_embedded_home_from_16_to_18(home: Path) -> None:
