@@ -149,7 +149,7 @@ def test_other_tenants_and_the_other_mode_are_refused_inside(stores, tight, tena
             await stores[0].aupsert(chunks(2))
 
     with tenant.atomic():
-        for call in (other.vectors("one").count, other.collections, lambda: other.atomic().__enter__()):
+        for call in (other.vectors("one").count, other.list_collections, lambda: other.atomic().__enter__()):
             with pytest.raises(ConfigurationError, match="an operation of another tenant"):
                 call()
         with pytest.raises(ConfigurationError, match=r"`with .*call the synchronous methods"):
