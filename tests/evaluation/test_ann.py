@@ -118,9 +118,9 @@ def test_a_sweep_goes_through_the_settings_of_a_search(store, nearest):
     [
         ({"ef_search": 5_000}, "ef_search is 5000"),
         ({"exact": True, "ef_search": 40}, "both given"),
-        ({"ef_serch": 40}, "query of a core store can't be called with these options.*ef_serch"),
+        ({"ef_serch": 40}, "the options do not suit query of a core store.*ef_serch"),
         ({"mode": "vector"}, "mode is 'vector'"),
-        ({"mode": "sparse", "ann_recall": True}, "in mode 'sparse' has no exact search"),
+        ({"mode": "sparse", "ann_recall": True}, "in mode 'sparse', which has no exact search"),
     ],
 )
 def test_what_a_search_can_not_be_asked_is_refused_before_the_run(store, nearest, options, message):
@@ -134,13 +134,13 @@ def test_what_a_search_can_not_be_asked_is_refused_before_the_run(store, nearest
     [
         ({"ef_search": [40, 5_000]}, {}, "ef_search is 5000"),
         ({"ef_search": [40], "exact": [False, True]}, {}, "both given"),
-        ({"top_k": [20, 5]}, {"metric": "recall@10"}, "counts 10 rows, and top_k is 5"),
+        ({"top_k": [20, 5]}, {"metric": "recall@10"}, "needs 10 rows, but top_k is 5"),
         ({"top_k": ["many"]}, {}, "top_k is 'many'"),
-        ({"mode": ["dense"]}, {"metric": "accuracy"}, "metric 'accuracy' is not known"),
+        ({"mode": ["dense"]}, {"metric": "accuracy"}, "metric 'accuracy' is unknown"),
         ({"mode": ["dense"]}, {"metric": "ann_recall@x"}, "the depth of metric 'ann_recall@x' is 'x'"),
         ([{}], {}, "the grid is empty"),
         ("mode=dense", {}, "a grid is 'mode=dense'"),
-        ({"mode": "dense"}, {}, "expected settings with lists"),
+        ({"mode": "dense"}, {}, "expected a mapping of settings to lists"),
     ],
 )
 def test_a_grid_with_one_impossible_point_runs_none(store, nearest, grid, options, message):
@@ -151,5 +151,5 @@ def test_a_grid_with_one_impossible_point_runs_none(store, nearest, grid, option
 
 def test_others_than_core_stores_have_no_exact_search(nearest):
     """Which the message says."""
-    with pytest.raises(InvalidInput, match="a retriever of 'function' has no exact search"):
+    with pytest.raises(InvalidInput, match="a retriever of 'function', which has no exact search"):
         evaluate(lambda text: [], nearest, ann_recall=True)

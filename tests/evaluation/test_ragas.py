@@ -90,7 +90,7 @@ def test_what_can_not_be_scored_is_left_out_and_told(db, tenant_id):
     scorer = RagasScorer(["id_based_context_precision", "non_llm_context_recall"])
     run = evaluate(retrieve, SET, top_k=2, scorers=[scorer], store=kept)
     assert run.results[1].unscored == {
-        "ragas_non_llm_context_recall": "the query has no reference contexts; give them, or texts_of="
+        "ragas_non_llm_context_recall": "the query has no reference contexts; give them, or pass texts_of="
     }
     assert run.summary["metrics"]["ragas_non_llm_context_recall"]["mean"] == 1.0
     assert run.summary["unscored"] == {"ragas_non_llm_context_recall": 1}
@@ -188,9 +188,9 @@ def test_a_langchain_model_judges_by_its_structured_output():
 @pytest.mark.parametrize(
     ("metrics", "options", "message"),
     [
-        (["bleu"], {}, "ragas metric bleu is not known"),
-        (["context_recall"], {}, "need llm="),
-        (["faithfulness"], {"llm": object()}, "needs respond="),
+        (["bleu"], {}, "ragas metric bleu is unknown"),
+        (["context_recall"], {}, "llm is None"),
+        (["faithfulness"], {"llm": object()}, "respond is None"),
     ],
 )
 def test_what_a_scorer_lacks_is_said_when_it_is_made(metrics, options, message):
@@ -249,7 +249,7 @@ def test_ragas_keeps_datasets_in_our_tables_as_given(backend):
     backend.save_dataset("empty", [])
     assert backend.load_dataset("empty") == [] and backend.list_datasets() == ["empty", "rows"]
     assert backend.list_experiments() == []
-    with pytest.raises(FileNotFoundError, match="no dataset 'nothing'"):
+    with pytest.raises(FileNotFoundError, match="dataset 'nothing' does not exist in tenant"):
         Dataset.load("nothing", backend=backend)
 
 

@@ -69,7 +69,9 @@ def test_several_runs_are_compared_last_against_first(runs):
     """With the frontier of quality and latency."""
     html = report(runs, SET)
     assert (
-        'id="comparison"' in html and "<bdi>better</bdi> against <bdi>first</bdi>" in html and "against latency" in html
+        'id="comparison"' in html
+        and "<bdi>better</bdi> compared with <bdi>first</bdi>" in html
+        and "against latency" in html
     )
     assert html.count('class="plot"') == 3
 
@@ -84,7 +86,7 @@ def test_a_report_of_other_data_is_refused(runs):
     """And one of nothing, and one by a metric that the run does not have."""
     with pytest.raises(InvalidInput, match="is on other data"):
         report(runs, EvalSet("ten", SET.queries[:5]))
-    with pytest.raises(InvalidInput, match="no run"):
+    with pytest.raises(InvalidInput, match="runs is empty"):
         report([], SET)
     with pytest.raises(InvalidInput, match="has no metric 'map@99'"):
         report(runs[:1], SET, main="map@99")

@@ -235,7 +235,7 @@ def test_retrievers_of_any_kind_are_understood():
         ({"metrics": "ndcg@10"}, "metrics is 'ndcg@10'; expected a list"),
         ({"store": "acme"}, "store is str; expected Evaluations"),
         ({"eval_set": "words"}, "eval_set is str; expected an EvalSet"),
-        ({"metrics": ["accuracy"]}, "metric 'accuracy' is not known"),
+        ({"metrics": ["accuracy"]}, "metric 'accuracy' is unknown"),
         ({"concurrency": 0}, "concurrency is 0"),
         ({"by": "page"}, "by is 'page'"),
         ({"mode": "hybrid"}, "for core stores"),
@@ -280,9 +280,9 @@ def endless(text, k):
         (endless, {"mrr@3": 1, "precision@3": 1 / 3, "recall@3": 1, "ndcg@3": 1}),
         (Callable(), {"mrr@3": 1, "precision@3": 1 / 3, "recall@3": 1, "map@3": 1}),
         (lambda text, k: [{"id": "c0", "tenant": "acme"}, {"id": "z", "tenant": "globex"}], {"mrr@3": 1, "foreign": 1}),
-        (lambda text, k: {"c0", "x"}, "gave set"),
-        (lambda text, k: "c0", "gave str 'c0'; expected a list"),
-        (lambda text, k: None, "gave NoneType"),
+        (lambda text, k: {"c0", "x"}, "returned set"),
+        (lambda text, k: "c0", "returned str 'c0'; expected a list"),
+        (lambda text, k: None, "returned NoneType"),
         (lambda text, k: [("c0", "high")], "could not convert"),
         (lambda text, k: [{"score": 1}], "expected 'id'"),
     ],
@@ -374,10 +374,10 @@ def test_sets_are_kept_in_versions(kept):
     assert kept.load_set("words").left_out == {"bad": 1}
     evaluate(lambda text: [], kept.load_set("words", 1), store=kept, run_id="r")
     assert kept.delete_set("words") == 2
-    with pytest.raises(NotFound, match="no eval set 'words' version 1"):
+    with pytest.raises(NotFound, match="eval set 'words' version 1 does not exist"):
         kept.load_set("words", 1)
     assert kept.run_info("r").set_version == 1 and kept.delete_run("r") and not kept.delete_run("r")
-    with pytest.raises(NotFound, match="no run 'r'"):
+    with pytest.raises(NotFound, match="run 'r' does not exist"):
         kept.run_info("r")
 
 

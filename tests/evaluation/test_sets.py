@@ -89,8 +89,8 @@ def test_json_lines_take_other_peoples_field_names(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"id": "a", "text": "?", "judged": []}, "line 1: query 'a' has nothing that is relevant"),
-        ({"id": "a", "text": "?", "judged": {"d": 0}}, "nothing that is relevant"),
+        ({"id": "a", "text": "?", "judged": []}, "line 1: query 'a' has no relevant id"),
+        ({"id": "a", "text": "?", "judged": {"d": 0}}, "no relevant id"),
         ({"id": "a", "text": "?", "judged": {"d": "high"}}, "the grade of 'd' is 'high'"),
         ({"id": "a", "text": "?", "judged": {"d": float("nan")}}, "the grade of 'd' is nan"),
         ({"id": "a", "text": "?"}, "judged is None"),
@@ -129,7 +129,7 @@ def test_the_hash_depends_on_content_alone():
 def test_two_queries_of_one_id_are_refused():
     """They could not be told apart in a run."""
     query = EvalQuery("a", "?", {"x": 1})
-    with pytest.raises(InvalidInput, match="query 'a' 2 times"):
+    with pytest.raises(InvalidInput, match="2 queries with the id 'a'"):
         EvalSet("twice", (query, query))
 
 
@@ -141,5 +141,5 @@ def test_a_known_item_set_is_labelled_reproducible_and_finds_its_chunk():
     for query in made.queries:
         assert query.text == f"The long middle sentence number {query.id[1:]}." and dict(query.judged) == {query.id: 1}
     assert {tuple(q.judged) for q in sets.known_items(chunks, 3, by_document=True).queries} == {("d",)}
-    with pytest.raises(InvalidInput, match="no chunks with text"):
+    with pytest.raises(InvalidInput, match="no chunk has text"):
         sets.known_items([])

@@ -1,6 +1,6 @@
-"""Evaluation of retrieval: is it good, did it get better, and what shows it.
+"""Evaluates retrieval: measures its quality, and compares runs.
 
-It needs the extra `eval`. No other part of pgrecall imports it.
+It needs the extra `eval`. Only the command line imports it.
 """
 
 from pgrecall.evaluation.adapters import adapt, per_query

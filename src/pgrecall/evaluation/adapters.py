@@ -1,6 +1,6 @@
-"""A `Retriever` of whatever can be asked: a core store, a LangChain or LlamaIndex retriever, any function.
+"""Makes a `Retriever` of a core store, a LangChain or LlamaIndex retriever, or a function.
 
-No framework is imported: their retrievers are known by their methods.
+No framework is imported: their retrievers are recognised by their methods.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from pgrecall.stores.vectors import PostgresVectorStore
 
 @dataclass(frozen=True, slots=True)
 class FunctionRetriever:
-    """Any function of a question's text and k (sync or async), or a framework's retriever behind one.
+    """Retrieves with a function of a query and k (sync or async), which may wrap a framework's retriever.
 
-    It gives ids, pairs of id and score, mappings with ``id`` and ``score``, or a framework's documents or nodes.
+    The function returns ids, pairs of id and score, mappings with ``id`` and ``score``, or a framework's documents or
+    nodes.
     """
 
     call: Callable[[EvalQuery, int], Any]
@@ -33,21 +34,21 @@ class FunctionRetriever:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Which adapter it is."""
+        """The name of the adapter, and what judgements name."""
         return {"adapter": self.adapter, "by": self.by}
 
     def __call__(self, query: EvalQuery, k: int) -> Answer:
-        """The answer."""
+        """Answer a query. Raises InvalidInput if the function is asynchronous."""
         clock = Clock()
         found = self.call(query, k)
         if inspect.isawaitable(found):
             if inspect.iscoroutine(found):
                 found.close()
-            raise InvalidInput("the retriever is asynchronous; call aevaluate")
+            raise InvalidInput("the retriever is asynchronous, but evaluate is not; call aevaluate")
         return Answer(tuple(_row(item, self.by) for item in _listed(found, k)), clock.done())
 
     async def acall(self, query: EvalQuery, k: int) -> Answer:
-        """The answer."""
+        """Answer a query."""
         clock = Clock()
         found = (self.acalled or self.call)(query, k)
         if inspect.isawaitable(found):
@@ -56,14 +57,16 @@ class FunctionRetriever:
 
 
 def _listed(found: Any, k: int) -> list[Any]:
-    """The first k. A set is refused: its order, and so every measure, would change from process to process."""
+    """The first k rows. Sets are refused: their order, and so every measure, would differ between processes."""
     if isinstance(found, str | bytes | Mapping | set | frozenset) or not isinstance(found, Iterable):
-        raise InvalidInput(f"the retriever gave {type(found).__name__} {found!r:.60}; expected a list of ids or rows")
+        raise InvalidInput(
+            f"the retriever returned {type(found).__name__} {found!r:.50}; expected a list of ids or rows"
+        )
     return list(islice(found, k))
 
 
 def _row(item: Any, by: By) -> Retrieved:
-    """One row of whatever a retriever gives."""
+    """Convert one row of any retriever."""
     score = None
     if isinstance(item, tuple) and len(item) == 2:
         item, score = item
@@ -71,7 +74,7 @@ def _row(item: Any, by: By) -> Retrieved:
         return Retrieved(item, _number(score))
     if isinstance(item, Mapping):
         if "id" not in item:
-            raise InvalidInput(f"a row of the retriever has {', '.join(map(str, item))}; expected 'id'")
+            raise InvalidInput(f"a row of the retriever has the keys {', '.join(map(str, item))}; expected 'id'")
         return Retrieved(str(item["id"]), _number(item.get("score", score)), None, item.get("tenant"), item.get("text"))
     if hasattr(item, "chunk_id"):  # a core Hit
         document = item.doc_id if by == "document" else None
@@ -86,9 +89,7 @@ def _row(item: Any, by: By) -> Retrieved:
         wanted = metadata.get("doc_id") if by == "document" else None
         wanted = wanted or item.id or metadata.get("id")
         if wanted is None:
-            raise InvalidInput(
-                "a document of the retriever has no id; judgements name ids, so texts alone can't be scored"
-            )
+            raise InvalidInput("a document of the retriever has no id; expected one, because judgements name ids")
         return Retrieved(str(wanted), _number(metadata.get("score", score)), item.id, None, item.page_content)
     raise InvalidInput(
         f"a row of the retriever is {type(item).__name__}; expected an id, (id, score) or a row with an id"
@@ -100,7 +101,7 @@ def _number(score: Any) -> float | None:
 
 
 def _framework(made: Any, query: EvalQuery, k: int, *, is_async: bool) -> Any:
-    """Ask a framework's retriever; what comes back is its own rows, or an awaitable of them."""
+    """Ask a framework's retriever; returns its rows, or an awaitable of them."""
     if hasattr(made, "invoke"):
         return (made.ainvoke if is_async else made.invoke)(query.text)
     return (made.aretrieve if is_async else made.retrieve)(query.text)
@@ -118,9 +119,20 @@ def adapt(
 ) -> Retriever:
     """Make a `Retriever` of a core store, a LangChain or LlamaIndex retriever, or a function.
 
-    A function takes the question's text, the text and k, or, by the names of its parameters, any of ``text``, ``k``,
-    ``query`` (the EvalQuery) and ``tenant``. `per_query` binds frameworks' retrievers to a query's tenant and filters.
-    `embed`, `mode`, `filters`, `mmr` and `options` are for core stores. Raises InvalidInput.
+    Args:
+        retriever: What to evaluate. A function takes the text, or the text and k, or any parameters named ``text``,
+            ``k``, ``query`` (the EvalQuery) and ``tenant``. See `per_query` for frameworks' retrievers that depend on
+            the query.
+        embed: For a core store: a function from a list of texts to their vectors, sync or async. Required unless
+            `mode` is "sparse".
+        mode: For a core store: "dense", "sparse" or "hybrid". Default: "dense".
+        by: What the judgements name: "chunk" or "document". Default: "chunk".
+        filters: For a core store: a filter for every query, ANDed with the query's own. Default: none.
+        mmr: For a core store: arguments of `query_mmr`, which is then called instead of `query`. Default: none.
+        **options: For a core store: further arguments of each `query` call, such as `ef_search`.
+
+    Raises:
+        InvalidInput: The retriever is none of these, or an argument does not suit it.
     """
     if by not in ("chunk", "document"):
         raise InvalidInput(f"by is {by!r:.40}; expected 'chunk' or 'document'")
@@ -130,7 +142,7 @@ def adapt(
         return retriever  # type: ignore[no-any-return]
     if options or embed is not None or filters is not None or mmr is not None or mode != "dense":
         raise InvalidInput(
-            "embed, mode, filters, mmr and options are for core stores; bind them to this retriever when it is made"
+            "embed, mode, filters, mmr and options are only for core stores; set them when you make this retriever"
         )
     for name, adapter in (("invoke", "langchain"), ("retrieve", "llama_index")):
         if hasattr(retriever, name):
@@ -158,9 +170,9 @@ def _by_names(function: Callable[..., Any]) -> Callable[[EvalQuery, int], Any]:
 
 
 def per_query(make: Callable[[EvalQuery, int], Any], *, adapter: str = "framework", by: By = "chunk") -> Retriever:
-    """A retriever made for each query: `make(query, k)` gives a LangChain or LlamaIndex retriever.
+    """Make a LangChain or LlamaIndex retriever for each query, by `make(query, k)`.
 
-    For tenants, filters and depths that a framework's retriever takes when it is made:
+    Use it for tenants, filters and depths, which a framework's retriever takes when it is made:
     ``per_query(lambda query, k: stores[query.tenant].as_retriever(search_kwargs={"k": k}))``.
     """
     return FunctionRetriever(

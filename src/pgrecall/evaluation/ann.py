@@ -1,4 +1,4 @@
-"""ANN recall: how much of what an exact search finds the search of the same store finds, whoever judged it."""
+"""ANN recall: the share of an exact search's rows that a search of the same store finds. It needs no judgements."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pgrecall.operations.models.embedding import Embed
 
 @dataclass(frozen=True, slots=True)
 class AnnRecall:
-    """A scorer: ``ann_recall@k`` is the share of the first `k` chunks of the `exact` search that the answer has too.
+    """A scorer: ``ann_recall@k`` is the share of the first `k` chunks of the `exact` search that the answer contains.
 
-    The exact search is asked for `depth` rows, as the search itself was. Where it finds nothing there is no score.
+    The exact search returns up to `depth` rows, as the search itself did. If it finds nothing, there is no score.
     """
 
     exact: CoreRetriever
@@ -26,20 +26,20 @@ class AnnRecall:
 
     @property
     def names(self) -> list[str]:
-        """One for each depth."""
+        """The names of the scores, one for each depth."""
         return [f"ann_recall@{k}" for k in self.depths]
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides the scores."""
+        """What the scores depend on."""
         return {"scorer": "ann_recall", "against": "exact", "depths": list(self.depths)}
 
     def __call__(self, query: EvalQuery, rows: Sequence[Retrieved]) -> dict[str, float | str]:
-        """The score at each depth."""
+        """Return the score at each depth."""
         return self._scores(self.exact(query, self.depth), rows)
 
     async def ascore(self, query: EvalQuery, rows: Sequence[Retrieved]) -> dict[str, float | str]:
-        """As the call."""
+        """Like calling the scorer, asynchronously."""
         return self._scores(await self.exact.acall(query, self.depth), rows)
 
     def _scores(self, answer: Answer, rows: Sequence[Retrieved]) -> dict[str, float | str]:
@@ -52,7 +52,7 @@ class AnnRecall:
 
 @dataclass(slots=True)
 class _Twice:
-    """An embedding function, asked once for a question that two searches embed."""
+    """An embedding function that embeds a question once for two searches."""
 
     embed: Embed
     held: dict[str, Any] = field(default_factory=dict)
@@ -73,12 +73,12 @@ class _Twice:
 
 
 def against_exact(retriever: Retriever, depths: Sequence[int], depth: int) -> tuple[CoreRetriever, AnnRecall]:
-    """The retriever, and what scores it against its own exact search. Raises InvalidInput where it has none."""
+    """The retriever, and a scorer that compares it with its own exact search. Raises InvalidInput if it has none."""
     if not isinstance(retriever, CoreRetriever) or retriever.mode == "sparse":
         what = "in mode 'sparse'" if isinstance(retriever, CoreRetriever) else f"of {retriever.config.get('adapter')!r}"
         raise InvalidInput(
-            f"a retriever {what} has no exact search by vectors to be compared with, which ann_recall does; evaluate a "
-            "core store in mode 'dense' or 'hybrid'"
+            f"ann_recall was requested for a retriever {what}, which has no exact search by vectors; expected a core "
+            "store in mode 'dense' or 'hybrid'"
         )
     assert retriever.embed is not None
     asked_once = replace(retriever, embed=_Twice(retriever.embed))

@@ -1,4 +1,4 @@
-"""The report's plots, as SVG; the notebooks draw the same ones. matplotlib is imported here alone."""
+"""Plots for the report and the notebooks, as SVG or PNG. Only this module imports matplotlib."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgrecall.evaluation.metrics import in_order
 from pgrecall.evaluation.runs import EvalRun
 
 COLOURS = ("#2563eb", "#d97706", "#059669", "#a855f7", "#dc2626", "#0891b2", "#64748b")
-#: Text stays text, and the same figures make the same file.
+#: Text is stored as text, and equal figures produce equal files.
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pgrecall",
@@ -33,29 +33,29 @@ STYLE: dict[Any, Any] = {
 
 
 def named(run: EvalRun) -> str:
-    """What a run is called: its label, else its id."""
+    """The name of a run: its label, or its id if it has none."""
     return str(run.config.get("label") or run.run_id)
 
 
 def _verbatim(name: str) -> str:
-    """A name as a plot shows it: no formula between dollars, nothing that XML can't hold, not too long for a legend."""
+    """A name for a plot: without formulas between dollars, valid in XML, and short enough for a legend."""
     shown = "".join(c if c.isprintable() else " " for c in name).strip().lstrip("_")
     return textwrap.shorten(shown or "–", 80, placeholder=" …").replace("$", r"\$")
 
 
 def svg(draw: Callable[[Figure], None], *, width: float = 7.0, height: float = 3.2) -> str:
-    """An SVG document of what `draw` puts on a figure; inches."""
+    """An SVG document of the figure that `draw` fills; width and height are in inches."""
     return _image(draw, width, height, "svg", metadata={"Date": None}).decode()
 
 
 def png(draw: Callable[[Figure], None], *, width: float = 7.0, height: float = 3.2, dpi: int = 144) -> bytes:
-    """The same as a PNG, for viewers that show no SVG."""
+    """The same as a PNG, for viewers without SVG."""
     return _image(draw, width, height, "png", dpi=dpi, metadata={"Software": None})
 
 
 def _image(draw: Callable[[Figure], None], width: float, height: float, kind: str, **options: Any) -> bytes:
     with mpl.rc_context(STYLE), warnings.catch_warnings():
-        # A letter that matplotlib's font lacks is measured as a box; the text of an SVG is drawn by the browser's.
+        # If matplotlib's font lacks a letter, it is measured as a box; the browser draws the text of an SVG.
         warnings.filterwarnings("ignore", r"Glyph .* missing from font")
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)
@@ -65,7 +65,7 @@ def _image(draw: Callable[[Figure], None], width: float, height: float, kind: st
 
 
 def metric_curves(runs: Sequence[EvalRun]) -> Callable[[Figure], None]:
-    """Each measure by k, a panel for each measure, a line for each run with its 95 % interval."""
+    """Draws each measure against k: a panel for each measure, a line with its 95 % interval for each run."""
     measures: defaultdict[str, set[int]] = defaultdict(set)
     for run in runs:
         for name in run.summary["metrics"]:
@@ -104,7 +104,7 @@ def _curve(panel: Axes, run: EvalRun, measure: str, depths: Sequence[int], colou
 
 
 def latency_histogram(runs: Sequence[EvalRun], step: str = "total") -> Callable[[Figure], None]:
-    """How long queries took, in milliseconds on a logarithmic axis; p50 is a line, the slowest 0.5 % the last bar."""
+    """Draws a histogram of latencies in milliseconds, on a logarithmic axis; the last bar has the slowest 0.5 %."""
     taken = {named(run): [r.latency[step] for r in run.results if step in r.latency] for run in runs}
     taken = {name: values for name, values in taken.items() if values}
 
@@ -119,14 +119,14 @@ def latency_histogram(runs: Sequence[EvalRun], step: str = "total") -> Callable[
                 panel.axvline(float(np.median(values)), color=colour, lw=1.5)
             _milliseconds(panel)
             panel.legend(frameon=False)
-        panel.set_xlabel(f"{step}, ms (line: p50; the last bar: and above)")
+        panel.set_xlabel(f"{step}, ms (line: p50; the last bar includes all slower queries)")
         panel.set_ylabel("queries")
 
     return draw
 
 
 def _milliseconds(panel: Axes) -> None:
-    """A logarithmic axis with numbers that people read: 1, 2, 5, 10 …"""
+    """Make the axis logarithmic, with ticks at 1, 1.5, 2, 3, 5, 7, 10, …"""
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -134,7 +134,7 @@ def _milliseconds(panel: Axes) -> None:
 
 
 def frontier(points: Sequence[tuple[str, float, float, bool]], metric: str, step: str) -> Callable[[Figure], None]:
-    """Quality against latency; a point is its name, mean, p50 in milliseconds, and whether it is on the frontier."""
+    """Draws quality against latency. A point is (name, mean, p50 in milliseconds, whether it is on the frontier)."""
 
     def draw(figure: Figure) -> None:
         panel = figure.subplots()

@@ -1,4 +1,4 @@
-"""Comparing runs: paired, query by query, with an interval and a p."""
+"""Compares two runs, paired by query, with confidence intervals and p-values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`after` against `before`: the difference of each metric, and the queries that moved most in the first of them."""
+    """Two runs compared: the difference of each metric, and the queries that changed most in the first metric."""
 
     before: str
     after: str
@@ -33,20 +33,28 @@ class Comparison:
 def compare(
     before: EvalRun, after: EvalRun, metrics: Sequence[str] | None = None, *, top: int = 10, seed: int = 0
 ) -> Comparison:
-    """Paired differences of two runs on the same data; the metrics that both have where none are named.
+    """Compare two runs on the same data, paired by query.
 
-    Raises: InvalidInput where the runs are on different data, or share no such metric.
+    Args:
+        before: The run to compare with.
+        after: The run to compare.
+        metrics: Names of metrics, such as "ndcg@10". Default: None, all that both runs have.
+        top: How many regressions and improvements to list. Default: 10.
+        seed: The seed of the resampling. Default: 0.
+
+    Raises:
+        InvalidInput: The runs are on different data, or do not share a metric.
     """
     if before.set_sha256 != after.set_sha256:
         raise InvalidInput(
-            f"run {before.run_id} is on {_set(before)}, run {after.run_id} on {_set(after)}; only runs on the same "
-            "data can be compared"
+            f"run {before.run_id} is on {_set(before)} and run {after.run_id} on {_set(after)}; expected runs on the "
+            "same data"
         )
     shared = [name for name in before.summary["metrics"] if name in after.summary["metrics"]]
     chosen = shared if metrics is None else list(metrics)
     if not chosen or set(chosen) - set(shared):
         asked = ", ".join(chosen) or "any metric"
-        raise InvalidInput(f"the runs don't share {asked}; they share {', '.join(shared) or 'none'}")
+        raise InvalidInput(f"the runs do not share {asked}; expected one of: {', '.join(shared) or 'none'}")
     old, new = ({r.query_id: r.metrics for r in run.results} for run in (before, after))
     moved = [Moved(i, old[i][chosen[0]], new[i][chosen[0]]) for i in old if chosen[0] in old[i] and chosen[0] in new[i]]
     worse = sorted((m for m in moved if m.after < m.before), key=lambda m: (m.after - m.before, m.query_id))

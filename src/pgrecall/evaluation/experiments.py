@@ -1,6 +1,6 @@
-"""ragas' ``@experiment``, so that a row that fails becomes a row, and rows keep the dataset's order.
+"""A version of ragas' ``@experiment`` that keeps failed rows, and the order of the dataset.
 
-ragas alone prints a warning for a row that fails and loses it, and appends rows as they finish.
+ragas itself prints a warning for a row that fails and drops it, and appends rows as they finish.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from typing import Any
 
 from pgrecall.evaluation.ragas_metrics import import_ragas
 
-#: Rows that are under way at once.
+#: How many rows run at the same time.
 CONCURRENCY = 16
 
 
 def experiment(
     experiment_model: Any = None, backend: Any = None, name_prefix: str = "", *, concurrency: int = CONCURRENCY
 ) -> Callable[[Callable[..., Any]], Any]:
-    """As ``ragas.experiment``: the decorated function's ``arun(dataset)`` gives a ragas ``Experiment``.
+    """Like ``ragas.experiment``: the decorated function's ``arun(dataset)`` returns a ragas ``Experiment``.
 
-    The function takes a row and gives a row (a mapping, or an `experiment_model`), or None for none. A row that raises
-    becomes ``{**row, "error": "ValueError: …"}``; it does not fit an `experiment_model`, so the experiment then keeps
-    plain rows. `concurrency` rows are under way at once.
+    The function takes a row and returns a row (a mapping, or an `experiment_model`), or None to skip it. A row that
+    raises becomes ``{**row, "error": "ValueError: …"}``; the experiment then has plain rows, because this one does not
+    fit an `experiment_model`. `concurrency` is how many rows run at the same time (default: 16).
     """
     import_ragas()
     from ragas.experiment import Experiment, ExperimentWrapper
 
     class Wrapped(ExperimentWrapper):
-        """An experiment that loses no row."""
+        """An experiment that keeps every row."""
 
         async def arun(
             self, dataset: Any, name: str | None = None, backend: Any = None, *args: Any, **kwargs: Any
         ) -> Any:
-            """Run every row, and save what came of each in the dataset's order."""
+            """Run every row, and save the results in the order of the dataset."""
             if name is None:
                 from ragas.utils import memorable_names
 
@@ -48,7 +48,7 @@ def experiment(
                 async with limit:
                     try:
                         return await self(row, *args, **kwargs)
-                    except Exception as exc:  # noqa: BLE001 (whatever a row raises becomes its result)
+                    except Exception as exc:  # noqa: BLE001 (any error of a row becomes its result)
                         return {**_plain(row), "error": f"{type(exc).__name__}: {exc}"}
 
             found = [made for made in await asyncio.gather(*map(one, rows)) if made is not None]

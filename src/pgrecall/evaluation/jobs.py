@@ -1,4 +1,4 @@
-"""What happens to one query of a run: it is answered, scored, and turned into a result, whatever goes wrong."""
+"""Answers and scores one query of a run; an error becomes a result too."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from pgrecall.evaluation.sets import EvalQuery, EvalSet
 from pgrecall.evaluation.store import Result
 from pgrecall.jsonable import dumps
 
-#: The tenants that an id belongs to.
+#: Returns the tenants that an id belongs to.
 Owners: TypeAlias = Callable[[str], Collection[str]]
 
 
 class Scorer(Protocol):
-    """Scores an answer by more than its ids: `names` are those of its scores."""
+    """Scores an answer by more than its ids."""
 
     @property
     def names(self) -> Sequence[str]:
-        """Of every score that it gives."""
+        """The names of its scores."""
         ...
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides its scores, as JSON."""
+        """What its scores depend on, as JSON."""
         ...
 
     def __call__(self, query: EvalQuery, rows: Sequence[Retrieved]) -> dict[str, float | str]:
-        """The scores by name; a string where there is none, which says why."""
+        """Return the scores by name; a string in place of a score says why there is none."""
         ...
 
     async def ascore(self, query: EvalQuery, rows: Sequence[Retrieved]) -> dict[str, float | str]:
-        """As the call."""
+        """Like calling the scorer, asynchronously."""
         ...
 
 
 @dataclass(slots=True)
 class Job:
-    """What one run does: the queries that are left, and how each becomes a result."""
+    """A run in progress: its remaining queries, and how each becomes a result."""
 
     retriever: Retriever
     eval_set: EvalSet
@@ -58,11 +58,11 @@ class Job:
 
     @property
     def names(self) -> list[str]:
-        """Of every score that a result may have."""
+        """The names of all scores that a result may have."""
         return [*map(str, self.metrics), *(name for scorer in self.scorers for name in scorer.names)]
 
     def scored(self, query: EvalQuery, answer: Answer, given: Mapping[str, float | str]) -> Result:
-        """The result of an answer, with what scorers gave."""
+        """The result of an answer, with the scores of the scorers."""
         ids = distinct(row.id for row in answer.rows)
         metrics = {str(metric): metric(ids, query.judged) for metric in self.metrics}
         return Result(
@@ -83,25 +83,25 @@ class Job:
         return bool(owners) and query.tenant not in owners
 
     def failed(self, query: EvalQuery, exc: Exception) -> Result:
-        """The result of a query that raised: 0 in every score."""
+        """The result of a query that raised: every score is 0."""
         return Result(query.id, (), dict.fromkeys(self.names, 0.0), {}, 0, _told(exc))
 
     def answer(self, query: EvalQuery) -> Result:
-        """Ask, and score what comes back."""
+        """Ask the retriever and score its answer."""
         try:
             answer = _storable(self.retriever(query, self.depth))
-        except Exception as exc:  # noqa: BLE001 (a query that fails is a result, whatever its retriever raises)
+        except Exception as exc:  # noqa: BLE001 (any error of a retriever becomes a result)
             return self.failed(query, exc)
         given: dict[str, float | str] = {}
         for scorer in self.scorers:
             try:
                 given |= scorer(query, answer.rows)
-            except Exception as exc:  # noqa: BLE001 (what a scorer can't score is told, and the rest stands)
+            except Exception as exc:  # noqa: BLE001 (any error of a scorer becomes its reason; the other scores are kept)
                 given |= dict.fromkeys(scorer.names, _told(exc))
         return self.scored(query, answer, given)
 
     async def aanswer(self, query: EvalQuery) -> Result:
-        """As `answer`."""
+        """Like `answer`, asynchronously."""
         try:
             answer = _storable(await self.retriever.acall(query, self.depth))
         except Exception as exc:  # noqa: BLE001 (as above)
@@ -120,23 +120,23 @@ def _told(exc: Exception) -> str:
 
 
 def _clean(text: str) -> str:
-    """A text that Postgres stores, and not a page of it."""
+    """The text without what Postgres can't store, truncated."""
     return text[:500].replace("\0", "").encode(errors="replace").decode()
 
 
 def _storable(answer: Answer) -> Answer:
-    """The answer, if it can be kept: else a row with a NaN or a NUL would take the results beside it along."""
+    """Return the answer, or raise if it can't be stored: its batch of results would fail because of it."""
     dumps([_compact(asdict(row)) for row in answer.rows], "the answer")
     return answer
 
 
 def _compact(row: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a row: not its text, which belongs to its collection."""
+    """A row as it is stored: without its text, which the collection has."""
     return {name: value for name, value in row.items() if value is not None and name != "text"}
 
 
 def owners_of(eval_set: EvalSet, tenant_of: Callable[[str], str | None] | None) -> Owners:
-    """Whose an id is: as the caller says, else the tenants of the questions that it answers; nobody's if unknown."""
+    """A function that returns an id's tenants: `tenant_of`, or the tenants of the queries for which it is relevant."""
     if tenant_of is not None:
         return lambda found: () if (owner := tenant_of(found)) is None else (owner,)
     made: defaultdict[str, set[str]] = defaultdict(set)

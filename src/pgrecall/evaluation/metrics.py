@@ -1,9 +1,9 @@
 """Measures of a ranking against judgements: pure functions of ids and grades.
 
-A ranking is a sequence of distinct ids, best first, as the retriever gave them: scores are not looked at, so equal
-ones stand as they came (trec_eval would sort them by id). `judged` maps an id to its grade, a number where 0 is not
-relevant. What is not judged counts as not relevant. A ranking that is empty scores 0 in every measure. The definitions
-are those of trec_eval (https://trec.nist.gov/trec_eval/), which ir-measures computes too; a test compares with it.
+A ranking is a sequence of distinct ids, best first, in the order of the retriever. Scores are ignored, so rows with
+equal scores keep their order (trec_eval would sort them by id). `judged` maps ids to grades; 0 means not relevant.
+Ids without a judgement count as not relevant. An empty ranking scores 0 in every measure. The definitions are those of
+trec_eval (https://trec.nist.gov/trec_eval/), which ir-measures computes too; a test compares with it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pgrecall.errors import InvalidInput
 
 Judged: TypeAlias = Mapping[str, float]
 Ranking: TypeAlias = Sequence[str]
-#: What a grade is worth to nDCG: the grade itself (Järvelin and Kekäläinen, TOIS 2002, trec_eval), or ``2^grade - 1``
-#: (Burges et al., ICML 2005), which is the same where grades are 0 and 1.
+#: The gain of a grade in nDCG: the grade itself (Järvelin and Kekäläinen, TOIS 2002, trec_eval), or ``2^grade - 1``
+#: (Burges et al., ICML 2005). For grades of 0 and 1 they are equal.
 Gain: TypeAlias = Literal["linear", "exponential"]
 
 
 def distinct(ids: Iterable[str]) -> list[str]:
-    """The ids with each in its first place only: a document found by several chunks counts once."""
+    """The ids, each at its first position only: a document that is found by several chunks counts once."""
     return list(dict.fromkeys(ids))
 
 
@@ -37,29 +37,29 @@ def _found(ranking: Ranking, judged: Judged, k: int | None) -> int:
 
 
 def hit(ranking: Ranking, judged: Judged, k: int | None = None) -> float:
-    """1 where anything relevant is among the first `k` (Success@k), else 0."""
+    """1 if a relevant id is among the first `k` (Success@k), else 0."""
     return float(_found(ranking, judged, k) > 0)
 
 
 def recall(ranking: Ranking, judged: Judged, k: int | None = None) -> float:
-    """The share of what is relevant that is among the first `k`."""
+    """The share of the relevant ids that are among the first `k`."""
     return _found(ranking, judged, k) / _relevant(judged) if _relevant(judged) else 0.0
 
 
 def precision(ranking: Ranking, judged: Judged, k: int | None = None) -> float:
-    """The share of the first `k` places that hold something relevant; places left empty count as not relevant."""
+    """The share of the first `k` positions that have a relevant id; empty positions count as not relevant."""
     places = len(ranking) if k is None else k
     return _found(ranking, judged, k) / places if places else 0.0
 
 
 def reciprocal_rank(ranking: Ranking, judged: Judged, k: int | None = None) -> float:
-    """1 / rank of the first that is relevant, among the first `k`; its mean over queries is MRR."""
+    """1 / rank of the first relevant id among the first `k`, else 0; the mean over queries is MRR."""
     ranks = (rank for rank, i in enumerate(ranking[:k], 1) if judged.get(i, 0) > 0)
     return 1 / first if (first := next(ranks, 0)) else 0.0
 
 
 def average_precision(ranking: Ranking, judged: Judged, k: int | None = None) -> float:
-    """The mean, over all that is relevant, of the precision at its rank, 0 where it was not found; its mean is MAP."""
+    """The mean over the relevant ids of the precision at their rank, 0 if not found; the mean over queries is MAP."""
     total, found = 0.0, 0
     for rank, i in enumerate(ranking[:k], 1):
         if judged.get(i, 0) > 0:
@@ -75,7 +75,7 @@ def _worth(grade: float, gain: Gain) -> float:
 
 
 def ndcg(ranking: Ranking, judged: Judged, k: int | None = None, *, gain: Gain = "linear") -> float:
-    """The sum of gain / log2(rank + 1) over the first `k`, as a share of the greatest that the judgements allow."""
+    """The sum of gain / log2(rank + 1) over the first `k`, divided by the largest possible sum."""
 
     def cumulated(grades: Iterable[float]) -> float:
         return sum(_worth(grade, gain) / math.log2(rank + 1) for rank, grade in enumerate(grades, 1))
@@ -98,30 +98,30 @@ _NAME = re.compile(r"([a-z_]+)(?:@([1-9][0-9]{0,5}))?")
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A measure and its depth, written ``ndcg@10``; without a depth the whole ranking counts."""
+    """A measure and its depth, such as ``ndcg@10``; without a depth the whole ranking counts."""
 
     measure: str
     k: int | None = None
 
     @classmethod
     def of(cls, name: str) -> Metric:
-        """The metric that `name` writes. Raises InvalidInput."""
+        """Parse a name such as ``ndcg@10``. Raises InvalidInput."""
         matched = _NAME.fullmatch(name) if isinstance(name, str) else None
         if matched is None or matched[1] not in _MEASURES:
             known = ", ".join(f"{measure}@k" for measure in _MEASURES)
-            raise InvalidInput(f"metric {name!r:.60} is not known; expected one of {known}, such as ndcg@10")
+            raise InvalidInput(f"metric {name!r:.60} is unknown; expected one of {known}, such as ndcg@10")
         return cls(matched[1], int(matched[2]) if matched[2] else None)
 
     def __str__(self) -> str:
         return self.measure if self.k is None else f"{self.measure}@{self.k}"
 
     def __call__(self, ranking: Ranking, judged: Judged) -> float:
-        """The score of one ranking, from 0 to 1."""
+        """Score one ranking, from 0 to 1."""
         return _MEASURES[self.measure](ranking, judged, self.k)
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names of metrics as a table shows them: by measure, then by depth; others, such as ragas', after by name."""
+    """Sort the names of metrics for a table: by measure and depth, then others, such as ragas', by name."""
 
     def key(name: str) -> tuple[int, int, str]:
         measure, _, k = name.partition("@")
@@ -134,5 +134,5 @@ _SHOWN = ("ndcg", "ndcg_exp", "recall", "precision", "mrr", "map", "hit")
 
 
 def standard(depths: Sequence[int]) -> list[Metric]:
-    """Every measure at each of these depths."""
+    """All measures except ndcg_exp, at each of the depths."""
     return [Metric(measure, k) for k in depths for measure in _MEASURES if measure != "ndcg_exp"]

@@ -1,4 +1,4 @@
-"""ragas' own datasets and experiments, kept in a tenant's tables: the backend ``pgrecall`` under ragas' entry point.
+"""The ragas backend ``pgrecall``: stores ragas' datasets and experiments in a tenant's tables.
 
 Dataset("questions", backend="pgrecall", tenant="acme")   # PGRECALL_URL, or url=…, or database=…
 """
@@ -19,9 +19,9 @@ from pgrecall.evaluation.store import Evaluations
 from pgrecall.stores.connect import connect
 from pgrecall.stores.database import Database
 
-import_ragas()  # whoever comes by ragas' own Dataset finds its telemetry off, too
+import_ragas()  # turns telemetry off for callers of ragas' own Dataset, too
 
-#: What JSON has no type for is kept as ``{"$type": name, "value": text}`` and comes back as it was.
+#: Types that JSON lacks are stored as ``{"$type": name, "value": text}`` and restored on reading.
 _TYPES: dict[str, tuple[type, Any, Any]] = {
     "datetime": (datetime, datetime.isoformat, datetime.fromisoformat),
     "date": (date, date.isoformat, date.fromisoformat),
@@ -35,7 +35,7 @@ _MARK = "$type"
 
 
 def pack(value: Any) -> Any:
-    """A value as JSON that `unpack` gives back equal, types included. What it does not know it leaves to be refused."""
+    """A value as JSON that `unpack` restores, types included. Unknown types are left for the JSON encoder to refuse."""
     if isinstance(value, dict):
         packed = {key: pack(item) for key, item in value.items()}
         return {_MARK: "dict", "value": packed} if _MARK in value else packed
@@ -52,7 +52,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """What `pack` was given."""
+    """The value that `pack` was called with."""
     if isinstance(value, list):
         return [unpack(item) for item in value]
     if not isinstance(value, dict):
@@ -71,18 +71,18 @@ def unpack(value: Any) -> Any:
 
 
 class PgRecallBackend(BaseBackend):
-    """Datasets and experiments of one tenant, as ragas asks for them. `tenant` is required.
+    """The datasets and experiments of one tenant, for ragas.
 
-    `database` is an open `pgrecall.Database`, which stays open; else one is opened by `url` and `options`, as
-    `pgrecall.connect` takes them. Rows come back as given: their order, and types that JSON doesn't have (dates, times,
-    decimals, UUIDs, bytes, tuples, sets, NaN).
+    Pass an open `pgrecall.Database` as `database`, which stays open, or `url` and `options` as for `pgrecall.connect`.
+    Rows are returned as they were saved: in their order, and with types that JSON lacks (dates, times, decimals, UUIDs,
+    bytes, tuples, sets, NaN).
     """
 
     def __init__(
         self, tenant: str, *, database: Database | None = None, url: str | None = None, **options: Any
     ) -> None:
         if database is not None and (url is not None or options):
-            raise InvalidInput("both a database and a way to connect were given; pass one of them")
+            raise InvalidInput("both database= and url= or options were given; expected one of them")
         self._borrowed = database is not None
         self._database = database if database is not None else connect(url, **options)
         self._kept = Evaluations(self._database.tenant(tenant))
@@ -91,7 +91,7 @@ class PgRecallBackend(BaseBackend):
         return f"PgRecallBackend(tenant={self._kept.tenant_id!r})"
 
     def close(self) -> None:
-        """Close the connections, where they were made here."""
+        """Close the database, unless it was passed in."""
         if not self._borrowed:
             self._database.close()
 
@@ -99,7 +99,7 @@ class PgRecallBackend(BaseBackend):
         try:
             return [unpack(record) for record in self._kept.records(kind, name)]
         except NotFound as exc:
-            raise FileNotFoundError(f"{exc} of tenant {self._kept.tenant_id!r}") from exc
+            raise FileNotFoundError(f"{exc} in tenant {self._kept.tenant_id!r}") from exc
 
     def _save(self, kind: str, name: str, data: Sequence[dict[str, Any]]) -> None:
         self._kept.save_records(kind, name, [pack(record) for record in data])
@@ -113,11 +113,11 @@ class PgRecallBackend(BaseBackend):
         return self._load("experiments", name)
 
     def save_dataset(self, name: str, data: list[dict[str, Any]], data_model: Any = None) -> None:
-        """Put exactly these rows under the name."""
+        """Save exactly these rows under the name."""
         self._save("datasets", name, data)
 
     def save_experiment(self, name: str, data: list[dict[str, Any]], data_model: Any = None) -> None:
-        """Put exactly these rows under the name."""
+        """Save exactly these rows under the name."""
         self._save("experiments", name, data)
 
     def list_datasets(self) -> list[str]:

@@ -1,7 +1,7 @@
-"""ragas' measures of what was retrieved, as scorers of a run: by ids, by texts, and judged by a language model.
+"""ragas' measures as scorers of a run: by ids, by texts, and judged by a language model.
 
-ragas is imported when a scorer is made, and never by anything else. Its telemetry is off, unless the user set
-``RAGAS_DO_NOT_TRACK`` to something else before.
+ragas is imported only when a scorer is made. Its telemetry is turned off, unless the user has set
+``RAGAS_DO_NOT_TRACK``.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pgrecall.evaluation.retrievers import Retrieved
 from pgrecall.evaluation.sets import EvalQuery
 from pgrecall.extras import install_extra
 
-#: What it takes to judge: the ids that were found, their texts, or a language model's opinion.
+#: Metrics by what they need: the retrieved ids, the retrieved texts, or a language model.
 BY_ID = ("id_based_context_precision", "id_based_context_recall")
 BY_TEXT = ("non_llm_context_precision_with_reference", "non_llm_context_recall")
 BY_MODEL = ("context_precision", "context_recall", "faithfulness")
 
-#: Writes a response from a question and what was retrieved, sync or async; `faithfulness` judges it.
+#: Writes a response from a question and the retrieved texts, sync or async; `faithfulness` judges it.
 Respond: TypeAlias = Callable[[str, list[str]], Any]
 
 
 def import_ragas() -> Any:
-    """The module ragas, telemetry off. Raises ConfigurationError where it is not installed."""
+    """Import ragas with its telemetry off. Raises ConfigurationError if it is not installed."""
     os.environ.setdefault("RAGAS_DO_NOT_TRACK", "true")
     try:
         import ragas
@@ -42,10 +42,15 @@ def import_ragas() -> Any:
 class RagasScorer:
     """Scores each answer of a run by ragas' measures: ``evaluate(…, scorers=[RagasScorer([…])])``.
 
-    `metrics` are of `BY_ID` (which need nothing else), `BY_TEXT` (the query's `contexts`, or the texts that
-    `texts_of(ids)` finds for what is judged relevant), and `BY_MODEL` (`llm`, a model as ragas' `llm_factory` makes it,
-    or `framework_llm`; the query's `answer` as reference). ``faithfulness`` judges the response that
-    `respond(question, texts)` writes. A score that ragas can't give is left out of the result, and the reason kept.
+    If ragas can't give a score, the result has the reason in its place.
+
+    Args:
+        metrics: Names of `BY_ID` (the default), `BY_TEXT` and `BY_MODEL`. Those of `BY_TEXT` need the query's
+            `contexts` or `texts_of`, those of `BY_MODEL` need `llm`, and the query's `answer` as reference.
+        llm: The model that judges, made by ragas' `llm_factory` or by `framework_llm`. Default: none.
+        texts_of: Returns the texts of ids that are judged relevant. Default: none.
+        respond: Writes the response that ``faithfulness`` judges, from a question and the retrieved texts, sync or
+            async. Default: none.
     """
 
     def __init__(
@@ -58,23 +63,23 @@ class RagasScorer:
     ) -> None:
         if unknown := set(metrics) - {*BY_ID, *BY_TEXT, *BY_MODEL}:
             known = ", ".join([*BY_ID, *BY_TEXT, *BY_MODEL])
-            raise InvalidInput(f"ragas metric {', '.join(sorted(unknown))} is not known here; expected some of {known}")
+            raise InvalidInput(f"ragas metric {', '.join(sorted(unknown))} is unknown; expected some of {known}")
         if set(metrics) & set(BY_MODEL) and llm is None:
-            raise InvalidInput(f"{', '.join(sorted(set(metrics) & set(BY_MODEL)))} need llm=, the model that judges")
+            raise InvalidInput(f"llm is None; {', '.join(sorted(set(metrics) & set(BY_MODEL)))} need a model")
         if "faithfulness" in metrics and respond is None:
-            raise InvalidInput("faithfulness needs respond=, which writes the response that is judged")
+            raise InvalidInput("respond is None; faithfulness needs a function that writes the response to judge")
         import_ragas()
         self._llm, self._texts_of, self._respond = llm, texts_of, respond
         self._metrics = {name: _made(name, llm) for name in metrics}
 
     @property
     def names(self) -> list[str]:
-        """The metrics' names in a run: ragas' own, behind ``ragas_``."""
+        """The names of the metrics in a run: ragas' own, with the prefix ``ragas_``."""
         return [f"ragas_{name}" for name in self._metrics]
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides the scores."""
+        """What the scores depend on."""
         model = None if self._llm is None else getattr(self._llm, "model", type(self._llm).__name__)
         return {"scorer": "ragas", "metrics": list(self._metrics), "llm": None if model is None else str(model)}
 
@@ -85,7 +90,7 @@ class RagasScorer:
         return asyncio.run_coroutine_threadsafe(self.ascore(query, rows), loop).result()
 
     async def ascore(self, query: EvalQuery, rows: Sequence[Retrieved]) -> dict[str, float | str]:
-        """As the call."""
+        """Like calling the scorer, asynchronously."""
         wanted = [i for i, grade in query.judged.items() if grade > 0]
         found = list(dict.fromkeys(row.id for row in rows))
         texts = [row.text for row in rows if row.text]
@@ -116,7 +121,7 @@ def _made(name: str, llm: Any) -> Any:
             "faithfulness": collections.Faithfulness,
         }
         return kinds[name](llm=llm)
-    # From their own modules: `ragas.metrics` warns that they move to `collections`, where they are not yet.
+    # Imported from their own modules: `ragas.metrics` warns that they move to `collections`, which lacks them so far.
     from ragas.metrics._context_precision import IDBasedContextPrecision, NonLLMContextPrecisionWithReference
     from ragas.metrics._context_recall import IDBasedContextRecall, NonLLMContextRecall
 
@@ -137,15 +142,15 @@ async def _score(
     from ragas import SingleTurnSample
 
     if not found and name != "faithfulness":
-        return 0.0  # ragas would call it no number; an empty answer counts as 0
+        return 0.0  # ragas would return NaN; an empty answer counts as 0
     if name in BY_ID:
         sample = SingleTurnSample(retrieved_context_ids=[*found], reference_context_ids=[*wanted])
         return _number(await metric.single_turn_ascore(sample))
     if not texts:
-        return "what was retrieved has no texts"
+        return "the retrieved rows have no texts"
     if name in BY_TEXT:
         if not contexts:
-            return "the query has no reference contexts; give them, or texts_of="
+            return "the query has no reference contexts; give them, or pass texts_of="
         sample = SingleTurnSample(retrieved_contexts=texts, reference_contexts=contexts)
         return _number(await metric.single_turn_ascore(sample))
     asked = {"user_input": query.text, "retrieved_contexts": texts}
@@ -154,13 +159,13 @@ async def _score(
             return "there is no response to judge"
         return _number((await metric.ascore(**asked, response=response)).value)
     if not query.answer:
-        return "the query has no answer to judge by"
+        return "the query has no reference answer"
     return _number((await metric.ascore(**asked, reference=query.answer)).value)
 
 
 def _number(value: Any) -> float | str:
     number = float(value)
-    return "ragas gave no number" if math.isnan(number) else number
+    return "ragas returned NaN" if math.isnan(number) else number
 
 
 _ONE = threading.Lock()
@@ -168,28 +173,28 @@ _ONE = threading.Lock()
 
 @functools.cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """One for all synchronous calls, of whatever thread: a model's client keeps its connections in one."""
+    """One event loop for the synchronous calls of all threads: a model's client is bound to one loop."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="ragas", daemon=True).start()
     return loop
 
 
 def framework_llm(model: Any) -> Any:
-    """A ragas model over a LangChain chat model or a LlamaIndex LLM, by its own structured output.
+    """Make a ragas model of a LangChain chat model or a LlamaIndex LLM, by its structured output.
 
-    Both are known by their methods (``with_structured_output``, ``structured_predict``). Raises InvalidInput.
+    They are recognised by their methods ``with_structured_output`` and ``as_structured_llm``. Raises InvalidInput.
     """
     import_ragas()
     from ragas.llms.base import InstructorBaseRagasLLM
 
     if not hasattr(model, "with_structured_output") and not hasattr(model, "as_structured_llm"):
         raise InvalidInput(
-            f"llm is {type(model).__name__}; expected a LangChain chat model, a LlamaIndex LLM, or what ragas' "
-            "llm_factory makes"
+            f"llm is {type(model).__name__}; expected a LangChain chat model or a LlamaIndex LLM. Pass a model "
+            "of ragas' llm_factory to RagasScorer as it is"
         )
 
     class FrameworkLLM(InstructorBaseRagasLLM):
-        """A framework's model as ragas asks it."""
+        """A framework's model with ragas' interface."""
 
         def __init__(self) -> None:
             self.model = getattr(model, "model_name", None) or getattr(model, "model", type(model).__name__)
@@ -201,7 +206,7 @@ def framework_llm(model: Any) -> Any:
             return model.as_structured_llm(response_model).complete(prompt).raw
 
         async def agenerate(self, prompt: str, response_model: Any) -> Any:
-            """As `generate`."""
+            """Like `generate`, asynchronously."""
             if hasattr(model, "with_structured_output"):
                 return await model.with_structured_output(response_model).ainvoke(prompt)
             return (await model.as_structured_llm(response_model).acomplete(prompt)).raw

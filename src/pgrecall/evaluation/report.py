@@ -1,4 +1,4 @@
-"""One run, or several side by side, as one HTML file that needs nothing from anywhere."""
+"""Reports one or several runs as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pgrecall.evaluation.sets import EvalQuery, EvalSet
 from pgrecall.evaluation.store import Result
 from pgrecall.extras import install_extra
 
-#: Finds the texts of some ids of a tenant's rows: what `worst queries` shows beside them.
+#: Returns the texts of ids of a tenant, which the section "Worst queries" shows.
 Texts = Callable[[str | None, Sequence[str]], Mapping[str, str]]
 
-#: Characters of a text that are shown.
+#: How many characters of a text are shown.
 SHOWN = 240
 
 
@@ -33,11 +33,20 @@ def report(
     worst: int = 20,
     texts: Texts | None = None,
 ) -> str:
-    """The report of runs on one set, as the text of an HTML file.
+    """Make a report of runs on one set, as the text of an HTML file. The last run is compared with the first.
 
-    `main` is the metric by which queries and tenants are ranked (nDCG at the greatest depth where left out); `worst`
-    is how many queries are shown in full, with the beginnings of the texts that `texts(tenant, ids)` finds. Two runs
-    or more are compared: the last against the first. Raises: InvalidInput; ConfigurationError without the extra.
+    Args:
+        runs: The runs, oldest first.
+        eval_set: The set that they ran on.
+        title: The title. Default: None, the names of the set and of the last run.
+        main: The metric by which queries and tenants are ranked. Default: None, the first of the summary, which is
+            nDCG at the largest depth.
+        worst: How many of the worst queries are shown in full. Default: 20.
+        texts: Returns the texts of a tenant's ids, as a mapping, of which the beginnings are shown. Default: none.
+
+    Raises:
+        InvalidInput: There is no run, a run is on other data, or the last run does not have the metric `main`.
+        ConfigurationError: The extra `eval` is not installed.
     """
     try:
         import jinja2
@@ -46,13 +55,13 @@ def report(
     except ImportError as exc:
         raise ConfigurationError(f"a report needs a package that is missing: {exc}; {install_extra('eval')}") from exc
     if not runs:
-        raise InvalidInput("there is no run to report")
+        raise InvalidInput("runs is empty; expected at least one run")
     if wrong := [run.run_id for run in runs if run.set_sha256 != eval_set.sha256]:
-        raise InvalidInput(f"run {wrong[0]} is on other data than set {eval_set.name!r} as given")
+        raise InvalidInput(f"run {wrong[0]} is on other data than the set {eval_set.name!r}; expected runs on that set")
     metrics = _columns(runs)
     main = main or metrics[0]
     last = runs[-1]
-    last.mean(main)  # refuses a metric that the run does not have
+    last.mean(main)  # raises if the run does not have the metric
     plots = [
         ("Measures by depth", charts.svg(charts.metric_curves(runs), width=11, height=3.4)),
         ("Latency", charts.svg(charts.latency_histogram(runs))),
@@ -83,7 +92,7 @@ def report(
 
 
 def _columns(runs: Sequence[EvalRun]) -> list[str]:
-    """The metrics of the table: each measure at the greatest depth that it was measured at, and those without one."""
+    """The metrics of the table: each measure at its largest depth, and those without a depth."""
     deepest: dict[str, str] = {}
     for name in (name for run in runs for name in run.summary["metrics"]):
         measure, _, k = name.partition("@")
@@ -94,7 +103,7 @@ def _columns(runs: Sequence[EvalRun]) -> list[str]:
 
 
 def _points(runs: Sequence[EvalRun], main: str) -> tuple[list[tuple[str, float, float, bool]], str]:
-    """What the frontier shows, and the step whose time it is: the search's alone, where every run knows it."""
+    """The points of the frontier, and the step whose latency they show: "search" if every run has it, else "total"."""
     from pgrecall.evaluation.charts import named
 
     step = "search" if all("search" in run.summary["latency"] for run in runs) else "total"

@@ -1,4 +1,4 @@
-"""What is evaluated, as one `Retriever`, and the one that asks core stores; `adapters` makes one of anything else."""
+"""The protocol `Retriever`, and its implementation for core stores; `adapters` has those for other retrievers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pgrecall.operations import evaluation as ops
 from pgrecall.operations.models.embedding import Embed
 from pgrecall.stores.vectors import PostgresVectorStore
 
-#: What the judgements name: documents, or chunks.
+#: What the ids of the judgements name: chunks or documents.
 By: TypeAlias = Literal["chunk", "document"]
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """One row of an answer. `id` is what judgements name, `tenant` whose it is, where known; `text` is not kept."""
+    """One row of an answer. `id` is what judgements name; `tenant` is its owner, if known; `text` is not stored."""
 
     id: str
     score: float | None = None
@@ -35,7 +35,7 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a retriever gave, best first, and the milliseconds that each step took."""
+    """The rows that a retriever returned, best first, and the milliseconds that each step took."""
 
     rows: tuple[Retrieved, ...]
     latency: Mapping[str, float] = field(default_factory=dict)
@@ -46,37 +46,37 @@ class Retriever(Protocol):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides its answers, as JSON: adapter, mode, space, settings."""
+        """What its answers depend on, as JSON: adapter, mode, space, settings."""
         ...
 
     def __call__(self, query: EvalQuery, k: int) -> Answer:
-        """The answer."""
+        """Answer a query."""
         ...
 
     async def acall(self, query: EvalQuery, k: int) -> Answer:
-        """As the call, without blocking the event loop where the retriever has an asynchronous side."""
+        """Answer a query without blocking the event loop, if the retriever has an asynchronous method."""
         ...
 
 
 class Clock:
-    """Milliseconds by step, and in all."""
+    """Measures the milliseconds of each step, and of all."""
 
     def __init__(self) -> None:
         self._began = self._last = time.perf_counter()
         self.steps: dict[str, float] = {}
 
     def step(self, name: str) -> None:
-        """Say what the time since the last step was taken by."""
+        """Name the step that took the time since the last one."""
         now = time.perf_counter()
         self.steps[name] = round((now - self._last) * 1e3, 3)
         self._last = now
 
     def done(self) -> dict[str, float]:
-        """The steps, and the total."""
+        """The time of each step, and the total."""
         return {**self.steps, "total": round((time.perf_counter() - self._began) * 1e3, 3)}
 
 
-#: A core store, or one for each tenant that a query may name: by its name, or by a function of it.
+#: A core store, or one for each tenant that queries name: a mapping by tenant id, or a function of it.
 Stores: TypeAlias = (
     PostgresVectorStore | Mapping[str, PostgresVectorStore] | Callable[[str | None], PostgresVectorStore]
 )
@@ -84,10 +84,20 @@ Stores: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class CoreRetriever:
-    """Core stores: the text is embedded by `embed`, then searched for in `mode` with the query's filters.
+    """Retrieves from core stores: embeds the text of a query, and searches with the query's filters.
 
-    `store` is one store, or each tenant's by its name, or a function from a query's tenant to that tenant's, of which
-    alone the run's configuration can't say what it holds. `options` go to each `query` call.
+    Args:
+        store: A store, a mapping from tenant ids to their stores, or a function from a query's tenant to its store.
+            With a function, the run's configuration can't describe the collections.
+        embed: A function from a list of texts to their vectors, sync or async. Required unless `mode` is "sparse".
+        mode: "dense", "sparse" or "hybrid". Default: "dense".
+        by: What the judgements name: "chunk" or "document". Default: "chunk".
+        filters: A filter for every query, ANDed with the query's own. Default: none.
+        options: Further arguments of each `query` call. Default: none.
+        mmr: Arguments of `query_mmr`, which is then called instead of `query`. Default: none.
+
+    Raises:
+        InvalidInput: An argument is invalid, or does not suit the mode.
     """
 
     store: Stores
@@ -102,19 +112,19 @@ class CoreRetriever:
         if self.by not in ("chunk", "document"):
             raise InvalidInput(f"by is {self.by!r:.40}; expected 'chunk' or 'document'")
         if self.embed is None and self.mode != "sparse":
-            raise InvalidInput(f"mode {self.mode!r} needs embed=, the function that embeds a question")
-        # What no query could be asked with is refused here, and not by each of them.
+            raise InvalidInput(f"embed is None; mode {self.mode!r} needs a function that embeds the question")
+        # Options that are wrong for every query are refused here, once.
         name, arguments = self._call(EvalQuery("any", "any", {"any": 1}), 1, [1.0])
         try:
             inspect.signature(getattr(PostgresVectorStore, name)).bind(None, **arguments)
         except TypeError as exc:
-            raise InvalidInput(f"{name} of a core store can't be called with these options: {exc}") from exc
+            raise InvalidInput(f"the options do not suit {name} of a core store: {exc}") from exc
         for store in self._known[:1]:
-            getattr(store, f"_{name}")(**arguments)  # plans, and so checks; asks nothing
+            getattr(store, f"_{name}")(**arguments)  # checks the arguments, without a search
 
     @property
     def _known(self) -> list[PostgresVectorStore]:
-        """The stores, where they can be listed."""
+        """The stores, as far as they can be listed."""
         if isinstance(self.store, PostgresVectorStore):
             return [self.store]
         return list(self.store.values()) if isinstance(self.store, Mapping) else []
@@ -125,7 +135,7 @@ class CoreRetriever:
         if not isinstance(self.store, Mapping):
             return self.store(query.tenant)
         if query.tenant is None or query.tenant not in self.store:
-            raise InvalidInput(f"the query names tenant {query.tenant!r:.80}, for which there is no store")
+            raise InvalidInput(f"the query names tenant {query.tenant!r:.80}, which has no store; add one")
         return self.store[query.tenant]
 
     def _call(self, query: EvalQuery, k: int, vector: Any) -> tuple[str, dict[str, Any]]:
@@ -140,7 +150,7 @@ class CoreRetriever:
         return "query", arguments
 
     def _rows(self, hits: Iterable[Any], store: PostgresVectorStore) -> tuple[Retrieved, ...]:
-        # A single store holds what it holds, whatever tenants its questions were written for.
+        # The rows of a single store have no known tenant, whatever tenants the questions name.
         tenant = None if store is self.store else store.tenant_id
         return tuple(
             Retrieved(
@@ -154,7 +164,7 @@ class CoreRetriever:
         )
 
     def __call__(self, query: EvalQuery, k: int) -> Answer:
-        """The answer."""
+        """Answer a query."""
         clock, store, vector = Clock(), self._store(query), None
         if self.embed is not None and self.mode != "sparse":
             vector = np.asarray(self.embed([query.text]))[0]
@@ -165,7 +175,7 @@ class CoreRetriever:
         return Answer(self._rows(hits, store), clock.done())
 
     async def acall(self, query: EvalQuery, k: int) -> Answer:
-        """The answer."""
+        """Answer a query."""
         clock, store, vector = Clock(), self._store(query), None
         if self.embed is not None and self.mode != "sparse":
             made = self.embed([query.text])
@@ -178,7 +188,7 @@ class CoreRetriever:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Adapter, mode, filter, options; of stores by name also collection, space, fingerprint, graph, row counts."""
+        """Adapter, mode, filter and options; also collection, space, graph and rows, unless `store` is a function."""
         options = {**self.options, **(self.mmr or {})}
         made: dict[str, Any] = {
             "adapter": "pgrecall",
@@ -193,22 +203,22 @@ class CoreRetriever:
             asked = {"ef_search": options["ef_search"]} if options.get("ef_search") else {}
             for one in every:
                 if one.get("graph"):
-                    # What enters no graph is the same whatever graph there is.
+                    # A search without a graph does not depend on the graph.
                     one["graph"] = None if no_graph else one["graph"] | asked
             made |= _together(every)
         return made
 
 
 def verify(store: PostgresVectorStore) -> None:
-    """See that the store's embedding function made what the collection holds: before a run, not in each of its queries.
+    """Check, once before a run, that the store's embedding function is the model of the collection.
 
-    Raises: InvalidEmbedding, EmbedSpaceMismatch, FingerprintMismatch, and what the function raises.
+    Raises: InvalidEmbedding, EmbedSpaceMismatch, FingerprintMismatch, and errors of the function.
     """
     store._run(lambda gate: store._model.collection_space(gate, store._place(gate)))
 
 
 def _together(every: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of one store what was described; of several what they share, else each different value, and the sum of rows."""
+    """Merge the descriptions of several stores: shared values, lists of different ones, and the sums of rows."""
     if len(every) == 1:
         return every[0]
     made: dict[str, Any] = {"tenants": len(every)}
@@ -224,7 +234,7 @@ def _together(every: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def described(store: PostgresVectorStore) -> dict[str, Any]:
-    """A store's tenant and collection, its space, the hash of its fingerprint, its graph, and how many rows it has."""
+    """A store's tenant and collection, its space, the hash of its fingerprint, its graph and its row counts."""
     from pgrecall.operations import registry
 
     def work(gate: Any) -> dict[str, Any]:
@@ -251,7 +261,7 @@ def _plain(value: Any) -> Any:
 
 
 def parsed(filters: Mapping[str, Any] | None) -> Filter | None:
-    """A query's filter, from its JSON form."""
+    """The filter of a query, parsed from JSON."""
     if filters is None:
         return None
     from pgrecall.filters.parse import parse

@@ -1,7 +1,7 @@
-"""Running an eval set through a retriever: every query answered once, scored, kept, and summed up.
+"""Runs an eval set through a retriever: answers each query, scores and stores the result, and summarises the run.
 
-A run that is interrupted is resumed under its id and ends with the same figures: results are kept as they come, and
-what a query scored depends on it alone.
+An interrupted run can be resumed by its id and ends with the same figures: results are stored as they arrive, and
+a query's score does not depend on other queries.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from pgrecall.evaluation.sets import EvalSet
 from pgrecall.evaluation.store import Evaluations, Result, RunInfo, new_run_id
 from pgrecall.evaluation.summary import summed_up
 
-#: Depths at which everything is measured, unless the caller says.
+#: The default depths of measures.
 DEPTHS = (1, 3, 5, 10)
-#: Results that are kept in one transaction; an interruption loses no more than these.
+#: Results that are stored in one transaction; an interruption loses at most these.
 KEEP_EVERY = 50
 Progress = Callable[[int, int], None]
 P = ParamSpec("P")
@@ -41,7 +41,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, slots=True)
 class EvalRun:
-    """A finished run: what was asked of what, each query's result in the set's order, and the summary."""
+    """A finished run: its configuration, the result of each query in the order of the set, and the summary."""
 
     run_id: str
     set_name: str
@@ -52,16 +52,16 @@ class EvalRun:
     summary: Mapping[str, Any]
 
     def mean(self, metric: str) -> float:
-        """The mean of a metric over all queries, failed ones counted as 0. Raises InvalidInput."""
+        """The mean of a metric over all queries; failed ones count as 0. Raises InvalidInput."""
         try:
             return float(self.summary["metrics"][metric]["mean"])
         except KeyError as exc:
             known = ", ".join(self.summary["metrics"])
-            raise InvalidInput(f"run {self.run_id} has no metric {metric!r:.60}; it has: {known}") from exc
+            raise InvalidInput(f"run {self.run_id} has no metric {metric!r:.60}; expected one of: {known}") from exc
 
 
 def versions() -> dict[str, Any]:
-    """What ran: versions of this package and of Python, and the commit of the folder that it ran in."""
+    """The versions of pgrecall, Python and related packages, and the Git commit of the working directory."""
     made: dict[str, Any] = {"python": platform.python_version()}
     for package in ("pgrecall", "langchain-core", "llama-index-core", "ragas", "numpy"):
         try:
@@ -83,7 +83,7 @@ def versions() -> dict[str, Any]:
 
 
 def _config(job: Job, depths: Sequence[int], seed: int, label: str | None) -> dict[str, Any]:
-    """What decides the figures, under ``asked``, and what they were made with."""
+    """What the figures depend on, under ``asked``, and the versions that they were made with."""
     asked = {
         "retriever": job.retriever.config,
         "top_k": list(depths),
@@ -95,11 +95,11 @@ def _config(job: Job, depths: Sequence[int], seed: int, label: str | None) -> di
 
 
 def depths_of(top_k: Sequence[int] | int) -> list[int]:
-    """The depths that `top_k` names, sorted. Raises InvalidInput."""
+    """The distinct depths of `top_k`, sorted. Raises InvalidInput."""
     named = top_k if isinstance(top_k, Iterable) and not isinstance(top_k, str) else (top_k,)
     depths = sorted({whole_number(k, "top_k", 1) for k in named})
     if not depths:
-        raise InvalidInput("top_k is empty; expected one depth or more, such as (1, 5, 10)")
+        raise InvalidInput("top_k is empty; expected at least one depth, such as (1, 5, 10)")
     return depths
 
 
@@ -126,16 +126,16 @@ def _prepare(
 
 
 def _resumable(info: RunInfo, eval_set: EvalSet, config: Mapping[str, Any]) -> None:
-    """Raise InvalidInput where the run was begun on other data, or asked another thing."""
+    """Raise InvalidInput if the run began on other data, or with another configuration."""
     if info.set_sha256 != eval_set.sha256:
         raise InvalidInput(
-            f"run {info.run_id} was begun on another version of its set (sha256 {info.set_sha256[:12]}…, this one has "
+            f"run {info.run_id} began on another version of its set (sha256 {info.set_sha256[:12]}…, not "
             f"{eval_set.sha256[:12]}…); begin a new run"
         )
     before, now = info.config["asked"], config["asked"]
     if changed := [name for name in now if before.get(name) != now[name]]:
         what = "; ".join(f"{name} was {before.get(name)!r:.200}, is {now[name]!r:.200}" for name in changed)
-        raise InvalidInput(f"run {info.run_id} can't be resumed, its figures would mix two things: {what}")
+        raise InvalidInput(f"run {info.run_id} began with another configuration: {what}. Begin a new run")
 
 
 def _evaluate(
@@ -157,28 +157,39 @@ def _evaluate(
     tenant_of: Callable[[str], str | None] | None = None,
     **options: Any,
 ) -> EvalRun:
-    """Put every query of a set to a retriever, and measure what comes back.
+    """Ask a retriever every query of a set, and measure its answers.
 
-    `retriever` is a core store (then `embed=`, `mode=`, `filters=`, `mmr=` and options of its `query` go along), a
-    LangChain or LlamaIndex retriever, or any function; `by="document"` scores documents instead of chunks (see
-    `adapt`). `top_k` are the depths to measure at, the largest is asked for; `metrics` names measures, such as
-    ``ndcg@10``, all of them at these depths where left out; `scorers` judge by more than ids, as `RagasScorer` does;
-    `ann_recall` compares each answer of a core store with its exact search, as ``ann_recall@k``. `concurrency` is how
-    many queries are under way at once: threads, or tasks of `aevaluate`. `progress(done, total)` is called after each.
-    `store` keeps the run; naming the `run_id` of one that was interrupted goes on with it, and queries that failed are
-    tried again. `tenant_of(id)` says whose an id is, for the count of foreign rows; left out, an id belongs to the
-    tenants whose questions it answers.
+    A query that fails and an empty answer count as 0; the summary counts both.
 
-    A query that fails counts as 0 and is counted as failed; an empty answer counts as 0 and is counted as empty.
-    Raises: InvalidInput; what the store raises.
+    Args:
+        retriever: A core store, a LangChain or LlamaIndex retriever, or a function; see `adapt`.
+        eval_set: The queries and judgements.
+        store: Stores the run, and the set if it is new. Default: None, the run is only returned.
+        top_k: The depths of the measures; the largest is requested. Default: (1, 3, 5, 10).
+        metrics: Names of measures, such as ``ndcg@10``. Default: None, all except ndcg_exp, at each depth.
+        scorers: Score by more than ids, such as `RagasScorer`. Default: none.
+        ann_recall: Compare each answer of a core store with its exact search, as ``ann_recall@k``. Default: False.
+        concurrency: How many queries run at the same time, in threads, or in tasks of `aevaluate`. Default: 1.
+        progress: Called after each query with the number of queries done and their total. Default: none.
+        run_id: The id of the run. If `store` has an unfinished run of this id, it is resumed, and its failed queries
+            are asked again. Default: None, a new id.
+        seed: The seed of the bootstrap intervals. Default: 0.
+        label: A name for reports. Default: none.
+        tenant_of: Returns the tenant of an id, to count rows of other tenants. Default: None; an id then belongs to the
+            tenants of the queries for which it is relevant.
+        **options: Arguments of `adapt`, such as `embed`, `mode` and `by`.
+
+    Raises:
+        InvalidInput: An argument is invalid, or the run can't be resumed with this set and configuration.
+        Unavailable: The store's database cannot be reached.
     """
     if not isinstance(eval_set, EvalSet):
         raise InvalidInput(
-            f"eval_set is {type(eval_set).__name__}; expected an EvalSet, such as store.load_set(name) gives"
+            f"eval_set is {type(eval_set).__name__}; expected an EvalSet, such as that of store.load_set(name)"
         )
     if store is not None and not isinstance(store, Evaluations):
         raise InvalidInput(
-            f"store is {type(store).__name__}; expected Evaluations(db.tenant(…)), which keeps runs, or None"
+            f"store is {type(store).__name__}; expected Evaluations(db.tenant(…)), or None to store nothing"
         )
     job, depths = _prepare(retriever, eval_set, top_k, metrics, scorers, ann_recall, tenant_of, options)
     concurrency = whole_number(concurrency, "concurrency", 1)
@@ -202,7 +213,7 @@ def _evaluate(
 def _faces(
     body: Callable[Concatenate[_Io, P], EvalRun],
 ) -> tuple[Callable[P, EvalRun], Callable[P, Coroutine[Any, Any, EvalRun]]]:
-    """The synchronous and the asynchronous function of one body."""
+    """Make a synchronous and an asynchronous function of one body."""
 
     @wraps(body)
     def call(*args: P.args, **kwargs: P.kwargs) -> EvalRun:
@@ -224,14 +235,14 @@ evaluate, aevaluate = _faces(_evaluate)
 
 
 class _Io:
-    """How a run waits: in threads."""
+    """Waits in threads."""
 
     def kept(self, store: Evaluations, verb: str, *args: Any, **options: Any) -> Any:
-        """Call a verb of the store."""
+        """Call a method of the store."""
         return getattr(store, verb)(*args, **options)
 
     def answers(self, job: Job, concurrency: int) -> Iterator[Result]:
-        """Results as they come, no more than `concurrency` queries under way."""
+        """Results as they arrive; at most `concurrency` queries run at the same time."""
         if concurrency == 1:
             yield from map(job.answer, job.left)
             return
@@ -245,14 +256,14 @@ class _Io:
 
 
 class _AsyncIo(_Io):
-    """How a run waits: in tasks of the running event loop; the body runs in SQLAlchemy's greenlet."""
+    """Waits in tasks of the running event loop; the body runs in SQLAlchemy's greenlet."""
 
     def kept(self, store: Evaluations, verb: str, *args: Any, **options: Any) -> Any:
-        """Await the twin of a verb of the store."""
+        """Await the asynchronous twin of a method of the store."""
         return await_only(getattr(store, "a" + verb)(*args, **options))
 
     def answers(self, job: Job, concurrency: int) -> Iterator[Result]:
-        """Results as they come, no more than `concurrency` queries under way."""
+        """Results as they arrive; at most `concurrency` queries run at the same time."""
         queries = iter(job.left)
         running = {asyncio.ensure_future(job.aanswer(query)) for query in islice(queries, concurrency)}
         try:
@@ -267,7 +278,7 @@ class _AsyncIo(_Io):
 
 @dataclass(slots=True)
 class _Keeper:
-    """Keeps a run's results as they come, where there is a store."""
+    """Stores the results of a run as they arrive, if there is a store."""
 
     io: _Io
     store: Evaluations | None
@@ -276,7 +287,7 @@ class _Keeper:
     done: dict[str, Result] = field(default_factory=dict)
 
     def begin(self, eval_set: EvalSet, config: dict[str, Any], job: Job) -> int | None:
-        """Begin the run, or go on with it; returns the set's version."""
+        """Begin the run, or resume it; returns the version of the set."""
         self.done = job.done
         if self.store is None:
             return None
@@ -293,31 +304,31 @@ class _Keeper:
         return int(version)
 
     def add(self, result: Result) -> None:
-        """Take a result; every so many are kept."""
+        """Add a result; every `KEEP_EVERY` results they are stored."""
         self.done[result.query_id] = result
         self.fresh.append(result)
         if len(self.fresh) >= KEEP_EVERY:
             self.keep()
 
     def keep(self) -> None:
-        """Keep what came since the last time."""
+        """Store the results that were added since the last call."""
         if self.store is not None and self.fresh:
             self.io.kept(self.store, "add_results", self.run_id, self.fresh)
         self.fresh.clear()
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Keep the summary."""
+        """Store the summary."""
         if self.store is not None:
             self.io.kept(self.store, "finish", self.run_id, summary)
 
 
 def load_run(store: Evaluations, run_id: str) -> EvalRun:
-    """A finished run as it is kept. Raises: NotFound; InvalidInput where it is not finished."""
+    """Load a finished run. Raises NotFound, and InvalidInput if the run is not finished."""
     info = store.run_info(run_id)
     if info.summary is None:
         raise InvalidInput(
-            f"run {run_id} is not finished; resume it: evaluate(…, run_id={run_id!r}), or "
-            f"pgrecall eval run {info.set_name} --run {run_id}, with the options that it was begun with"
+            f"run {run_id} is not finished; resume it by evaluate(…, run_id={run_id!r}) or "
+            f"pgrecall eval run {info.set_name} --run {run_id}, with its original options"
         )
     results = tuple(store.results(run_id))
     return EvalRun(run_id, info.set_name, info.set_version, info.set_sha256, info.config, results, info.summary)

@@ -1,4 +1,4 @@
-"""Eval sets: questions with judgements of what answers them, from files, from ragas, or from a collection itself."""
+"""Eval sets: questions with judgements of what answers them, from files, from ragas, or made of a collection."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from pgrecall.types import Document
 if TYPE_CHECKING:
     from pgrecall.types import Chunk
 
-#: What a set is made of. A known-item set is a heuristic: it only tells whether a text finds itself again.
+#: The kinds of sets. A known-item set is a heuristic: it only measures whether a text finds its own chunk.
 JUDGED, KNOWN_ITEM = "judged", "known-item"
 
 
 @dataclass(frozen=True, slots=True)
 class EvalQuery:
-    """A question and its judgements: `judged` maps ids of documents or chunks to grades, 0 for not relevant.
+    """A question and its judgements.
 
-    `tenant` names whose rows may answer it; `filters` is a filter in its JSON form. `answer` and `contexts` are what
-    ragas calls reference and reference contexts.
+    `judged` maps ids of documents or chunks to grades; 0 means not relevant. `tenant` is the tenant whose rows may
+    answer. `filters` is a filter as JSON. ragas calls `answer` and `contexts` the reference and the reference contexts.
+    Raises InvalidInput.
     """
 
     id: str
@@ -47,15 +48,15 @@ class EvalQuery:
         check_text(self.id, "a query's id", MAX_ID_BYTES)
         what = f"query {self.id!r:.80}"
         if not isinstance(self.text, str) or not self.text.strip():
-            raise InvalidInput(f"{what} has no text; expected a question")
+            raise InvalidInput(f"{what} has no text; expected a non-empty question")
         if not isinstance(self.judged, Mapping):
-            raise InvalidInput(f"{what}: judged is {type(self.judged).__name__}; expected ids with their grades")
+            raise InvalidInput(f"{what}: judged is {type(self.judged).__name__}; expected a mapping of ids to grades")
         for judged_id, grade in self.judged.items():
             check_text(judged_id, f"{what}: a judged id", MAX_ID_BYTES)
             if isinstance(grade, bool) or not isinstance(grade, int | float) or not np.isfinite(grade):
                 raise InvalidInput(f"{what}: the grade of {judged_id!r:.60} is {grade!r:.40}; expected a number")
         if not any(grade > 0 for grade in self.judged.values()):
-            raise InvalidInput(f"{what} has nothing that is relevant, so no ranking could be right; leave it out")
+            raise InvalidInput(f"{what} has no relevant id; expected at least one grade above 0. Leave the query out")
         if self.tenant is not None:
             check_text(self.tenant, f"{what}: tenant", MAX_NAME_BYTES)
         if not isinstance(self.answer, str | None):
@@ -69,7 +70,7 @@ class EvalQuery:
                 raise InvalidInput(f"{what}: {exc}") from exc
 
     def canonical(self) -> str:
-        """The query as JSON text that depends on its content only."""
+        """The query as canonical JSON: equal queries give equal texts."""
         value = {
             "answer": self.answer,
             "contexts": list(self.contexts),
@@ -79,13 +80,13 @@ class EvalQuery:
             "tenant": self.tenant,
             "text": self.text,
         }
-        dumps(value, f"query {self.id!r:.80}")  # what can't be stored is refused, and named
+        dumps(value, f"query {self.id!r:.80}")  # raises if it can't be stored
         return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
 class EvalSet:
-    """Questions with judgements under one name. `left_out` counts what a loader found and could not use, by reason."""
+    """A named set of queries. `left_out` counts what a loader could not use, by reason."""
 
     name: str
     queries: tuple[EvalQuery, ...]
@@ -97,10 +98,12 @@ class EvalSet:
     def __post_init__(self) -> None:
         check_text(self.name, "the eval set's name", MAX_NAME_BYTES)
         if not self.queries:
-            raise InvalidInput(f"eval set {self.name!r} has no queries")
+            raise InvalidInput(f"eval set {self.name!r} has no queries; expected at least one")
         [(query_id, times)] = Counter(query.id for query in self.queries).most_common(1)
         if times > 1:
-            raise InvalidInput(f"eval set {self.name!r} has query {query_id!r:.80} {times} times; ids must be distinct")
+            raise InvalidInput(
+                f"eval set {self.name!r} has {times} queries with the id {query_id!r:.80}; expected distinct ids"
+            )
 
     @property
     def sha256(self) -> str:
@@ -112,7 +115,7 @@ class EvalSet:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each object of a file of JSON lines, with the place to name in an error."""
+    """Each object of a JSON lines file, with its place for error messages."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
@@ -133,9 +136,9 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _field(row: Mapping[str, Any], name: str, where: str) -> str:
     value = row.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # ids are numbers in some collections
+        value = str(value)  # ids are numbers in some data sets
     if not isinstance(value, str):
-        raise InvalidInput(f"{where}: {name!r} is {value!r:.60}; expected a string. It has: {', '.join(row)}")
+        raise InvalidInput(f"{where}: {name!r} is {value!r:.60}; expected a string. The line has: {', '.join(row)}")
     return value
 
 
@@ -150,7 +153,7 @@ def _grade(value: str, where: str) -> float:
 
 
 def _judgements(path: Path) -> dict[str, dict[str, float]]:
-    """Query id → document id → grade, of a file with three columns (BEIR) or four (TREC), with or without a header."""
+    """Query id → document id → grade, from a file with 3 columns (BEIR) or 4 (TREC), with or without a header."""
     judged: dict[str, dict[str, float]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -176,14 +179,17 @@ def _qrels(folder: Path, split: str) -> Path:
     for path in (folder / "qrels" / f"{split}.tsv", folder / "qrels.tsv"):
         if path.is_file():
             return path
-    raise InvalidInput(f"{folder} has neither qrels/{split}.tsv nor qrels.tsv; expected a folder of BEIR's form")
+    raise InvalidInput(f"{folder} has neither qrels/{split}.tsv nor qrels.tsv; expected a folder in BEIR's format")
 
 
 def beir(folder: str | Path, *, name: str | None = None, split: str = "test", licence: str | None = None) -> EvalSet:
-    """A folder of BEIR's form: queries.jsonl, and qrels/<split>.tsv or qrels.tsv. `corpus` reads its documents.
+    """Load a folder in BEIR's format: queries.jsonl, and qrels/<split>.tsv or qrels.tsv. `corpus` reads its documents.
 
-    Queries that nobody judged, or without anything relevant, are left out and counted, as BEIR's own evaluation does.
-    Raises: InvalidInput, naming file and line.
+    Queries without a relevant judgement are left out and counted, as in BEIR's own evaluation. `name` defaults to the
+    folder's name.
+
+    Raises:
+        InvalidInput: A file can't be read; the message names the file and the line.
     """
     folder = Path(folder)
     judged = _judgements(_qrels(folder, split))
@@ -200,26 +206,27 @@ def beir(folder: str | Path, *, name: str | None = None, split: str = "test", li
         left_out["judgements of unknown queries"] = unknown
     if not queries:
         found = ", ".join(f"{count:,} {what}" for what, count in left_out.items()) or "neither queries nor judgements"
-        raise InvalidInput(f"{folder} has no query with a relevant judgement: {found}; do their query ids agree?")
+        raise InvalidInput(f"{folder} has no query with a relevant judgement: {found}. Check that the query ids agree")
     return EvalSet(name or folder.name, tuple(queries), str(folder.name), licence, left_out=dict(left_out))
 
 
 def corpus(folder: str | Path) -> Iterator[Document]:
-    """The documents of a BEIR folder's corpus.jsonl; `source` is the title, and metadata has `title` and `text`.
+    """Read the documents of a BEIR folder's corpus.jsonl. `source` is the title; metadata has `title` and `text`.
 
-    Raises: InvalidInput, naming the line; also where two lines have one id, of which a collection could keep one.
+    Raises:
+        InvalidInput: A line can't be read, or its id occurred before; the message names the line.
     """
     seen: set[str] = set()
     for where, row in _lines(Path(folder) / "corpus.jsonl"):
         title = row.get("title") or None
         text, own = _field(row, "text", where), _field(row, "_id", where)
         if own in seen:
-            raise InvalidInput(f"{where}: document {own!r:.80} was there before; ids must be distinct")
+            raise InvalidInput(f"{where}: the id {own!r:.80} occurred before; expected distinct ids")
         seen.add(own)
         yield Document(own, source=title, metadata={"title": title, "text": text})
 
 
-#: Which keys of a JSON line hold what, where the caller doesn't say.
+#: The default keys of a JSON line.
 FIELDS = {"id": "id", "text": "text", "judged": "judged", "tenant": "tenant", "filters": "filters", "answer": "answer"}
 
 
@@ -231,14 +238,22 @@ def json_lines(
     source: str | None = None,
     licence: str | None = None,
 ) -> EvalSet:
-    """A file with one question a line: ``{"id", "text", "judged": id | [ids] | {id: grade}, "tenant"?, "filters"?}``.
+    """Load a file with a question on each line: ``{"id", "text", "judged": id | [ids] | {id: grade}, "tenant"?, …}``.
 
-    `fields` renames: ``{"text": "question", "judged": "context_id", "tenant": "title"}`` reads other people's files.
-    Raises: InvalidInput, naming the line.
+    Args:
+        path: The file.
+        name: The name of the set. Default: None, the name of the file without its suffix.
+        fields: The keys of the file, if they differ: ``{"text": "question", "judged": "context_id"}``. Default: the
+            keys are id, text, judged, tenant, filters and answer.
+        source: Where the questions are from. Default: None, the name of the file.
+        licence: The licence of the questions. Default: none.
+
+    Raises:
+        InvalidInput: A line can't be read; the message names it.
     """
     path = Path(path)
     if unknown := set(fields or {}) - set(FIELDS):
-        raise InvalidInput(f"fields names {', '.join(sorted(unknown))}; expected some of {', '.join(FIELDS)}")
+        raise InvalidInput(f"fields has {', '.join(sorted(unknown))}; expected some of {', '.join(FIELDS)}")
     keys = FIELDS | dict(fields or {})
     queries = []
     for where, row in _lines(path):
@@ -257,7 +272,7 @@ def json_lines(
 
 
 def _query(where: str, *args: Any, **kwargs: Any) -> EvalQuery:
-    """The query of a line, which what is wrong with it names."""
+    """Make a query; if it is invalid, the error names its line."""
     try:
         return EvalQuery(*args, **kwargs)
     except InvalidInput as exc:
@@ -275,9 +290,9 @@ def _graded(value: Any, where: str) -> dict[str, float]:
 
 
 def from_ragas(dataset: Any, *, name: str, source: str | None = None, licence: str | None = None) -> EvalSet:
-    """A ragas ``EvaluationDataset`` of single-turn samples; `reference_context_ids` are the judgements.
+    """Convert a ragas ``EvaluationDataset`` of single-turn samples; `reference_context_ids` are the judgements.
 
-    Samples without them are refused: texts alone don't say which rows are meant. Query ids are the samples' places.
+    The id of a query is the position of its sample. Raises InvalidInput if a sample has no `reference_context_ids`.
     """
     queries = []
     for place, sample in enumerate(dataset):
@@ -285,7 +300,7 @@ def from_ragas(dataset: Any, *, name: str, source: str | None = None, licence: s
         if not getattr(sample, "user_input", None) or not ids:
             raise InvalidInput(
                 f"sample {place} of the dataset has no user_input or no reference_context_ids; expected single-turn "
-                "samples that name the ids of what answers them"
+                "samples with both"
             )
         queries.append(
             EvalQuery(
@@ -311,16 +326,27 @@ def known_items(
     seed: int = 0,
     by_document: bool = False,
 ) -> EvalSet:
-    """A set made from chunks themselves: of `count` chunks, drawn by `seed`, one sentence each is the question.
+    """Make a set of chunks: for each of some random chunks, one of its sentences is the question.
 
-    A plain heuristic, and labelled as one (``kind="known-item"``): it tells whether a text finds itself again, not
-    whether questions find their answers; use it to notice that something broke. The sentence is the longest, of at most
-    200 characters, that is not the chunk's beginning, where there is one. With `by_document` its document is wanted.
+    This is a heuristic, and labelled as one (``kind="known-item"``): it measures whether a text finds its own chunk,
+    not whether questions find their answers. Use it to notice that something broke. The question is the longest
+    sentence of the chunk except its first one, if there are several, cut to 200 characters.
+
+    Args:
+        chunks: The chunks to draw from.
+        count: How many chunks to draw. Default: 100.
+        name: The name of the set. Default: "known-item".
+        tenant: The tenant of the queries. Default: none.
+        seed: The seed of the draw. Default: 0.
+        by_document: Judge the chunk's document, if it has one, as relevant instead of the chunk. Default: False.
+
+    Raises:
+        InvalidInput: There are no chunks with text.
     """
     count = whole_number(count, "count", 1)
     held = sorted((c for c in chunks if c.text.strip()), key=lambda c: c.id)
     if not held:
-        raise InvalidInput("there are no chunks with text to make a known-item set of")
+        raise InvalidInput("no chunk has text; expected at least one to make a known-item set of")
     rng = np.random.default_rng(seed)
     queries = []
     for place in sorted(rng.choice(len(held), size=min(count, len(held)), replace=False)):

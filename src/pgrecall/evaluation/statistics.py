@@ -1,6 +1,6 @@
-"""Intervals and tests over per-query scores: what a difference is worth before anyone believes it.
+"""Confidence intervals and significance tests of per-query scores.
 
-All draws come from `numpy.random.default_rng(seed)`: the same seed gives the same figures.
+All random draws come from `numpy.random.default_rng(seed)`, so the same seed gives the same figures.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 
-#: Resamples of a bootstrap, and sign patterns of a randomisation test; the p of 10,000 has a standard error below .005.
+#: Resamples of a bootstrap, and sign patterns of a randomisation test; with 10,000, p has a standard error below .005.
 DRAWS = 10_000
-#: Values of one block of draws, so that memory stays at some ten megabytes whatever the number of queries.
+#: Values in one block of draws, so that memory stays at some ten megabytes for any number of queries.
 _BLOCK = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean and the bounds between which it lies with `level` confidence."""
+    """A mean and its confidence interval at `level`."""
 
     mean: float
     low: float
@@ -32,7 +32,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The mean of paired differences, its interval, and the probability `p` of one as large by chance alone."""
+    """The mean of paired differences with its interval, and the p-value. The counts are of queries."""
 
     interval: Interval
     p: float
@@ -42,15 +42,15 @@ class Difference:
 
 
 def bootstrap(scores: Sequence[float] | Floats, *, seed: int = 0, level: float = 0.95, draws: int = DRAWS) -> Interval:
-    """The mean with its percentile bootstrap interval (Efron, 1979), resampling queries.
+    """The mean with its percentile bootstrap interval (Efron, 1979), by resampling queries.
 
-    A single score is its own interval; without any, all three are nan.
+    The interval of a single score is the score; without scores, mean and bounds are NaN.
     """
     return bootstrap_each(np.asarray(scores, dtype=np.float64)[None, :], seed=seed, level=level, draws=draws)[0]
 
 
 def bootstrap_each(rows: Floats, *, seed: int = 0, level: float = 0.95, draws: int = DRAWS) -> list[Interval]:
-    """`bootstrap` of each row of (measures, queries), all by the same resamples of the queries."""
+    """`bootstrap` of each row of an array (measures, queries), all with the same resamples of the queries."""
     if rows.shape[1] < 2:
         means = rows[:, 0] if rows.shape[1] else np.full(len(rows), np.nan)
         return [Interval(float(mean), float(mean), float(mean), level) for mean in means]
@@ -74,11 +74,11 @@ def bootstrap_each(rows: Floats, *, seed: int = 0, level: float = 0.95, draws: i
 def paired(
     before: Sequence[float] | Floats, after: Sequence[float] | Floats, *, seed: int = 0, draws: int = DRAWS
 ) -> Difference:
-    """`after` minus `before`, query by query: its mean, interval, and two-sided p by sign-flip randomisation.
+    """The paired differences `after` minus `before`: mean, interval, and two-sided p by a sign-flip randomisation test.
 
-    The null hypothesis is that each difference could as well have had the other sign (Fisher, 1935; Smucker, Allan and
-    Carterette, CIKM 2007). Where no more than `draws` patterns of signs exist they are all taken, and p is exact; else
-    p is (1 + patterns as extreme) / (1 + draws), so that it is never 0.
+    The null hypothesis is that each difference is equally likely with the opposite sign (Fisher, 1935; Smucker, Allan
+    and Carterette, CIKM 2007). If at most `draws` sign patterns exist, all are used and p is exact. Otherwise p is
+    (1 + patterns at least as extreme) / (1 + draws), which is never 0.
     """
     differences = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
     p = 1.0
@@ -103,7 +103,7 @@ def paired(
 
 @dataclass(frozen=True, slots=True)
 class Macro:
-    """The mean over tenants of each tenant's mean, so that a large one does not hide a small; and the worst tenant."""
+    """The mean of the tenants' means, in which small tenants count as much as large ones; and the worst tenant."""
 
     mean: float
     worst: str
@@ -112,7 +112,7 @@ class Macro:
 
 
 def macro(by_tenant: Mapping[str, Sequence[float] | Floats]) -> Macro | None:
-    """The macro mean of scores grouped by tenant; None without any. The worst is the first by name at a tie."""
+    """The macro mean of scores grouped by tenant; None without scores. At a tie the worst is the first by name."""
     means = {tenant: float(np.mean(scores)) for tenant, scores in sorted(by_tenant.items()) if len(scores)}
     if not means:
         return None

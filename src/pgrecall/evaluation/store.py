@@ -1,4 +1,4 @@
-"""Where eval sets and runs are kept: in one tenant, under row-level security like everything else."""
+"""Stores eval sets and runs in one tenant, under row-level security like all tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgrecall.stores.twins import R, Work, twins
 
 @dataclass(frozen=True, slots=True)
 class SetInfo:
-    """A version of an eval set as it is kept."""
+    """A stored version of an eval set."""
 
     name: str
     version: int
@@ -34,10 +34,10 @@ class SetInfo:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one query: `retrieved` best first, `metrics` by name, `latency` in milliseconds by step.
+    """The result of one query: `retrieved` rows, best first, `metrics` by name, and `latency` in milliseconds by step.
 
-    A query that failed has its `error`, no rows, and 0 in every metric. `foreign_rows` counts rows of other tenants.
-    `unscored` says why a scorer gave no score, by name.
+    A query that failed has an `error`, no rows, and 0 in every metric. `foreign_rows` counts rows of other tenants.
+    `unscored` maps a metric without a score to the reason.
     """
 
     query_id: str
@@ -51,7 +51,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """A run as it is kept; `summary` is there once it is done."""
+    """A stored run; `summary` is None until it is finished."""
 
     run_id: str
     set_name: str
@@ -65,21 +65,21 @@ class RunInfo:
 
 
 def new_run_id() -> str:
-    """An id that sorts by time and that no two runs share."""
+    """A new unique id; ids sort by time."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 class Evaluations:
-    """The eval sets, runs and records of one tenant. Every method has a twin with an `a` before its name."""
+    """The eval sets, runs and records of one tenant. Every method has an asynchronous twin, with an `a` in front."""
 
     def __init__(self, tenant: Tenant) -> None:
         if not isinstance(tenant, Tenant):
-            raise InvalidInput(f"the evaluations' tenant is {type(tenant).__name__}; expected db.tenant(…)")
+            raise InvalidInput(f"tenant is {type(tenant).__name__}; expected db.tenant(…)")
         self._tenant = tenant
 
     @property
     def tenant_id(self) -> str:
-        """The tenant that keeps them."""
+        """The id of the tenant."""
         return self._tenant.tenant_id
 
     def __repr__(self) -> str:
@@ -99,7 +99,7 @@ class Evaluations:
         return self._tenant._create_tenants
 
     def _save_set(self, eval_set: EvalSet) -> Work[SetInfo]:
-        """Keep a set as the next version of its name; the version that stands where its content is the same."""
+        """Store a set as the next version of its name, unless a version has the same content; returns that version."""
         header = {
             "name": eval_set.name,
             "sha256": eval_set.sha256,
@@ -131,20 +131,20 @@ class Evaluations:
     save_set, asave_set = twins(_save_set)
 
     def _sets(self, name: str | None = None) -> Work[list[SetInfo]]:
-        """Every version of every set, or of the one of this name; newest version of a name first."""
+        """All versions of all sets, or of the set `name`; the newest version of a name first."""
         return lambda gate: [SetInfo(*row) for row in ops.sets(gate, self._scope(gate), name)]
 
     sets, asets = twins(_sets)
 
     def _load_set(self, name: str, version: int | None = None) -> Work[EvalSet]:
-        """A set with its queries, ordered by id: this version, or the newest. Raises NotFound."""
+        """Load a set with its queries, ordered by id: this version, or the newest. Raises NotFound."""
 
         def work(gate: Gate) -> EvalSet:
             scope = self._scope(gate)
             rows = ops.sets(gate, scope, name, version)
             if not rows:
                 asked = f"eval set {name!r:.80}" + (f" version {version}" if version is not None else "")
-                raise NotFound(f"there is no {asked}; see: pgrecall eval list")
+                raise NotFound(f"{asked} does not exist; list those that do by: pgrecall eval list")
             info = SetInfo(*rows[0])
             queries = tuple(
                 EvalQuery(i, text, judged, tenant, filters, answer, tuple(contexts))
@@ -157,13 +157,13 @@ class Evaluations:
     load_set, aload_set = twins(_load_set)
 
     def _delete_set(self, name: str, version: int | None = None) -> Work[int]:
-        """Delete one version of a set, or all; runs made on it stay. Returns how many versions went."""
+        """Delete one version of a set, or all; its runs stay. Returns how many versions were deleted."""
         return lambda gate: ops.delete_set(gate, self._scope(gate), name, version)
 
     delete_set, adelete_set = twins(_delete_set)
 
     def _begin(self, run_id: str, eval_set: EvalSet, version: int | None, config: Mapping[str, Any]) -> Work[RunInfo]:
-        """Begin a run under a new id. Raises InvalidInput where it is taken."""
+        """Begin a run under a new id. Raises InvalidInput if the id is taken."""
         check_text(run_id, "run_id", MAX_NAME_BYTES)
         run = {
             "run": run_id,
@@ -183,12 +183,12 @@ class Evaluations:
     begin, abegin = twins(_begin)
 
     def _run_info(self, run_id: str) -> Work[RunInfo]:
-        """One run. Raises NotFound."""
+        """A stored run. Raises NotFound."""
 
         def work(gate: Gate) -> RunInfo:
             rows = ops.runs(gate, self._scope(gate), run_id)
             if not rows:
-                raise NotFound(f"there is no run {run_id!r:.80}; see: pgrecall eval list")
+                raise NotFound(f"run {run_id!r:.80} does not exist; list those that do by: pgrecall eval list")
             return RunInfo(*rows[0])
 
         return work
@@ -196,13 +196,13 @@ class Evaluations:
     run_info, arun_info = twins(_run_info)
 
     def _runs(self, set_name: str | None = None, *, limit: int = 100) -> Work[list[RunInfo]]:
-        """Runs, newest first; of one set where it is named."""
+        """Runs, newest first; only those of one set if `set_name` is given."""
         return lambda gate: [RunInfo(*row) for row in ops.runs(gate, self._scope(gate), None, set_name, limit)]
 
     runs, aruns = twins(_runs)
 
     def _add_results(self, run_id: str, results: Sequence[Result]) -> Work[None]:
-        """Keep the results of some queries; one that is kept already stays as it is. Raises NotFound."""
+        """Store the results of some queries; a stored result is not changed. Raises NotFound."""
         rows = [
             {
                 "ids": r.query_id,
@@ -220,7 +220,7 @@ class Evaluations:
     add_results, aadd_results = twins(_add_results)
 
     def _results(self, run_id: str) -> Work[list[Result]]:
-        """The results of a run, by query id."""
+        """The results of a run, ordered by query id."""
 
         def work(gate: Gate) -> list[Result]:
             rows = ops.results(gate, self._scope(gate), run_id)
@@ -231,7 +231,7 @@ class Evaluations:
     results, aresults = twins(_results)
 
     def _finish(self, run_id: str, summary: Mapping[str, Any]) -> Work[None]:
-        """Keep a run's summary and mark it done. Raises NotFound."""
+        """Store the summary of a run and mark it as finished. Raises NotFound."""
         return lambda gate: ops.finish_run(gate, self._scope(gate), run_id, summary)
 
     finish, afinish = twins(_finish)
@@ -245,13 +245,13 @@ class Evaluations:
     server_versions, aserver_versions = twins(_server_versions)
 
     def _delete_run(self, run_id: str) -> Work[bool]:
-        """Delete a run with its results; whether there was one."""
+        """Delete a run with its results; returns whether it existed."""
         return lambda gate: ops.delete_run(gate, self._scope(gate), run_id)
 
     delete_run, adelete_run = twins(_delete_run)
 
     def _save_records(self, kind: str, name: str, records: Sequence[Mapping[str, Any]]) -> Work[None]:
-        """Put exactly these rows under a name, in order; `kind` is ``datasets`` or ``experiments``."""
+        """Store exactly these rows under a name, in order; `kind` is ``datasets`` or ``experiments``."""
         check_text(name, "name", MAX_NAME_BYTES)
         rows = list(records)
         return lambda gate: ops.save_records(gate, self._scope(gate), kind, name, rows, create_tenants=self._creates)
@@ -264,7 +264,7 @@ class Evaluations:
         def work(gate: Gate) -> list[dict[str, Any]]:
             found = ops.records(gate, self._scope(gate), kind, name)
             if found is None:
-                raise NotFound(f"there is no {kind.rstrip('s')} {name!r:.80}")
+                raise NotFound(f"{kind.rstrip('s')} {name!r:.80} does not exist")
             return found
 
         return work
@@ -272,7 +272,7 @@ class Evaluations:
     records, arecords = twins(_records)
 
     def _record_names(self, kind: str) -> Work[list[str]]:
-        """The names under which there are rows."""
+        """The names that have rows."""
         return lambda gate: ops.record_names(gate, self._scope(gate), kind)
 
     record_names, arecord_names = twins(_record_names)

@@ -1,4 +1,4 @@
-"""What a run's results come to: means with intervals, tenants, latencies, and counts of what went wrong."""
+"""Summarises the results of a run: means with intervals, tenants, latencies, and counts of failures."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DRAWS = 2_000
 
 
 def summed_up(eval_set: EvalSet, results: Sequence[Result], seed: int) -> dict[str, Any]:
-    """The summary of results that stand in the order of the set's queries, as JSON.
+    """Summarise results, which are in the order of the set's queries, as JSON.
 
-    ``metrics`` has each mean with its 95 % bootstrap interval; ``unscored`` how many queries a scorer gave none;
-    ``macro`` the mean over tenants and the worst tenant; ``tenants`` each tenant's means; ``latency`` milliseconds by
-    step. Failed queries count as 0, and not in latencies.
+    ``metrics`` has each mean with its 95 % bootstrap interval, ``unscored`` the number of queries without a score,
+    ``macro`` the mean over tenants and the worst tenant, ``tenants`` the means of each tenant, and ``latency`` the
+    percentiles in milliseconds by step. Failed queries count as 0; latencies do not include them.
     """
     names = list(dict.fromkeys(name for result in results for name in result.metrics))
     scores = np.array([[result.metrics.get(name, np.nan) for result in results] for name in names])
@@ -61,7 +61,7 @@ def summed_up(eval_set: EvalSet, results: Sequence[Result], seed: int) -> dict[s
 
 
 def reasons(results: Sequence[Result], most: int = 3) -> list[str]:
-    """Why queries failed: the most frequent errors, each with how many times it came and the first such query."""
+    """The most frequent errors of queries, each with its count and the first such query."""
     first: dict[str, str] = {}
     for result in results:
         if result.error is not None:
@@ -75,7 +75,7 @@ def _given(row: Floats) -> Floats:
 
 
 def _intervals(scores: Floats, seed: int) -> list[Interval]:
-    """The interval of each row; one that has gaps is resampled by itself, without them."""
+    """The interval of each row; a row with gaps is resampled on its own, without them."""
     whole = [not np.isnan(row).any() for row in scores]
     together = iter(bootstrap_each(scores[whole], seed=seed, draws=DRAWS) if any(whole) else [])
     return [

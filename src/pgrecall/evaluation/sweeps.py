@@ -1,4 +1,4 @@
-"""Grids of settings: each combination is run, and those worth having are the frontier of quality and latency."""
+"""Runs each combination of a grid of settings, and finds the frontier of quality and latency."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pgrecall.stores.vectors import PostgresVectorStore
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One combination of a grid: its settings, its run, and where it stands."""
+    """One combination of a grid: its settings, its run, its quality and latency."""
 
     settings: Mapping[str, Any]
     run: EvalRun
@@ -30,9 +30,9 @@ class Point:
     on_frontier: bool
 
 
-#: Settings to try, by name; of several grids each is run.
+#: The values to try, by the name of the setting.
 Grid: TypeAlias = Mapping[str, Sequence[Any]]
-#: What is asked: a core store, alone or with what it is asked with, or a function that makes a retriever of settings.
+#: A core store, a `CoreRetriever`, or a function that makes a retriever of settings.
 Source: TypeAlias = PostgresVectorStore | CoreRetriever | Callable[..., Any]
 
 
@@ -45,29 +45,38 @@ def sweep(
     step: str = "search",
     **options: Any,
 ) -> list[Point]:
-    """Run every combination of `grid`, or of each of several, and mark those that are worth having.
+    """Run every combination of a grid, and mark those on the frontier of quality and latency.
 
-    `retriever` is a core store or a `CoreRetriever`, whose settings are `mode`, `alpha` (the vector's share in a fusion
-    by scores) and what its `query` takes, such as `ef_search` and `exact`; or a function that makes a retriever of
-    settings, ``retriever(**settings)``. `top_k` is never passed to it: it is the depth that the point is measured at.
-    `options` go to `evaluate`. A `metric` without a depth is taken at each point's greatest one.
+    A point is on the frontier unless another one is at least as good in both, and better in one. Points are returned
+    in the order of the grid.
 
-    A point is on the frontier where none has a better mean of `metric` at the same or a lower p50 of `step` (``total``
-    for retrievers that know no steps). Points come in the grid's order. Raises: InvalidInput.
+    Args:
+        retriever: A core store or a `CoreRetriever`, whose settings are `mode`, `alpha` (the weight of the vector in a
+            `Weighted` fusion) and arguments of `query`, such as `ef_search`; or a function ``retriever(**settings)``.
+        eval_set: The queries and judgements.
+        grid: A mapping from settings to the values to try, or several such mappings. The setting `top_k` is the depth
+            at which a point is measured; it is not passed to a function.
+        metric: The metric of the quality. Without a depth, it is measured at each point's largest depth. Default:
+            "recall".
+        step: The step whose p50 is the latency; "total" if a retriever has no such step. Default: "search".
+        **options: Arguments of `evaluate`.
+
+    Raises:
+        InvalidInput: A setting is invalid. Settings are checked before the first run.
     """
     if metric.startswith("ann_recall"):
         options.setdefault("ann_recall", True)
     elif "scorers" not in options:
         Metric.of(metric)
     label = options.pop("label", None)
-    # All are made before the first is run: what one of them can't be asked should not cost the others' time.
+    # All retrievers are made before the first run, so that an invalid one is found early.
     every = [
         (settings, _retriever(retriever, settings, options), _depths(settings, options, metric))
         for some in ([grid] if isinstance(grid, str | Mapping) else grid)
         for settings in _combined(some)
     ]
     if not every:
-        raise InvalidInput("the grid is empty; expected settings with the values to try, such as {'mode': ['dense']}")
+        raise InvalidInput("the grid is empty; expected lists of values to try, such as {'mode': ['dense']}")
     if isinstance(retriever, PostgresVectorStore):
         options = {name: value for name, value in options.items() if name in _EVALUATE}
     found = []
@@ -79,13 +88,13 @@ def sweep(
         latency = run.summary["latency"]
         taken = latency.get(step) or latency.get("total") or {"p50": 0.0}
         found.append(Point(settings, run, run.mean(measured), taken["p50"], on_frontier=bool(latency)))
-    # Where every query failed there is no latency, and nothing to be had.
+    # If every query failed, there is no latency, and the point is not on the frontier.
     return [
         replace(p, on_frontier=p.on_frontier and not any(_better(o, p) for o in found if o.on_frontier)) for p in found
     ]
 
 
-#: What `evaluate` takes for itself; the rest of its options are the core store's.
+#: The arguments of `evaluate` itself; its other options are those of the core store.
 _EVALUATE = [p.name for p in inspect.signature(evaluate).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
 
@@ -95,7 +104,7 @@ def _combined(grid: Grid) -> Iterator[dict[str, Any]]:
     )
     if not listed:
         raise InvalidInput(
-            f"a grid is {grid!r:.80}; expected settings with lists to try, such as {{'mode': ['dense']}}"
+            f"a grid is {grid!r:.80}; expected a mapping of settings to lists, such as {{'mode': ['dense']}}"
         )
     if grid:
         yield from (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
@@ -115,7 +124,7 @@ def _retriever(source: Source, settings: Mapping[str, Any], options: Mapping[str
 
 
 def _depths(settings: Mapping[str, Any], options: Mapping[str, Any], metric: str) -> list[int]:
-    """The depths that a point is measured at, the metric's among them."""
+    """The depths at which a point is measured, including that of the metric."""
     depths = depths_of(settings.get("top_k", options.get("top_k", DEPTHS)))
     _, at, depth = metric.partition("@")
     if not at:
@@ -123,13 +132,13 @@ def _depths(settings: Mapping[str, Any], options: Mapping[str, Any], metric: str
     k = whole_number(int(depth) if depth.isdecimal() else depth, f"the depth of metric {metric!r:.60}", 1)
     if k > depths[-1]:
         raise InvalidInput(
-            f"metric {metric} counts {k} rows, and top_k is {depths[-1]}; leave out @{k} to measure each point at "
-            "its own depth"
+            f"metric {metric} needs {k} rows, but top_k is {depths[-1]}; omit @{k} to measure each point at its own "
+            "depth"
         )
     return sorted({*depths, k})
 
 
 def _better(one: Point, other: Point) -> bool:
-    """Whether `one` is as good in both, and better in one."""
+    """Whether `one` is at least as good in both, and better in one."""
     mine, its = (one.quality, -one.latency_ms), (other.quality, -other.latency_ms)
     return mine != its and mine[0] >= its[0] and mine[1] >= its[1]
