@@ -17,6 +17,8 @@ from pgrecall.errors import InvalidInput
 Distance: TypeAlias = Literal["cosine", "l2", "ip"]
 Vector: TypeAlias = Sequence[float] | npt.NDArray[np.floating[Any]]
 Metadata: TypeAlias = Mapping[str, Any]
+#: What a database is used for: only one that is marked as development can be reset.
+Environment: TypeAlias = Literal["development", "production"]
 MaintenanceAction: TypeAlias = Literal["none", "entered", "built", "dropped", "exact"]
 
 MAX_DIM = 16_000
@@ -180,8 +182,8 @@ class DocumentChanges:
 
 
 @dataclass(frozen=True, slots=True)
-class SyncResult:
-    """What `store.sync_documents` did: numbers of documents, and of the `chunks` that new and changed ones have."""
+class UpdateResult:
+    """What `store.update_documents` did: numbers of documents, and of the `chunks` that new and changed ones have."""
 
     new: int
     changed: int

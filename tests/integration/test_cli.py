@@ -169,7 +169,7 @@ def test_spaces(cli, handbook, tenant_id):
     assert listed[added["id"]]["collections"] == 0 and listed[added["id"]]["distance"] == "l2"
     used = next(s for s in listed.values() if s["model"] == "eight")
     refused = cli("spaces", "drop", used["id"], "-y")
-    assert refused.code == 4 and f"used by {used['collections']:,} collections" in refused.err
+    assert refused.code == 4 and f"used by {used['collections']:,} collection" in refused.err
     assert cli("spaces", "drop", added["id"]).code == 2
     assert cli("spaces", "drop", added["id"], "-y").code == 0
     assert cli("spaces", "drop", added["id"], "-y").code == 1

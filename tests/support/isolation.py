@@ -80,6 +80,10 @@ STORE: dict[str, Callable] = {
         iter([Chunk(n.chunk, "B's", ONES, n.doc), Chunk("new", "B's", ONES)]), documents=[Document(n.doc)]
     ),
     "replace_document": lambda s, n: s.replace_document(Document(n.doc), [Chunk(n.chunk, "B's", ONES)]),
+    "compare_documents": lambda s, n: s.compare_documents([Document(n.doc), Document("own")]),
+    "update_documents": lambda s, n: s.update_documents(
+        [Document(n.doc)], lambda document: [Chunk(n.chunk, "B's", ONES)], prune=True
+    ),
     "query": lambda s, n: [
         s.query(ONES, 10),
         s.query(ONES, 10, F.mine == n.chunk),
@@ -265,6 +269,7 @@ DATABASE: dict[str, Callable] = {
 DATABASE_OTHERS = {
     "tenant", "list_spaces", "alist_spaces", "add_space", "aadd_space", "close", "aclose",
     "list_tenants", "alist_tenants", "maintain", "amaintain", "sweep", "asweep", "on_erase",
+    "drop_space", "adrop_space", "space_use", "aspace_use", "mark", "amark", "reset", "areset",
 }  # fmt: skip
 NOT_TWINNED = {
     "vectors",

@@ -52,6 +52,7 @@ from pgrecall import (
     UpsertResult,
     VectorStore,
 )
+from pgrecall.types import DocumentChanges, SpaceUse, UpdateResult
 
 SPACE = EmbedSpace("openai", "text-embedding-3-small", 1536, distance="ip")
 EmbedSpace("p", "m", 3, distance="hamming")  # type: ignore[arg-type]
@@ -68,6 +69,9 @@ def handles() -> VectorStore:
         assert_type(db.delete_tenant("acme"), ErasureReport)
         assert_type(db.list_spaces(), list[SpaceInfo])
         assert_type(db.add_space(SPACE), int)
+        assert_type(db.drop_space(1), EmbedSpace)
+        assert_type(db.space_use(), dict[int, SpaceUse])
+        assert_type(db.reset(), str | None)
         assert_type(db.maintain(1, rebuild=True, wait=5.0, build=GraphBuild("2GB", m=32)), list[MaintenanceResult])
         db.maintain(progress=lambda what, done, total: None)
         tenant = db.tenant("acme")
@@ -106,6 +110,8 @@ def verbs(store: PostgresVectorStore) -> None:
     store.upsert(["text"])  # type: ignore[list-item]
     store.upsert(chunks, on_nul="drop")  # type: ignore[arg-type]
     assert_type(store.replace_document(Document("d"), chunks), UpsertResult)
+    assert_type(store.compare_documents([Document("d")]), DocumentChanges)
+    assert_type(store.update_documents([Document("d")], lambda document: chunks), UpdateResult)
     assert_type(store.query([0.1, 0.2], 5, F.lang == "de", ids=["1"]), Hits)
     store.query(np.ones(2), top_k=5, filters=Not(F.year > 2020))
     store.query("text")  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from typing import get_args
 
 import sqlalchemy as sa
 from psycopg import sql
@@ -20,8 +20,7 @@ from pgrecall.postgres.driver import wrapped
 from pgrecall.revisions import SAFE_PATH
 from pgrecall.schema import SCHEMA
 from pgrecall.statements import doctor
-
-Environment: TypeAlias = Literal["development", "production"]
+from pgrecall.types import Environment
 
 
 @contextmanager
@@ -55,7 +54,7 @@ def mark(url: sa.URL, environment: Environment) -> str:
 
     Raises: InvalidInput, Unavailable, DatabaseError if the login does not own the database.
     """
-    one_of(environment, ("development", "production"), "environment")
+    one_of(environment, get_args(Environment), "environment")
     what = "SET pgrecall.environment = 'development'" if environment == "development" else "RESET pgrecall.environment"
     with connected(url) as connection:
         name = database_name(connection)

@@ -58,16 +58,13 @@ def ingest(
     files are read and checked before anything is written. If the command is interrupted, run it again.
     """
     about = _object(metadata)
-    from pgrecall.operations.chunks import sync
-    from pgrecall.operations.models.calls import Calls
     from pgrecall.reading import Splitters
 
     splitters = Splitters(chunk_size)
     found = _Files(paths, chunk_size)
     with session.tenant(tenant) as opened:
         held = opened.collection_info(collection)
-        held_store = opened.vectors(collection)
-        changes = held_store._run(lambda gate: sync.compare(gate, held_store._place(gate), found.documents))
+        changes = opened.vectors(collection).compare_documents(found.documents)
         gone = len(changes.missing) if prune else 0
         counts = {
             "documents": len(found.documents),
@@ -88,14 +85,13 @@ def ingest(
         space = space_of(embed, function) if held is None else None
         store = opened.vectors(collection, space, embed=function, text_config=text_config if held is None else None)
         with progress(session, f"ingesting into {collection}", len(changes.new) + len(changes.changed)) as done:
-            job = sync.Job(
+            result = store.update_documents(
+                changes,
                 lambda document: found.source(document).passages(splitters, about),
                 prune=prune,
-                embed=store._model.embedder,
-                calls=Calls(concurrency),
+                embed_concurrency=concurrency,
                 progress=lambda count, _: done(count),
             )
-            result = store._run(lambda gate: sync.apply(gate, lambda: store._target(gate, "error"), changes, job))
     session.emit(data | {"chunks": result.chunks}, f"{collection}: {text}; {result.chunks:,} chunks written")
 
 

@@ -40,14 +40,12 @@ class Method(StrEnum):
 @command(app, "list")
 def list_(session: Session) -> None:
     """List all spaces; with the maintenance login, also how many collections and memories use each."""
-    from pgrecall.operations.registry import space_use
     from pgrecall.types import SpaceUse
 
     with session.database() as database:
         found = database.list_spaces()
         try:
-            gate = database.backend.maintenance_gate()
-            use = space_use(gate, database.backend.maintenance_scope(gate))
+            use = database.space_use()
         except ConfigurationError:
             use = None
     entries = []

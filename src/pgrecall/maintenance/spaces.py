@@ -46,10 +46,7 @@ def _unused(gate: Gate, space_id: int) -> EmbedSpace:
     space = EmbedSpace(*rows[0])
     across = Scope.of_maintenance(probe(gate, maintenance=True).ground)
     if use := space_use(gate, across).get(space_id):
-        used = ", ".join(
-            f"{count:,} {what}"
-            for count, what in ((use.collections, "collections"), (use.memories, "tenants' memories"))
-            if count
-        )
+        kinds = (use.collections, "collection", "collections"), (use.memories, "tenant's memory", "tenants' memories")
+        used = " and ".join(f"{count:,} {one if count == 1 else many}" for count, one, many in kinds if count)
         raise Refused(f"space {space_id}, {space}, is used by {used}; drop or re-embed them first")
     return space

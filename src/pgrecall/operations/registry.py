@@ -163,6 +163,10 @@ class SpaceIds:
             self._known[space] = found
         return self._known[space]
 
+    def forget(self) -> None:
+        """Forget all numbers."""
+        self._known.clear()
+
 
 def add_space(tx: Transaction, space: EmbedSpace) -> int:
     """Register the space within a transaction, which locks the registry until it ends; returns the space's id."""

@@ -121,27 +121,43 @@ class Backend:
 
     def maintain(self, gate: Gate, space_id: int | None, **options: Any) -> list[MaintenanceResult]:
         """Maintain graphs as the tables' owner; see `Database.maintain`."""
-        if gate.outside is not gate:
-            raise ConfigurationError(
-                "a graph can't be maintained inside an atomic block, because the build would wait for the block's "
-                "transaction forever; call it after the block"
-            )
-        admin = self.admin_url
-        if admin is None:
-            raise ConfigurationError(
-                "indexes are created by the tables' owner, and the owner's login is not known; pass "
-                "connect(…, admin_url=…) or set PGRECALL_ADMIN_URL. Without a graph every search is exact"
-            )
 
-        def run(stopped: threading.Event) -> list[MaintenanceResult]:
+        def run(owner: sa.URL, stopped: threading.Event) -> list[MaintenanceResult]:
             synchronous = self.maintenance_gate()
             ground = self.maintenance_ground(synchronous)
-            return Maintainer(synchronous, ground, admin, stopped).run(space_id, **options)
+            return Maintainer(synchronous, ground, owner, stopped).run(space_id, **options)
 
+        return self.as_owner(gate, "a graph", "maintained", run, ". Without a graph every search is exact")
+
+    def as_owner(
+        self, gate: Gate, what: str, done: str, work: Callable[[sa.URL, threading.Event], R], note: str = ""
+    ) -> R:
+        """Run work with the login of the tables' owner, outside the event loop; what is known is asked again after it.
+
+        Raises: ConfigurationError inside an atomic block, or if the owner's login is not known.
+        """
+        if gate.outside is not gate:
+            raise ConfigurationError(
+                f"{what} can't be {done} inside an atomic block, because it would wait for the block's transaction "
+                "forever; call it after the block"
+            )
+        owner = self.admin_url
+        if owner is None:
+            raise ConfigurationError(
+                f"{what} is {done} by the tables' owner, and the owner's login is not known; pass "
+                f"connect(…, admin_url=…) or set PGRECALL_ADMIN_URL{note}"
+            )
         try:
-            return aside(gate, run)
+            return aside(gate, partial(work, owner))
         finally:
-            self.routes.forget()
+            self.forget()
+
+    def forget(self) -> None:
+        """Forget what is known about the database's schema, spaces and graphs; the next call asks again."""
+        self._server = None
+        self._scopes.clear()
+        self.space_ids.forget()
+        self.routes.forget()
 
     def close(self) -> None:
         """Close the connections that were opened here; idempotent."""

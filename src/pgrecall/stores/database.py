@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.util import greenlet_spawn
 
 from pgrecall import embedded
-from pgrecall.arguments import MAX_NAME_BYTES, check_text, whole_number
+from pgrecall.arguments import MAX_NAME_BYTES, check_text, one_of, whole_number
 from pgrecall.errors import ConfigurationError, InvalidInput
 from pgrecall.facts import ErasureReport, SweepReport
-from pgrecall.maintenance import MaintenanceProgress
+from pgrecall.maintenance import MaintenanceProgress, spaces
 from pgrecall.operations import erasure, registry
 from pgrecall.operations.erasure import Hook
 from pgrecall.postgres.transactions import Gate
@@ -20,7 +20,7 @@ from pgrecall.stores.backend import Backend
 from pgrecall.stores.renamed import renamed
 from pgrecall.stores.tenant import Tenant
 from pgrecall.stores.twins import R, Work, twins
-from pgrecall.types import EmbedSpace, GraphBuild, MaintenanceResult, SpaceInfo, TenantInfo
+from pgrecall.types import EmbedSpace, Environment, GraphBuild, MaintenanceResult, SpaceInfo, SpaceUse, TenantInfo
 
 
 class Database:
@@ -139,6 +139,66 @@ class Database:
         return lambda gate: self.backend.space_ids.ensure(gate.outside, self.backend.scope(gate, "-"), space)
 
     add_space, aadd_space = twins(_add_space)
+
+    def _drop_space(self, space_id: int) -> Work[EmbedSpace]:
+        """Remove a space from the registry, with its graphs; returns what it was.
+
+        Needs the owner's login (`admin_url`).
+        Raises: NotFound; Refused while collections or memories use it; ConfigurationError; Conflict; Unavailable.
+        """
+        number = whole_number(space_id, "space_id", 1)
+        return lambda gate: self.backend.as_owner(
+            gate, "a space", "dropped", lambda owner, stopped: spaces.drop(owner, number, stopped)
+        )
+
+    drop_space, adrop_space = twins(_drop_space)
+
+    def _use_of_spaces(self, gate: Gate) -> dict[int, SpaceUse]:
+        return registry.space_use(gate, self.backend.maintenance_scope(gate))
+
+    def space_use(self) -> dict[int, SpaceUse]:
+        """How many collections and memories use each space, by its id; unused spaces are left out.
+
+        Needs a login that may act as pgrecall_maintenance.
+        """
+        return self._use_of_spaces(self.backend.maintenance_gate())
+
+    async def aspace_use(self) -> dict[int, SpaceUse]:
+        """As `space_use`."""
+        return await greenlet_spawn(self._use_of_spaces, self.backend.maintenance.async_gate())
+
+    def _mark(self, environment: Environment) -> Work[str]:
+        """Mark the database as "development", so that `reset` accepts it, or as "production"; returns its name.
+
+        Needs the owner's login (`admin_url`). Raises: InvalidInput, ConfigurationError, Unavailable.
+        """
+        one_of(environment, get_args(Environment), "environment")
+
+        def work(owner: sa.URL, _: object) -> str:
+            from pgrecall.admin import environment as environments  # which needs Alembic: 0.2 s to import
+
+            return environments.mark(owner, environment)
+
+        return lambda gate: self.backend.as_owner(gate, "a database", "marked", work)
+
+    mark, amark = twins(_mark)
+
+    def _reset(self) -> Work[str | None]:
+        """Drop all of pgrecall's tables, with the data of all tenants, and create empty ones; returns the revision.
+
+        Only for the embedded database and those that `mark("development")` marked. Needs the owner's login
+        (`admin_url`). Other processes must not use the database meanwhile.
+        Raises: Refused; ConfigurationError; Conflict if a table stays locked for ten seconds; Unavailable.
+        """
+
+        def work(owner: sa.URL, _: object) -> str | None:
+            from pgrecall.admin import environment as environments
+
+            return environments.reset(owner, embedded=self.is_embedded)
+
+        return lambda gate: self.backend.as_owner(gate, "a database", "reset", work)
+
+    reset, areset = twins(_reset)
 
     def _all_tenants(self, gate: Gate) -> list[TenantInfo]:
         return registry.tenants(gate, self.backend.maintenance_scope(gate))

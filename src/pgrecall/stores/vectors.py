@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pgrecall.arguments import MAX_ID_BYTES, OnNul, check_on_nul, check_text, several, whole_number
-from pgrecall.errors import InvalidInput, NotFound
+from pgrecall.arguments import MAX_ID_BYTES, OnNul, check_on_nul, check_text, instance, several, whole_number
+from pgrecall.errors import NotFound
 from pgrecall.filters import Filter
 from pgrecall.operations import registry
-from pgrecall.operations.chunks import bulk, promotion
+from pgrecall.operations.chunks import bulk, changes, promotion
 from pgrecall.operations.chunks import reads as chunk_reads
 from pgrecall.operations.chunks import upsert as chunk_writes
 from pgrecall.operations.chunks.keys import narrowed
@@ -23,6 +22,7 @@ from pgrecall.operations.search.routes import exact_max, look
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements.reads import Where
 from pgrecall.stores.backend import Backend, CollectionBound
+from pgrecall.stores.document_updates import DocumentUpdates
 from pgrecall.stores.renamed import renamed
 from pgrecall.stores.twins import Work, twins
 from pgrecall.stores.vector_search import VectorSearch
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pgrecall.protocols import VectorStore
 
 
-class PostgresVectorStore(VectorSearch, CollectionBound):
+class PostgresVectorStore(VectorSearch, DocumentUpdates, CollectionBound):
     """Chunks and their vectors in one collection, bound to its tenant for life; made by ``db.tenant(…).vectors(…)``.
 
     Every method has an asynchronous twin with an `a` before its name. Nothing is read or written before the first call.
@@ -222,17 +222,7 @@ class PostgresVectorStore(VectorSearch, CollectionBound):
             PgRecallError: As `upsert` does.
         """
         several(chunks, "Chunk")
-        if not isinstance(document, Document):
-            raise InvalidInput(f"the document is {type(document).__name__}; expected pgrecall.Document")
-        owned = []
-        for chunk in chunks:
-            if not isinstance(chunk, Chunk):
-                raise InvalidInput(f"a chunk is {type(chunk).__name__}; expected pgrecall.Chunk")
-            if chunk.doc_id not in (None, document.id):
-                raise InvalidInput(
-                    f"chunk {chunk.id!r:.80} names document {chunk.doc_id!r:.80}, not {document.id!r:.80}"
-                )
-            owned.append(replace(chunk, doc_id=document.id))
+        owned = changes.owned(instance(document, Document, "the document"), chunks)
         plan = Plan((document,), embed or self._model.embedder, None, progress, replaces=document.id)
         return lambda gate: chunk_writes.upsert(gate, self._target(gate, on_nul), owned, plan)
 

@@ -15,7 +15,7 @@ from pgrecall.operations.models.calls import PLAIN, Calls
 from pgrecall.operations.models.embedding import Embed
 from pgrecall.operations.registry import Place
 from pgrecall.postgres.transactions import Gate
-from pgrecall.types import Chunk, Document, DocumentChanges, SyncResult
+from pgrecall.types import Chunk, Document, DocumentChanges, UpdateResult
 
 #: Returns a document's chunks; called when the document is written.
 ChunksOf: TypeAlias = Callable[[Document], Iterable[Chunk]]
@@ -23,7 +23,7 @@ ChunksOf: TypeAlias = Callable[[Document], Iterable[Chunk]]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The options of one synchronization."""
+    """The options of one update."""
 
     chunks_of: ChunksOf
     prune: bool = False
@@ -60,7 +60,7 @@ def compare(gate: Gate, place: Place, documents: Sequence[Document]) -> Document
     )
 
 
-def apply(gate: Gate, target: Callable[[], Target], changes: DocumentChanges, job: Job) -> SyncResult:
+def apply(gate: Gate, target: Callable[[], Target], changes: DocumentChanges, job: Job) -> UpdateResult:
     """Write changed documents one by one, then new ones in bulk, and then delete missing ones if `job.prune`.
 
     A new document's hash is written last, after all chunks. If a call is interrupted, the hash is missing, so the next
@@ -96,7 +96,7 @@ def apply(gate: Gate, target: Callable[[], Target], changes: DocumentChanges, jo
         for start in range(0, len(changes.missing), PAGE):
             place = target().place
             gone += delete_documents(gate, place, changes.missing[start : start + PAGE]).documents
-    return SyncResult(len(changes.new), len(changes.changed), len(changes.unchanged), gone, chunks)
+    return UpdateResult(len(changes.new), len(changes.changed), len(changes.unchanged), gone, chunks)
 
 
 def _own(document: Document, job: Job) -> list[Chunk]:
