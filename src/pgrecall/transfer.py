@@ -27,6 +27,7 @@ from pgrecall.operations.chunks import reads as chunk_reads
 from pgrecall.operations.chunks.upsert import Progress
 from pgrecall.operations.registry import Place, find_collection
 from pgrecall.postgres.transactions import Gate
+from pgrecall.stores.backend import at_place
 from pgrecall.types import Document, EmbedSpace, StoredChunk, UpsertResult
 
 if TYPE_CHECKING:
@@ -82,14 +83,14 @@ def export_lines(store: PostgresVectorStore) -> Iterator[str]:
         "text_config": header.text_config,
         "fingerprint": None if header.fingerprint is None else header.fingerprint.tolist(),
     }
-    body = store._run(lambda gate: _body(gate, store._place(gate)))
+    body = at_place(store, _body)
     return (_encode(record) + "\n" for record in chain([first], body))
 
 
 def described(store: PostgresVectorStore) -> Header:
     """The header of an export of the store's collection. Raises NotFound."""
 
-    held = store._run(lambda gate: find_collection(gate, store._place(gate)))
+    held = at_place(store, find_collection)
     if held is None:
         raise NotFound(f"tenant {store.tenant_id!r} has no collection {store.collection!r}")
     kept = None if held.fingerprint is None else np.asarray(held.fingerprint, dtype=np.float32)
@@ -155,7 +156,7 @@ def import_lines(
     known = tenant.collection_info(name)
     text_config = header.text_config if known is None else None
     store = tenant.vectors(name, header.space, text_config=text_config)
-    store._model.fingerprint = header.fingerprint
+    store.model.fingerprint = header.fingerprint
     chunks = _chunks(rest, header.space.dim, len(documents))
     return store.upsert(chunks, documents=documents, commit_every=commit_every, progress=progress)
 

@@ -16,6 +16,9 @@ from pgrecall.evaluation.sets import EvalQuery
 from pgrecall.filters import Filter
 from pgrecall.operations import evaluation as ops
 from pgrecall.operations.models.embedding import Embed
+from pgrecall.operations.registry import Place
+from pgrecall.postgres.transactions import Gate
+from pgrecall.stores.backend import at_place
 from pgrecall.stores.vectors import PostgresVectorStore
 
 #: What the ids of the judgements name: chunks or documents.
@@ -214,7 +217,7 @@ def verify(store: PostgresVectorStore) -> None:
 
     Raises: InvalidEmbedding, EmbedSpaceMismatch, FingerprintMismatch, and errors of the function.
     """
-    store._run(lambda gate: store._model.collection_space(gate, store._place(gate)))
+    at_place(store, store.model.collection_space)
 
 
 def _together(every: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -237,8 +240,7 @@ def described(store: PostgresVectorStore) -> dict[str, Any]:
     """A store's tenant and collection, its space, the hash of its fingerprint, its graph and its row counts."""
     from pgrecall.operations import registry
 
-    def work(gate: Any) -> dict[str, Any]:
-        place = store._place(gate)
+    def work(gate: Gate, place: Place) -> dict[str, Any]:
         held = registry.find_collection(gate, place)
         made: dict[str, Any] = {"tenant": store.tenant_id, "collection": store.collection}
         if held is not None:
@@ -252,8 +254,7 @@ def described(store: PostgresVectorStore) -> dict[str, Any]:
             }
         return made
 
-    described: dict[str, Any] = store._run(work)
-    return described
+    return at_place(store, work)
 
 
 def _plain(value: Any) -> Any:

@@ -12,9 +12,10 @@ from pgrecall.arguments import MAX_NAME_BYTES, check_text
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.evaluation.sets import EvalQuery, EvalSet
 from pgrecall.operations import evaluation as ops
-from pgrecall.postgres.transactions import Gate, Scope
+from pgrecall.postgres.transactions import Gate
+from pgrecall.stores.backend import TenantBound
 from pgrecall.stores.tenant import Tenant
-from pgrecall.stores.twins import R, Work, twins
+from pgrecall.stores.twins import Work, twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,34 +70,16 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-class Evaluations:
+class Evaluations(TenantBound):
     """The eval sets, runs and records of one tenant. Every method has an asynchronous twin, with an `a` in front."""
 
     def __init__(self, tenant: Tenant) -> None:
         if not isinstance(tenant, Tenant):
             raise InvalidInput(f"tenant is {type(tenant).__name__}; expected db.tenant(…)")
-        self._tenant = tenant
-
-    @property
-    def tenant_id(self) -> str:
-        """The id of the tenant."""
-        return self._tenant.tenant_id
+        super().__init__(tenant.backend, tenant.tenant_id)
 
     def __repr__(self) -> str:
         return f"<pgrecall.evaluation.Evaluations tenant={self.tenant_id!r}>"
-
-    def _run(self, work: Work[R]) -> R:
-        return self._tenant._run(work)
-
-    async def _arun(self, work: Work[R]) -> R:
-        return await self._tenant._arun(work)
-
-    def _scope(self, gate: Gate) -> Scope:
-        return self._tenant._scope(gate)
-
-    @property
-    def _creates(self) -> bool:
-        return self._tenant._create_tenants
 
     def _save_set(self, eval_set: EvalSet) -> Work[SetInfo]:
         """Store a set as the next version of its name, unless a version has the same content; returns that version."""
@@ -123,7 +106,7 @@ class Evaluations:
 
         def work(gate: Gate) -> SetInfo:
             scope = self._scope(gate)
-            version = ops.save_set(gate, scope, header, queries, create_tenants=self._creates)
+            version = ops.save_set(gate, scope, header, queries, create_tenants=self._create_tenants)
             return SetInfo(*ops.sets(gate, scope, eval_set.name, version)[0])
 
         return work
@@ -175,7 +158,7 @@ class Evaluations:
 
         def work(gate: Gate) -> RunInfo:
             scope = self._scope(gate)
-            ops.add_run(gate, scope, run, create_tenants=self._creates)
+            ops.add_run(gate, scope, run, create_tenants=self._create_tenants)
             return RunInfo(*ops.runs(gate, scope, run_id)[0])
 
         return work
@@ -254,7 +237,9 @@ class Evaluations:
         """Store exactly these rows under a name, in order; `kind` is ``datasets`` or ``experiments``."""
         check_text(name, "name", MAX_NAME_BYTES)
         rows = list(records)
-        return lambda gate: ops.save_records(gate, self._scope(gate), kind, name, rows, create_tenants=self._creates)
+        return lambda gate: ops.save_records(
+            gate, self._scope(gate), kind, name, rows, create_tenants=self._create_tenants
+        )
 
     save_records, asave_records = twins(_save_records)
 

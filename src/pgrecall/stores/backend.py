@@ -173,6 +173,11 @@ class TenantBound:
         self._tenant_id = check_text(tenant, "tenant", MAX_NAME_BYTES)
 
     @property
+    def backend(self) -> Backend:
+        """The pools and caches behind this object; the library's own modules use it, applications don't."""
+        return self._backend
+
+    @property
     def tenant_id(self) -> str:
         """The name of the tenant that this object is bound to."""
         return self._tenant_id
@@ -205,3 +210,8 @@ class CollectionBound(TenantBound):
 
     def _place(self, gate: Gate) -> Place:
         return Place(self._scope(gate), self._collection)
+
+
+def at_place(store: CollectionBound, work: Callable[[Gate, Place], R]) -> R:
+    """Run work of the library's own modules on a store's collection, synchronously."""
+    return store.backend.run(lambda gate: work(gate, store._place(gate)))

@@ -67,6 +67,11 @@ class PostgresVectorStore(VectorSearch, DocumentUpdates, CollectionBound):
         self._indexed_keys = indexed_keys
         self._run_id: str | None = None
 
+    @property
+    def model(self) -> ModelInUse:
+        """The space and the embedding function in use; the library's own modules use it, applications don't."""
+        return self._model
+
     def __repr__(self) -> str:
         return (
             f"<PostgresVectorStore tenant={self.tenant_id!r} collection={self.collection!r} space={self._model.given}>"

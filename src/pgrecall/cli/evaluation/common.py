@@ -16,6 +16,7 @@ from pgrecall.extras import install_extra
 if TYPE_CHECKING:
     from pgrecall.evaluation import CoreRetriever, EvalRun, EvalSet, Evaluations
     from pgrecall.evaluation.store import RunInfo
+    from pgrecall.stores.database import Database
     from pgrecall.stores.tenant import Tenant
 
 app = typer.Typer(name="eval", help="Measure retrieval: load, run, compare, report.", no_args_is_help=True)
@@ -76,7 +77,8 @@ def found_run(kept: Evaluations, run: str) -> EvalRun:
 
 
 def asked(
-    opened: Tenant,
+    database: Database,
+    tenant: str,
     made: EvalSet,
     collection: str,
     embed: str | None,
@@ -95,18 +97,18 @@ def asked(
     from pgrecall.evaluation import CoreRetriever
     from pgrecall.evaluation.retrievers import verify
     from pgrecall.operations.models.embedding import Embedder
-    from pgrecall.stores.tenant import Tenant
 
     function = Embedder(load_embed(embed)) if needs_model else None  # whose fingerprint all stores share
     filters = None if where is None else parse_filter(where)
+    opened = database.tenant(tenant)
     store: Any = opened.vectors(collection, embed=function)
     if each_tenant:
         if lacking := [q.id for q in made.queries if q.tenant is None]:
             raise InvalidInput(f"query {lacking[0]!r:.80} names no tenant, but --each-tenant needs one for every query")
-        tenants = {name: Tenant(opened._backend, name) for name in sorted({str(q.tenant) for q in made.queries})}
-        if not any(tenant.collection_info(collection) for tenant in tenants.values()):
+        tenants = {name: database.tenant(name) for name in sorted({str(q.tenant) for q in made.queries})}
+        if not any(one.collection_info(collection) for one in tenants.values()):
             raise NotFound(f"none of the {len(tenants):,} tenants named by the queries has a collection {collection!r}")
-        store = {name: tenant.vectors(collection, embed=function) for name, tenant in tenants.items()}
+        store = {name: one.vectors(collection, embed=function) for name, one in tenants.items()}
     elif opened.collection_info(collection) is None:
         raise NotFound(f"tenant {opened.tenant_id!r} has no collection {collection!r}")
     for one in store.values() if each_tenant else [store]:

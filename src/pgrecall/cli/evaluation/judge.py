@@ -83,16 +83,15 @@ def report_(
     open_it: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
 ) -> None:
     """Write an HTML report: metrics with intervals, tenants, curves, latencies, worst queries, configuration."""
-    with session.tenant(tenant) as opened:
-        kept = evaluations_of(opened)
+    with session.database() as database:
+        kept = evaluations_of(database.tenant(tenant))
         from pgrecall.evaluation.report import report
-        from pgrecall.stores.tenant import Tenant
 
         found = [found_run(kept, run) for run in runs]
         made = kept.load_set(found[-1].set_name, found[-1].set_version)
 
         def texts(of: str | None, ids: Sequence[str]) -> Mapping[str, str]:
-            holder = opened if of is None else Tenant(opened._backend, of)
+            holder = database.tenant(of or tenant)
             assert collection is not None
             return {chunk.id: chunk.text for chunk in holder.vectors(collection).get(list(ids))}
 

@@ -75,15 +75,15 @@ def run(
     """
     if run_id == LATEST:
         raise InvalidInput(f"--run is {run_id!r}, which stands for the newest run; pass the id of the run to continue")
-    with session.tenant(tenant) as opened:
-        kept = evaluations_of(opened)
+    with session.database() as database:
+        kept = evaluations_of(database.tenant(tenant))
         from pgrecall.evaluation import evaluate
         from pgrecall.evaluation.store import new_run_id
 
         made = kept.load_set(name, version)
         options = {option: value for option, value in (("exact", exact), ("ef_search", ef_search)) if value}
         retriever = asked(
-            opened, made, collection, embed,
+            database, tenant, made, collection, embed,
             each_tenant=each_tenant, mode=mode, by=by, where=where,
             needs_model=mode is not ModeChoice.sparse, **options,
         )  # fmt: skip
@@ -167,8 +167,8 @@ def sweep_(
     settings = dict(named)
     if len(settings) < len(named):
         raise InvalidInput("--grid names a setting twice; pass all its values in one option: KEY=A,B,…")
-    with session.tenant(tenant) as opened:
-        kept = evaluations_of(opened)
+    with session.database() as database:
+        kept = evaluations_of(database.tenant(tenant))
         from pgrecall.evaluation import sweep
         from pgrecall.evaluation.summary import reasons
 
@@ -176,7 +176,7 @@ def sweep_(
         words_only = settings.get("mode") == ["sparse"] and not exact
         mode = ModeChoice.sparse if words_only else ModeChoice.dense
         retriever = asked(
-            opened, made, collection, embed,
+            database, tenant, made, collection, embed,
             each_tenant=each_tenant, mode=mode, by=by, where=where, needs_model=not words_only,
         )  # fmt: skip
         grids = [settings, *([{"exact": [True]}] if exact else [])]
