@@ -1,6 +1,6 @@
-"""What revisions share, beside Alembic's `op`: what must stand before them, and how they see rows.
+"""What revisions share besides Alembic's `op`: what must exist before they run, and how they see rows.
 
-Revisions that were released call these functions, so what they promise does not change.
+Released revisions call these functions, so their behaviour must not change.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from alembic import op
 from psycopg import sql
 
-#: First on a connection with an owner's rights. Where others may create in schema public (any server that was upgraded
-#: from Postgres 14), a function of theirs that fits a call better than Postgres' own would run as the owner.
+#: Runs first on a connection with the owner's rights. If others may create in schema public (as on any server upgraded
+#: from Postgres 14), a function of theirs that matches a call better than Postgres' own would run as the owner.
 SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
-# What revisions need but can't own: the schema (Alembic's version table lives in it), two roles, which belong
-# to the whole server, and pgvector. What is there is not tried: IF NOT EXISTS would still ask for the right
-# to create. What this login may not do is collected: one error names all that an administrator has to run.
+# What revisions need but can't own: the schema (which has Alembic's version table), two roles, which belong to the
+# whole server, and pgvector. What exists is not created: IF NOT EXISTS would still require the right to create.
+# What this login may not do is collected: one error lists everything that an administrator must run.
 PREPARE = """
 DO $$
 DECLARE
@@ -31,7 +31,7 @@ DECLARE
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   IF current_setting('server_version_num')::int < 160000 THEN
-    RAISE EXCEPTION 'Postgres % is too old: pgrecall needs 16 or later', current_setting('server_version');
+    RAISE EXCEPTION 'Postgres % is too old; pgrecall requires 16 or later', current_setting('server_version');
   END IF;
   IF to_regnamespace('pgrecall') IS NULL THEN
     wanted := wanted || format('CREATE SCHEMA pgrecall AUTHORIZATION %I', current_user);
@@ -61,7 +61,7 @@ BEGIN
       WHEN insufficient_privilege OR undefined_object THEN refused := refused || item;
       WHEN invalid_schema_name THEN
         RAISE EXCEPTION 'this database has no schema public to install extension vector into'
-          USING HINT = 'Name one, and upgrade again: CREATE EXTENSION vector SCHEMA …;';
+          USING HINT = 'Choose a schema, then upgrade again: CREATE EXTENSION vector SCHEMA …;';
       WHEN undefined_file OR feature_not_supported THEN
         RAISE EXCEPTION 'extension vector is not available on this server'
           USING HINT = 'Install pgvector 0.7 or later for this Postgres, then upgrade again.';
@@ -87,14 +87,14 @@ BEGIN
     END IF;
   END LOOP;
   IF refused <> '{}' THEN
-    RAISE EXCEPTION 'login % may not do all that this upgrade needs', current_user
-      USING HINT = format(E'An administrator runs first, in database %I:\\n%s;\\n', current_database(),
+    RAISE EXCEPTION 'login % lacks rights that this upgrade requires', current_user
+      USING HINT = format(E'An administrator must first run, in database %I:\\n%s;\\n', current_database(),
         array_to_string(refused, E';\\n'));
   END IF;
 END $$
 """
 
-# Also, no DDL waits long: whoever comes to its table after it would wait behind it.
+# DDL must not wait long: queries that reach its table after it would wait behind it.
 SETTINGS = """
 SELECT pg_catalog.set_config('lock_timeout', '10s', true),
   pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
@@ -111,27 +111,27 @@ SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', 'pg_catal
 
 
 def prepare() -> None:
-    """Begin an upgrade: make what it needs.
+    """Begin an upgrade: create what it needs.
 
-    The error of a login that may not make it is the SQL that an administrator runs first.
+    If the login may not create something, the error has the SQL that an administrator must run first.
     """
     op.execute(PREPARE)
 
 
 def run(script: str) -> None:
-    """Run statements that end with a semicolon at the end of a line; they name pgvector's types without a schema."""
+    """Run statements, each ending with a semicolon and a newline. They name pgvector's types without a schema."""
     op.execute(WITH_PGVECTOR)
     for statement in filter(None, (part.strip() for part in script.split(";\n"))):
         op.execute(statement)
-    op.execute(SETTINGS)  # Alembic's own statements compare names in ways that others' operators would fit better
+    op.execute(SETTINGS)  # another's operator could match Alembic's own comparisons of names better than Postgres' own
 
 
 @contextmanager
 def unforced(*tables: str) -> Iterator[None]:
-    """Let the owner see these tables' rows within the block, which is within the revision's transaction.
+    """Let the owner see these tables' rows within the block, in the revision's transaction.
 
-    FORCE ROW LEVEL SECURITY binds the owner too: without this an UPDATE touches no row, and a new foreign key
-    is validated over none.
+    FORCE ROW LEVEL SECURITY also applies to the owner. Without this block an UPDATE would affect no row, and a new
+    foreign key would be validated against none.
     """
     names = [sql.Identifier("pgrecall", table) for table in tables]
     for name in names:

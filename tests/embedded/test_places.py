@@ -126,7 +126,7 @@ def test_log_is_bounded(home: Path) -> None:
 
 def test_clear_refusals(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown version, a missing wheel and Windows are refused, each with what to do."""
-    with pytest.raises(InvalidInput, match="18 and 16, not 17"):
+    with pytest.raises(InvalidInput, match="is 17; expected 18 or 16"):
         embedded.start(home, version=17)
     with monkeypatch.context() as patch:
         patch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -197,7 +197,7 @@ def test_what_was_forgotten_is_told_and_distributed_by_a_second_run(standing):
         gone = "DELETE FROM pg_dist_partition WHERE logicalrelid = %s::regclass"
         run(standing, gone, f"pgrecall.{table}")
         status, found, fix = placement()
-        assert (status, fix) == ("fail", "pgrecall db distribute") and f"and {table} are not" in found
+        assert (status, fix) == ("fail", "pgrecall db distribute") and f"but {table} are not" in found
         again = cli("db", "distribute", "-u", text(standing), "--json").json["statements"]
         made_anew = [s for s in again if s.startswith("SELECT create")]
         assert len(made_anew) == 1 and f"pgrecall.{table}'" in made_anew[0]
@@ -262,7 +262,7 @@ def test_without_citus_and_with_partitions_it_is_refused(new_database):
     url = new_database()
     assert "db upgrade" in cli("db", "distribute", "-u", text(url)).err
     migrate.upgrade(url, parts=2)
-    assert "no extension citus" in " ".join(cli("db", "distribute", "-u", text(url)).err.split())
+    assert "extension citus is not installed" in " ".join(cli("db", "distribute", "-u", text(url)).err.split())
     run(url, STAND_INS)
     refused = cli("db", "distribute", "-u", text(url))
     assert refused.code == 3 and "2 partitions" in refused.err

@@ -168,7 +168,7 @@ def test_a_pool_that_shares_one_connection_is_refused(app_url, pool):
     engine = sa.create_engine(app_url, poolclass=pool)
     with engine.begin() as connection:
         connection.execute(sa.text("SET LOCAL application_name = 'mine'"))
-        with pytest.raises(ConfigurationError, match=f"{pool.__name__} gives one connection to several"):
+        with pytest.raises(ConfigurationError, match=f"{pool.__name__} shares one connection between"):
             pgrecall.connect(engine=engine)
         assert connection.scalar(sa.text("SHOW application_name")) == "mine"
     engine.dispose()
@@ -183,13 +183,13 @@ def test_what_is_no_engine_is_refused(app_url):
         pgrecall.connect(async_engine=engine)
     with pytest.raises(ConfigurationError, match=r"^engine is str"):
         pgrecall.connect(engine="postgresql://x")
-    with pytest.raises(ConfigurationError, match="URL can't be read"):
+    with pytest.raises(ConfigurationError, match="invalid database URL"):
         pgrecall.connect("")  # an unset variable: not a reason to take the embedded server
 
 
 UNFIT = {
-    "another encoding": ({"client_encoding": "latin1"}, "client encoding 'iso8859-1'; pgrecall needs UTF-8"),
-    "client-side binding": ({"cursor_factory": psycopg.ClientCursor}, "cursor_factory of their own"),
+    "another encoding": ({"client_encoding": "latin1"}, "client encoding 'iso8859-1'; pgrecall requires UTF-8"),
+    "client-side binding": ({"cursor_factory": psycopg.ClientCursor}, "custom row_factory or cursor_factory"),
 }
 
 

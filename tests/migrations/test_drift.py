@@ -12,116 +12,116 @@ from pgrecall.admin import drift, migrate
 TAMPERING = {
     "another collation": (
         'ALTER TABLE pgrecall.documents ALTER source TYPE text COLLATE "C"',
-        ["not found: column documents.source: text", 'not expected: column documents.source: text COLLATE "C"'],
+        ["missing: column documents.source: text", 'unexpected: column documents.source: text COLLATE "C"'],
     ),
     "row security off": (
         "ALTER TABLE pgrecall.chunks DISABLE ROW LEVEL SECURITY",
-        ["not found: table chunks: row security on, forced", "not expected: table chunks: row security off"],
+        ["missing: table chunks: row security on, forced", "unexpected: table chunks: row security off"],
     ),
     "not forced": (
         "ALTER TABLE pgrecall.tenants NO FORCE ROW LEVEL SECURITY",
         [
-            "not found: table tenants: row security on, forced",
-            "not expected: table tenants: row security on, not forced",
+            "missing: table tenants: row security on, forced",
+            "unexpected: table tenants: row security on, not forced",
         ],
     ),
     "policy dropped": (
         "DROP POLICY tenant_isolation ON pgrecall.documents",
-        ["not found: permissive policy tenant_isolation on documents: ALL to pgrecall_app USING (tenant"],
+        ["missing: permissive policy tenant_isolation on documents: ALL to pgrecall_app USING (tenant"],
     ),
     "policy added": (
         "CREATE POLICY everything ON pgrecall.chunks FOR SELECT USING (true)",
-        ["not expected: permissive policy everything on chunks: SELECT to PUBLIC USING (true)"],
+        ["unexpected: permissive policy everything on chunks: SELECT to PUBLIC USING (true)"],
     ),
     "condition for reading": (
         "ALTER POLICY tenant_isolation ON pgrecall.chunk_vectors USING (true)",
         [
-            "not found: permissive policy tenant_isolation on chunk_vectors",
+            "missing: permissive policy tenant_isolation on chunk_vectors",
             "to pgrecall_app USING (true) WITH",
         ],
     ),
     "condition for writing": (
         "ALTER POLICY tenant_isolation ON pgrecall.collections WITH CHECK (true)",
-        ["not found: permissive policy tenant_isolation on collections", "WITH CHECK (true)"],
+        ["missing: permissive policy tenant_isolation on collections", "WITH CHECK (true)"],
     ),
     "another setting": (
         """ALTER POLICY tenant_isolation ON pgrecall.chunks
         USING (tenant_id = nullif(current_setting('tenant_id', true), ''))""",
         [
-            "not found: permissive policy tenant_isolation on chunks",
+            "missing: permissive policy tenant_isolation on chunks",
             "current_setting('tenant_id'::text, true)",
         ],
     ),
     "policy's role": (
         "ALTER POLICY maintenance ON pgrecall.chunks TO pgrecall_maintenance, pgrecall_app",
-        ["not found: permissive policy maintenance on chunks", "ALL to pgrecall_app, pgrecall_maintenance"],
+        ["missing: permissive policy maintenance on chunks", "ALL to pgrecall_app, pgrecall_maintenance"],
     ),
     "truncate": (
         "GRANT TRUNCATE ON pgrecall.chunks TO pgrecall_app",
-        ["not expected: pgrecall_app may TRUNCATE on chunks"],
+        ["unexpected: pgrecall_app may TRUNCATE on chunks"],
     ),
     "references and trigger": (
         "GRANT REFERENCES, TRIGGER ON pgrecall.tenants TO pgrecall_maintenance",
         [
-            "not expected: pgrecall_maintenance may REFERENCES on tenants",
-            "not expected: pgrecall_maintenance may TRIGGER on tenants",
+            "unexpected: pgrecall_maintenance may REFERENCES on tenants",
+            "unexpected: pgrecall_maintenance may TRIGGER on tenants",
         ],
     ),
     "grant to everybody": (
         "GRANT SELECT ON pgrecall.embed_spaces TO PUBLIC",
-        ["not expected: PUBLIC may SELECT on embed_spaces"],
+        ["unexpected: PUBLIC may SELECT on embed_spaces"],
     ),
     "grant of one column": (
         "GRANT UPDATE (dim) ON pgrecall.embed_spaces TO pgrecall_app",
-        ["not expected: pgrecall_app may UPDATE on embed_spaces.dim"],
+        ["unexpected: pgrecall_app may UPDATE on embed_spaces.dim"],
     ),
     "grant to pass on": (
         "GRANT SELECT ON pgrecall.chunks TO pgrecall_app WITH GRANT OPTION",
         [
-            "not found: pgrecall_app may SELECT on chunks",
-            "not expected: pgrecall_app may SELECT on chunks, and grant",
+            "missing: pgrecall_app may SELECT on chunks",
+            "unexpected: pgrecall_app may SELECT on chunks, and grant",
         ],
     ),
     "view granted": (
         "GRANT SELECT ON pgrecall.chunk_embeddings TO drift_stranger",
-        ["not expected: drift_stranger may SELECT on chunk_embeddings"],
+        ["unexpected: drift_stranger may SELECT on chunk_embeddings"],
     ),
     "version table granted": (
         "GRANT UPDATE ON pgrecall.alembic_version TO pgrecall_app",
-        ["not expected: pgrecall_app may UPDATE on alembic_version"],
+        ["unexpected: pgrecall_app may UPDATE on alembic_version"],
     ),
     "schema granted": (
         "GRANT CREATE ON SCHEMA pgrecall TO pgrecall_app",
-        ["not expected: pgrecall_app may CREATE on pgrecall"],
+        ["unexpected: pgrecall_app may CREATE on pgrecall"],
     ),
     "grant revoked": (
         "REVOKE DELETE ON pgrecall.documents FROM pgrecall_app",
-        ["not found: pgrecall_app may DELETE on documents"],
+        ["missing: pgrecall_app may DELETE on documents"],
     ),
     "owner": (
         "ALTER TABLE pgrecall.embed_spaces OWNER TO pgrecall_app",
         [
-            "not found: pgrecall_app may INSERT",
-            "not found: pgrecall_app may SELECT",
+            "missing: pgrecall_app may INSERT",
+            "missing: pgrecall_app may SELECT",
             "pgrecall_app owns embed_spaces",
         ],
     ),
     "membership": (
         "GRANT pgrecall_maintenance TO pgrecall_app",
-        ["not expected: role pgrecall_app is a member of pgrecall_maintenance"],
+        ["unexpected: role pgrecall_app is a member of pgrecall_maintenance"],
     ),
     "storage": (
         "ALTER TABLE pgrecall.chunk_vectors ALTER COLUMN embedding SET STORAGE EXTERNAL",
         [
-            "not found: column chunk_vectors.embedding: halfvec NOT NULL STORAGE MAIN",
-            "not expected: column chunk_vectors.embedding: halfvec NOT NULL",
+            "missing: column chunk_vectors.embedding: halfvec NOT NULL STORAGE MAIN",
+            "unexpected: column chunk_vectors.embedding: halfvec NOT NULL",
         ],
     ),
     "view's invoker": (
         "ALTER VIEW pgrecall.chunk_embeddings RESET (security_invoker)",
         [
-            "not found: view chunk_embeddings (security_invoker=true)",
-            "not expected: view chunk_embeddings ()",
+            "missing: view chunk_embeddings (security_invoker=true)",
+            "unexpected: view chunk_embeddings ()",
         ],
     ),
     "view's query": (
@@ -129,66 +129,66 @@ TAMPERING = {
         SELECT v.tenant_id, v.collection, v.chunk_id, s.provider AS embed_provider, s.model AS embed_model,
           v.embed_dim, s.distance AS embed_distance, v.embed_norm, v.embedding, v.created_at
         FROM pgrecall.chunk_vectors v JOIN pgrecall.embed_spaces s ON true""",
-        ["not found: view chunk_embeddings", "not expected: view chunk_embeddings"],
+        ["missing: view chunk_embeddings", "unexpected: view chunk_embeddings"],
     ),
     "index dropped": (
         "DROP INDEX pgrecall.chunks_document_idx",
-        ["not found: CREATE INDEX chunks_document_idx ON chunks USING btree (tenant_id, doc_id"],
+        ["missing: CREATE INDEX chunks_document_idx ON chunks USING btree (tenant_id, doc_id"],
     ),
     "index added": (
         "CREATE INDEX ON pgrecall.chunks (tenant_id, collection, text)",
-        ["not expected: CREATE INDEX chunks_tenant_id_collection_text_idx ON chunks"],
+        ["unexpected: CREATE INDEX chunks_tenant_id_collection_text_idx ON chunks"],
     ),
     "INVALID index": (
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'pgrecall.chunks_metadata_idx'::regclass",
-        ["not expected: index chunks_metadata_idx is INVALID"],
+        ["unexpected: index chunks_metadata_idx is INVALID"],
     ),
     "primary key": (
         """ALTER TABLE pgrecall.chunk_vectors DROP CONSTRAINT chunk_vectors_pkey,
         ADD CONSTRAINT chunk_vectors_pkey PRIMARY KEY (tenant_id, collection, space_id, chunk_id)""",
         [
-            "not found: constraint chunk_vectors_pkey",
+            "missing: constraint chunk_vectors_pkey",
             "PRIMARY KEY (tenant_id, collection, space_id, chunk_id)",
         ],
     ),
     "check": (
         "ALTER TABLE pgrecall.chunks DROP CONSTRAINT chunks_id_length",
-        ["not found: constraint chunks_id_length on chunks: CHECK (octet_length(id) >= 1 AND octet"],
+        ["missing: constraint chunks_id_length on chunks: CHECK (octet_length(id) >= 1 AND octet"],
     ),
     "foreign key not validated": (
         """ALTER TABLE pgrecall.chunks DROP CONSTRAINT chunks_document_fkey,
         ADD CONSTRAINT chunks_document_fkey FOREIGN KEY (tenant_id, collection, doc_id)
         REFERENCES pgrecall.documents ON DELETE CASCADE NOT VALID""",
-        ["not found: constraint chunks_document_fkey", "not expected: constraint chunks_document_fkey"],
+        ["missing: constraint chunks_document_fkey", "unexpected: constraint chunks_document_fkey"],
     ),
     "trigger": (
         """CREATE TRIGGER noise BEFORE UPDATE ON pgrecall.chunks
         FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()""",
-        ["not expected: trigger noise on chunks"],
+        ["unexpected: trigger noise on chunks"],
     ),
     "column": (
         "ALTER TABLE pgrecall.documents ADD COLUMN note text DEFAULT 'x', ALTER COLUMN metadata DROP NOT NULL",
         [
-            "not found: column documents.metadata: jsonb NOT NULL DEFAULT '{}'::jsonb",
-            "not expected: column documents.metadata: jsonb DEFAULT '{}'::jsonb",
-            "not expected: column documents.note: text DEFAULT 'x'::text",
+            "missing: column documents.metadata: jsonb NOT NULL DEFAULT '{}'::jsonb",
+            "unexpected: column documents.metadata: jsonb DEFAULT '{}'::jsonb",
+            "unexpected: column documents.note: text DEFAULT 'x'::text",
         ],
     ),
     "table and sequence": (
         "CREATE TABLE pgrecall.notes (); CREATE SEQUENCE pgrecall.numbers",
-        ["not expected: relation numbers of kind S", "not expected: table notes: row security off"],
+        ["unexpected: relation numbers of kind S", "unexpected: table notes: row security off"],
     ),
     "role's attributes": (
         "ALTER ROLE pgrecall_app BYPASSRLS CREATEDB",
         [
-            "not found: role pgrecall_app: NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREP",
-            "not expected: role pgrecall_app: NOLOGIN NOSUPERUSER BYPASSRLS CREATEDB NOCREATEROLE NOREP",
+            "missing: role pgrecall_app: NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREP",
+            "unexpected: role pgrecall_app: NOLOGIN NOSUPERUSER BYPASSRLS CREATEDB NOCREATEROLE NOREP",
         ],
     ),
     "role's login": (
         "ALTER ROLE pgrecall_maintenance LOGIN SUPERUSER CREATEROLE REPLICATION",
         [
-            "not found: role pgrecall_maintenance",
+            "missing: role pgrecall_maintenance",
             "LOGIN SUPERUSER NOBYPASSRLS NOCREATEDB CREATEROLE REPLICATION",
         ],
     ),
@@ -233,7 +233,7 @@ def test_maintain_is_a_privilege_that_nobody_has(tampered_with):
         return
     tampered_with.exec_driver_sql("GRANT MAINTAIN ON pgrecall.chunks TO pgrecall_maintenance")
     [found] = drift.differences(tampered_with)
-    assert found == "found, not expected: pgrecall_maintenance may MAINTAIN on chunks"
+    assert found == "unexpected: pgrecall_maintenance may MAINTAIN on chunks"
 
 
 @pytest.mark.parametrize("path", ["pg_catalog", "pgrecall, public", "public", '"$user"'])

@@ -23,10 +23,10 @@ def everyday_verbs_work(url):
 
 def refusal(url):
     """The SQL that an upgrade asks an administrator for, exactly as the error prints it."""
-    with pytest.raises(ConfigurationError, match=r"login .* may not do all that this upgrade needs") as refused:
+    with pytest.raises(ConfigurationError, match=r"login .* lacks rights that this upgrade requires") as refused:
         migrate.upgrade(url)
     said = str(refused.value)
-    assert f'An administrator runs first, in database "{url.database}":' in said
+    assert f'An administrator must first run, in database "{url.database}":' in said
     return said.partition(":\n")[2]
 
 

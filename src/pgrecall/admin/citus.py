@@ -1,4 +1,4 @@
-"""Put the tenants' tables on Citus, through the owner's own connection; what is printed is what is run."""
+"""Distribute the tables with Citus, on the owner's own connection. What is printed is what runs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from pgrecall.statements import citus as statements
 from pgrecall.statements.citus import Placed, State
 from pgrecall.statements.partitions import COUNT
 
-#: What hears of each statement before it is run.
+#: Called with each statement before it runs.
 Told = Callable[[str], None]
 
 
 def distribute(
     url: sa.URL, *, shards: int | None = None, dry_run: bool = False, told: Told = lambda _: None
 ) -> list[str]:
-    """Distribute what is not yet, co-located by tenant, the registry of spaces on every node; returns the statements.
+    """Distribute the tables that are not yet distributed, co-located by tenant; returns the statements.
 
-    `shards` is the number of shards of each table (Citus' own setting where left out). `dry_run` runs none of them.
-    Afterwards `pgrecall maintain` builds the graphs. Raises: ConfigurationError where this is no Citus coordinator, or
-    the tables are partitioned; MigrationRequired; InvalidInput; DatabaseError as Citus says it.
+    The registry of spaces is placed on every node. `shards` is the number of shards of each table (default: Citus' own
+    setting). `dry_run` runs none of the statements. Afterwards `pgrecall maintain` builds the graphs.
+
+    Raises: ConfigurationError if this is not a Citus coordinator or the tables are partitioned; MigrationRequired,
+    InvalidInput, DatabaseError.
     """
     if shards is not None and (isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= 64_000):
-        raise InvalidInput(f"{shards!r} shards; expected a number from 1 to 64,000")
+        raise InvalidInput(f"shards is {shards!r}; expected a number from 1 to 64,000")
     migrate.check_revision(url)
     dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
     try:
@@ -48,13 +50,14 @@ def _look(connection: psycopg.Connection) -> State:
     [installed] = connection.execute(statements.INSTALLED).fetchone() or (False,)
     if not installed:
         raise ConfigurationError(
-            "this database has no extension citus. Load its library on every node (shared_preload_libraries), then, on "
-            "the coordinator: CREATE EXTENSION citus; SELECT citus_set_coordinator_host(…); SELECT citus_add_node(…)"
+            "the extension citus is not installed in this database. Load its library on every node "
+            "(shared_preload_libraries), then run on the coordinator: CREATE EXTENSION citus; "
+            "SELECT citus_set_coordinator_host(…); SELECT citus_add_node(…)"
         )
     if parts := connection.execute(COUNT).fetchone():
         raise ConfigurationError(
-            f"the large tables have {parts[0]} partitions each, and Citus' shards are partitions already: distribute a "
-            "database that was made without --partitions"
+            f"the large tables have {parts[0]} partitions each, but Citus shards the tables itself; distribute a "
+            "database that was created without --partitions"
         )
     placed = [Placed(*row) for row in connection.execute(statements.PLACED)]
     lacking, graphs = (
@@ -70,7 +73,7 @@ def _run(connection: psycopg.Connection, listed: list[str], told: Told) -> None:
             told(statement)
             cursor = connection.execute(statement.encode())
             if "run_command_on_workers" in statement and (said := statements.refused(cursor.fetchall())):
-                raise DatabaseError(f"a worker refused what was sent to it: {said}")
+                raise DatabaseError(f"a worker refused a statement: {said}")
     except BaseException:
         with suppress(psycopg.Error):
             connection.execute("ROLLBACK")

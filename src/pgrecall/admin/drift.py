@@ -1,7 +1,7 @@
-"""What a live database has that `schema` does not declare, and the reverse: not of tables alone.
+"""Differences between a live database and what `schema` declares.
 
-Both sides are told in the same kind of sentence, one fact each, and compared as sets. Alembic's comparison
-knows no policies, grants, roles, storage and views, nor primary keys and checks.
+Both sides are written as sentences of one fact each, and compared as sets. Alembic's own comparison does not cover
+policies, grants, roles, storage, views, primary keys and check constraints.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FACTS = """
 WITH relation AS (
   SELECT c.*, relname = ANY (:tables) AS declared FROM pg_class c
   WHERE relnamespace = to_regnamespace('pgrecall') AND relkind NOT IN ('i', 'I', 't', 'c') AND NOT relispartition),
--- A declared table's partition is as it is, but must be closed to everybody: no rights, no policy, row security forced.
+-- A partition of a declared table may have any shape, but nobody may use it: no rights, no policy, row security forced.
 part AS (
   SELECT c.* FROM pg_class c JOIN pg_inherits h ON h.inhrelid = c.oid JOIN relation r ON r.oid = h.inhparent
   WHERE r.declared),
@@ -71,7 +71,7 @@ UNION ALL SELECT format('index %s is INVALID', i.indexrelid::regclass)
 FROM (SELECT oid FROM relation UNION ALL SELECT oid FROM part) r
 JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class x ON x.oid = i.indexrelid
 WHERE NOT (i.indisvalid AND i.indisready AND i.indislive)
-  -- A graph that is being built looks so; maintenance drops what a build that failed left.
+  -- A graph that is being built is INVALID too; maintenance drops what a failed build left behind.
   AND x.relname !~ '^chunk_vectors_graph_[0-9]+_[0-9]+(_p[0-9]+)?$'
 
 UNION ALL SELECT format('trigger %s on %s', g.tgname, r.relname)
@@ -118,32 +118,32 @@ _CITUS = "SELECT FROM pg_extension WHERE extname = 'citus'"
 
 
 def differences(connection: sa.Connection) -> list[str]:
-    """How the connected database differs from what this version declares, a sentence each.
+    """How the connected database differs from what this version declares; one sentence for each difference.
 
-    Reads catalogs only, so any login may ask. Covers tables, columns and their storage, constraints,
-    indexes (also whether they are INVALID), row security, policies, grants, views, triggers, and both roles
-    with their attributes and memberships.
+    Reads catalogs only, so any login may call it. Covers tables, columns and their storage, constraints, indexes (and
+    whether they are INVALID), row security, policies, grants, views, triggers, and both roles with their attributes and
+    memberships.
     """
     return compare(lambda statement, params: connection.exec_driver_sql(statement, params).all())
 
 
 def compare(rows: Callable[[str, dict[str, Any]], Sequence[Any]]) -> list[str]:
-    """As `differences`, by a function that runs a statement for the driver and returns its rows."""
+    """As `differences`, with a function that runs a driver's statement and returns its rows."""
     home = next((name for (name,) in rows(_VECTOR_SCHEMA, {})), "public.")
     tables = [table.name for table in schema.metadata.sorted_tables]
     facts = str(sa.text(_FACTS).compile(dialect=_DIALECT))
     found = {_bare(fact, home) for (fact,) in rows(facts, {"tables": tables, "roles": _ROLES})}
     declared = {_bare(fact, home) for fact in _declared()}
-    if rows(_CITUS, {}):  # its nodes are reached as the roles; which of the two it is here, the doctor asks
+    if rows(_CITUS, {}):  # Citus reaches its nodes as these roles, so either is right here; the doctor checks which
         found = {re.sub(r"^(role \w+:) LOGIN\b", r"\1 NOLOGIN", fact) for fact in found}
     return [
-        *(f"expected, not found: {fact}" for fact in sorted(declared - found)),
-        *(f"found, not expected: {fact}" for fact in sorted(found - declared)),
+        *(f"missing: {fact}" for fact in sorted(declared - found)),
+        *(f"unexpected: {fact}" for fact in sorted(found - declared)),
     ]
 
 
 def _bare(fact: str, home: str) -> str:
-    """The sentence without the schemas that Postgres prints, or not, by the session's search path."""
+    """The sentence without schema names, which Postgres prints or omits depending on the session's search path."""
     return re.sub(rf"(?<![\w'\"])({schema.SCHEMA}\.|{re.escape(home)})", "", fact)
 
 
@@ -194,12 +194,12 @@ def _constraint(constraint: sa.Constraint) -> str:
             kind = "UNIQUE" if isinstance(constraint, sa.UniqueConstraint) else "PRIMARY KEY"
             text = f"{kind} ({', '.join(_printed(column.name) for column in constraint.columns)})"
         case _:
-            raise TypeError(f"{constraint!r} can't be compared")
+            raise TypeError(f"no comparison for constraint {constraint!r}")
     return f"constraint {constraint.name or f'{table}_pkey'} on {table}: {text}"
 
 
 def _printed(name: str) -> str:
-    """A column's name as Postgres prints it in a key: a word of its grammar in quotes, though it needs none."""
+    """A column's name as Postgres prints it in a key: keywords are quoted, even if they need no quotes."""
     return f'"{name}"' if name == "position" else name
 
 

@@ -1,6 +1,6 @@
 """Run Alembic from code: the only thing that creates or changes pgrecall's tables.
 
-Works over one direct connection as the owner; several processes that upgrade at once wait for each other.
+It uses one direct connection as the owner. Concurrent upgrades wait for each other.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ LOCK_WAIT_SECONDS = 300.0
 
 
 def script_location() -> Path:
-    """The folder of the revisions: inside the installed package, or beside `src` in an editable install."""
+    """The folder of the revisions: in the installed package, or next to `src` in an editable install."""
     here = Path(__file__).resolve().parent.parent
     for folder in (here / "migrations", here.parent.parent / "migrations"):
         if (folder / "env.py").is_file():
             return folder
-    raise ConfigurationError(f"no migrations found beside {here}; reinstall pgrecall")
+    raise ConfigurationError(f"no migrations found in {here}; reinstall pgrecall")
 
 
 def _config(stdout: io.StringIO | None = None) -> Config:
@@ -78,13 +78,13 @@ def _lock(connection: sa.Connection) -> None:
         if time.monotonic() > deadline:
             raise ConfigurationError(
                 f"another migration has held the lock for {LOCK_WAIT_SECONDS:.0f} s; "
-                "look for it in pg_locks (locktype 'advisory'), then try again"
+                "find it in pg_locks (locktype 'advisory'), then try again"
             )
         time.sleep(0.05)
 
 
 def current(connection: sa.Connection) -> str | None:
-    """The revision that the connected database is at, or None where it was never migrated."""
+    """The revision of the connected database, or None if it was never migrated."""
     if not sa.inspect(connection).has_table("alembic_version", schema=SCHEMA):
         return None
     options = {"version_table_schema": SCHEMA}
@@ -92,35 +92,33 @@ def current(connection: sa.Connection) -> str | None:
 
 
 def head() -> str:
-    """The newest revision that this version of pgrecall carries."""
+    """The newest revision in this version of pgrecall."""
     found = ScriptDirectory.from_config(_config()).get_current_head()
     if found is None:
-        raise ConfigurationError(f"no revisions in {script_location()}; reinstall pgrecall")
+        raise ConfigurationError(f"no revisions found in {script_location()}; reinstall pgrecall")
     return found
 
 
 def upgrade(url: sa.URL, revision: str = "head", *, parts: int | None = None) -> tuple[str | None, str | None]:
-    """Upgrade to `revision`; returns the revisions before and after. Many processes may call it at once.
+    """Upgrade to `revision`; returns the revisions before and after. Processes may call it concurrently.
 
-    With `parts` the large tables, which must be empty, get so many hash partitions by tenant.
+    `parts` is the number of hash partitions by tenant for the large tables, which must be empty.
 
-    Raises: ConfigurationError, with the SQL that an administrator runs first where this login may not do all
-    of it, or where another migration takes longer than LOCK_WAIT_SECONDS; MigrationRequired where a newer
-    version of pgrecall migrated this database; InvalidInput, Unavailable, Conflict.
+    Raises: ConfigurationError if this login lacks a right (the message has the SQL that an administrator must run
+    first), or if another migration takes longer than LOCK_WAIT_SECONDS; MigrationRequired if a newer version of
+    pgrecall migrated the database; InvalidInput, Unavailable, Conflict.
     """
     if parts is not None:
         partitions.check_number(parts)
         if revision not in ("head", head()):
-            raise InvalidInput(
-                f"partitions are made of the newest revision's tables, not of {revision!r}: leave it out"
-            )
+            raise InvalidInput(f"partitions require the newest revision, but revision is {revision!r}; omit it")
     return _move(url, revision, command.upgrade, parts)
 
 
 def downgrade(url: sa.URL, revision: str) -> tuple[str | None, str | None]:
     """Downgrade to `revision` ("base" removes every table); returns the revisions before and after.
 
-    Schema, version table, extension and roles stay. Raises as `upgrade`.
+    The schema, the version table, the extension and the roles stay. Raises the same errors as `upgrade`.
     """
     return _move(url, revision, command.downgrade)
 
@@ -132,7 +130,7 @@ def _move(
         encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
         if encoding != "UTF8":
             raise ConfigurationError(
-                f"the database has the encoding {encoding}, which does not hold every text; pgrecall needs UTF8: "
+                f"the database has the encoding {encoding}, which cannot store every text; pgrecall requires UTF8: "
                 "CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'"
             )
         before = current(connection)
@@ -141,7 +139,7 @@ def _move(
         try:
             step(config, revision)
         except CommandError as exc:
-            raise InvalidInput(f"can't go from revision {before or 'base'} to {revision!r}: {exc}") from exc
+            raise InvalidInput(f"can't migrate from revision {before or 'base'} to {revision!r}: {exc}") from exc
         after = current(connection)
         if parts is not None:
             partitions.partition(connection, parts)
@@ -150,20 +148,20 @@ def _move(
 
 
 def _known(scripts: ScriptDirectory, at: str | None) -> None:
-    """Raise MigrationRequired where the database is at a revision that this version does not have."""
+    """Raise MigrationRequired if this version of pgrecall does not have the database's revision."""
     try:
         scripts.get_revision(at or "base")
     except CommandError as exc:
         raise MigrationRequired(
-            f"the database is at revision {at}, newer than this version of pgrecall knows ({head()}): "
+            f"the database is at revision {at}, which is newer than this version of pgrecall ({head()}); "
             "upgrade the package"
         ) from exc
 
 
 def sql(revision: str | None = None, *, down: bool = False, parts: int | None = None) -> str:
-    """The SQL of an upgrade ("head" by default) or, with `down`, of a downgrade ("head:base"); runs nothing.
+    """The SQL of an upgrade (default: "head") or, with `down`, of a downgrade (default: "head:base"). Runs nothing.
 
-    `revision` is where to go, "from:to" where it does not start from an empty database; `parts` as for `upgrade`.
+    `revision` is the target, or "from:to" unless the SQL starts from an empty database. `parts` is as for `upgrade`.
     Raises: InvalidInput.
     """
     out = io.StringIO()
@@ -178,7 +176,7 @@ def sql(revision: str | None = None, *, down: bool = False, parts: int | None = 
 
 
 def pending(url: sa.URL) -> list[tuple[str, str]]:
-    """Revisions that an upgrade would run, oldest first, each with its title. Raises as `check`."""
+    """Revisions that an upgrade would run, oldest first, each with its title. Raises the same errors as `check`."""
     scripts = ScriptDirectory.from_config(_config())
     with _connected(url, locked=False) as (connection, _):
         at = current(connection)
@@ -192,7 +190,7 @@ def _at_head(connection: sa.Connection, config: Config) -> None:
     _known(ScriptDirectory.from_config(config), at)
     if at != head():
         raise MigrationRequired(
-            f"the database is at revision {at or 'base'}, this version of pgrecall needs {head()}. "
+            f"the database is at revision {at or 'base'}; this version of pgrecall needs {head()}. "
             "Run: pgrecall db upgrade"
         )
 
@@ -209,4 +207,6 @@ def check(url: sa.URL) -> None:
         _at_head(connection, config)
         found = drift.differences(connection)
     if found:
-        raise MigrationRequired("\n".join(["the database differs from what this version declares:", *found]))
+        raise MigrationRequired(
+            "\n".join(["the database differs from the schema of this version of pgrecall:", *found])
+        )

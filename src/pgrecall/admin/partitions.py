@@ -1,4 +1,4 @@
-"""Hash partitions by tenant: chosen when the tables are empty, for as long as they live."""
+"""Hash partitions by tenant. Their number is chosen once, while the tables are empty."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from pgrecall.statements import partitions as statements
 
 
 def check_number(count: int) -> int:
-    """The number of partitions, or InvalidInput."""
+    """Return a valid number of partitions. Raises InvalidInput."""
     if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= statements.MOST:
-        raise InvalidInput(f"{count!r} partitions; expected a number from 2 to {statements.MOST:,}")
+        raise InvalidInput(f"the number of partitions is {count!r}; expected a number from 2 to {statements.MOST:,}")
     return count
 
 
 def number(connection: sa.Connection) -> int | None:
-    """How many partitions the large tables have; None where each is one table, or there is none."""
+    """How many partitions each large table has; None if the tables are not partitioned or do not exist."""
     found: int | None = connection.exec_driver_sql(statements.COUNT).scalar()
     return found
 
 
 def partition(connection: sa.Connection, count: int) -> None:
-    """Make the large tables anew, which are empty and at the newest revision, with `count` partitions each.
+    """Recreate the large tables with `count` partitions each. They must be empty and at the newest revision.
 
-    Nothing where they have as many. Raises: ConfigurationError where they have another number of them, or rows.
+    Does nothing if they already have that many. Raises: ConfigurationError if they have another number, or rows.
     """
     found = number(connection)
     if found == count:
         return
     if found is not None:
         raise ConfigurationError(
-            f"the tables have {found} partitions; their number is chosen once. For {count}, make a new database with "
-            f"`pgrecall db upgrade --partitions {count}` and move the rows: docs/scaling.md tells how"
+            f"the tables have {found} partitions, and the number cannot be changed. For {count}, create a new database "
+            f"with `pgrecall db upgrade --partitions {count}` and move the rows (see docs/scaling.md)"
         )
     connection.exec_driver_sql(WITH_PGVECTOR)
     for statement in statements.loosen():
         connection.exec_driver_sql(statement)
     if connection.scalar(statements.FILLED):
         raise ConfigurationError(
-            "the tables have rows, and a table becomes partitioned only while it is empty: make a new database with "
-            f"`pgrecall db upgrade --partitions {count}` and move the rows: docs/scaling.md tells how"
+            "the tables have rows, but only empty tables can be partitioned. Create a new database with "
+            f"`pgrecall db upgrade --partitions {count}` and move the rows (see docs/scaling.md)"
         )
     for statement in statements.make(count):
         connection.exec_driver_sql(statement)
@@ -49,6 +49,6 @@ def partition(connection: sa.Connection, count: int) -> None:
 
 
 def sql(count: int) -> str:
-    """What `partition` runs on empty tables, for an administrator, in the transaction after the upgrade's."""
+    """The SQL that `partition` runs on empty tables, for an administrator to run after the upgrade's transaction."""
     lines = [WITH_PGVECTOR.strip(), *statements.make(count), SETTINGS.strip()]
     return "".join(f"{line};\n" for line in ("BEGIN", *lines, "COMMIT"))

@@ -1,4 +1,4 @@
-"""Looks a database over: what is wrong with it, what was expected, what to do about it. Changes nothing."""
+"""Checks of a database: what was found, what was expected, and what to do about it. Changes nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found, and the graphs in numbers (empty where only a login for maintenance could see them)."""
+    """The findings, and the state of the graphs (empty if that requires a maintenance login)."""
 
     findings: list[Finding]
     graphs: list[GraphState]
@@ -46,14 +46,14 @@ def diagnose(database: Database, sampling: Sampling | None = None) -> list[Findi
 
 
 def examine(database: Database, sampling: Sampling | None = None) -> Examination:
-    """Check what can be checked from here, the most basic first; what rests on something missing is left out.
+    """Run the checks that this login can run, the most basic first. Checks that need something missing are skipped.
 
-    What weakens isolation fails in production and warns in development: on the embedded server, or where the
-    database is marked by `pgrecall db mark development`. `sampling` says how recall is measured. Raises: Unavailable.
+    What weakens isolation is a failure in production and a warning in development: on the embedded server, or if the
+    database is marked by `pgrecall db mark development`. `sampling` sets how recall is measured. Raises: Unavailable.
     """
     findings = list(_diagnose(database))
     states = None
-    if any(finding.check == "statistics" for finding in findings):  # the last of those that rest on nothing but tables
+    if any(finding.check == "statistics" for finding in findings):  # the last check that needs only the tables
         states = look_at_graphs(database, sampling or Sampling())
     if states is not None:
         findings += check_graphs(states)
@@ -93,10 +93,10 @@ def _diagnose(database: Database) -> Iterator[Finding]:
 
 
 def metrics(database: Database) -> dict[str, Any]:
-    """Numbers to watch: connections of the whole server, ages in seconds, sizes in bytes, estimates of rows.
+    """Numbers to monitor: connections of the whole server, ages in seconds, sizes in bytes, estimated rows.
 
-    `dead_share` is of a table's rows, 0 to 1. An age is None where there is nothing to measure, or where the
-    login sees only its own sessions (GRANT pg_monitor shows all). Raises: Unavailable.
+    `dead_share` is the share of a table's rows that are dead, from 0 to 1. An age is None if there is nothing to
+    measure, or if the login sees only its own sessions (GRANT pg_monitor shows all). Raises: Unavailable.
     """
     with database.backend.engines.sync_gate().bare() as tx:
         used, most, size, longest, prepared = tx.rows(sql.METRICS, {})[0]

@@ -1,4 +1,4 @@
-"""Filters: whether those on large collections may use an index under row-level security."""
+"""Filters: whether those on large collections can use an index under row-level security."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pgrecall.statements import doctor as sql
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
 
-#: Chunks of a collection that a filter reads in some 10 to 20 ms.
+#: The number of chunks that a filter reads in 10 to 20 ms.
 SLOW_CHUNKS = 20_000
 
 
 def check_filters(database: Database) -> Iterator[Finding]:
-    """Whether a filter on a large collection reads all of its chunks, which only a login for maintenance can count."""
+    """Whether a filter on a large collection reads all of its chunks. Counting them requires a maintenance login."""
     check = Check("filters", f"an index for filters on collections of more than {SLOW_CHUNKS:,} chunks")
     try:
         with database.backend.engines.sync_gate().bare() as tx:
             [(marked,)] = tx.rows(sql.LEAKPROOF, {})
         if marked:
-            yield check.ok("jsonb_contains is LEAKPROOF: filters use the metadata's index")
+            yield check.ok("jsonb_contains is LEAKPROOF, so filters use the index on metadata")
             return
         gate = database.backend.maintenance_gate()
         with gate.transaction(database.backend.maintenance_scope(gate), "doctor filters") as tx:
@@ -31,13 +31,13 @@ def check_filters(database: Database) -> Iterator[Finding]:
     except PgRecallError:
         return
     if not slow:
-        yield check.ok("no collection without an indexed key is so large that reading it is slow")
+        yield check.ok("every large collection has an indexed key")
         return
     tenant, collection, chunks = slow[0]
     yield check.bad(
         "warn",
-        f"each filter on {len(slow)} large collections reads all of their chunks (the largest: {collection!r} of "
-        f"tenant {tenant!r}, {chunks:,})",
-        "pgrecall db tune, as a superuser, after a restore too; elsewhere, for keys that filters name: "
+        f"filters on {len(slow)} large collections read all of their chunks (the largest: {collection!r} of tenant "
+        f"{tenant!r}, {chunks:,} chunks)",
+        "as a superuser, and again after a restore: pgrecall db tune. Without a superuser, for each key in filters: "
         "pgrecall collections index-key COLLECTION KEY:TYPE",
     )

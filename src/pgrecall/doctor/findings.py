@@ -1,4 +1,4 @@
-"""What a check finds, and how it says so."""
+"""Checks and their findings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FindingStatus: TypeAlias = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `fix` is empty where there is nothing to do."""
+    """The result of one check. `fix` is empty if there is nothing to do."""
 
     check: str
     status: FindingStatus
@@ -20,24 +20,24 @@ class Finding:
 
 
 class Check(NamedTuple):
-    """A check by its name, and what it expects."""
+    """A check's name, and what it expects."""
 
     name: str
     expected: str
 
     def ok(self, found: str) -> Finding:
-        """All is well."""
+        """The check passed."""
         return Finding(self.name, "ok", found, self.expected)
 
     def bad(self, status: FindingStatus, found: str, fix: str) -> Finding:
-        """Something is not as expected."""
+        """The check failed, or warns."""
         return Finding(self.name, status, found, self.expected, fix)
 
     def fail(self, found: str, fix: str) -> Finding:
-        """Something is wrong."""
+        """The check failed."""
         return self.bad("fail", found, fix)
 
 
 def quoted(name: str) -> str:
-    """A name as an identifier in the SQL of an advice."""
+    """A name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""Graphs: whether large collections have theirs, what waits beside it, what it lost, and how much it finds."""
+"""Graphs: whether large collections have one, how many rows wait or are gone, and the recall of searches."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from pgrecall.types import EmbedSpace
 if TYPE_CHECKING:
     from pgrecall.stores.database import Database
 
-#: Shares of the rows in large collections above which it is time for maintenance: they wait beside the graph, where
-#: each search reads them one by one; or they were deleted or changed since, and every search walks around them.
+#: Shares of the rows in large collections above which maintenance is due. Rows that wait outside the graph are read one
+#: by one by every search; rows that were deleted or changed since are still visited by every search.
 UNPROMOTED_SHARE = LOST_SHARE = 0.2
-#: Recall below which a graph should be built anew, or denser; a new one of pgvector's defaults has .97 and more.
+#: Recall below which a graph should be rebuilt, or built denser. A new one with pgvector's defaults has .97 or more.
 LEAST_RECALL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How recall is measured: the `k` nearest to so many stored vectors of each space, within `seconds` in all.
+    """How recall is measured: the `k` nearest rows of `queries` stored vectors of each space, within `seconds` in all.
 
-    No `queries` measure nothing. Raises InvalidInput.
+    With `queries=0` recall is not measured. Raises InvalidInput.
     """
 
     queries: int = 20
@@ -43,17 +43,18 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.queries < 0 or self.seconds < 0 or not 1 <= self.k < MOST_EF_SEARCH // 2:
             raise InvalidInput(
-                f"recall of {self.queries} queries, k {self.k}, within {self.seconds} seconds can't be measured; "
-                f"expected 0 or more queries and seconds, and a k from 1 to {MOST_EF_SEARCH // 2 - 1}"
+                f"recall can't be measured with {self.queries} queries, k={self.k} and {self.seconds} seconds; "
+                f"expected 0 or more queries and seconds, and k from 1 to {MOST_EF_SEARCH // 2 - 1}"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class GraphState:
-    """A space that has large collections: `rows` of them, of which `waiting` are in no graph.
+    """A space with large collections, which have `rows` rows together. `waiting` of them are not in the graph.
 
-    `lost_share` is of the rows that the graph took in. `recall` is the share of what an exact search finds that the
-    graph's search finds as well, from 0 to 1, of `recall_queries` stored vectors; None where none was measured.
+    `lost_share` is the share of the graph's rows that were deleted or changed. `recall` is the share of an exact
+    search's results that a search of the graph finds, from 0 to 1, over `recall_queries` stored vectors; None if it was
+    not measured.
     """
 
     space_id: int
@@ -77,7 +78,7 @@ class _Large(NamedTuple):
 
 
 def look_at_graphs(database: Database, sampling: Sampling) -> list[GraphState] | None:
-    """The graphs of all spaces with a large collection; None where the login may not act as maintenance."""
+    """The graphs of all spaces with a large collection; None if the login may not act as the maintenance role."""
     until = time.monotonic() + sampling.seconds
     try:
         gate = database.backend.maintenance_gate()
@@ -128,7 +129,7 @@ def _recall(
     sampling: Sampling,
     until: float,
 ) -> Iterator[float]:
-    """Tenant by tenant, what the graph's search finds of what the exact one does; ends when the time is up."""
+    """The recall of each sampled query, tenant by tenant, until the time is up."""
     chosen = random.sample(collections, min(len(collections), sampling.queries))
     for at, held in enumerate(chosen):
         count = sampling.queries // len(chosen) + (at < sampling.queries % len(chosen))
@@ -152,7 +153,7 @@ def _recall(
                 if right:
                     yield share(right, got)
         except DatabaseError:
-            return  # the time was up
+            return  # out of time
 
 
 def _timed(ground: Ground, held: _Large, until: float) -> Place:
@@ -162,30 +163,28 @@ def _timed(ground: Ground, held: _Large, until: float) -> Place:
 
 
 def check_graphs(states: list[GraphState]) -> Iterator[Finding]:
-    """Whether large collections have their graph, and whether it finds what it should."""
-    check = Check("graphs", "a valid graph for each space with a large collection, and few rows that wait for it")
+    """Whether large collections have a graph, and whether its recall is sufficient."""
+    check = Check("graphs", "a valid graph for each space with a large collection, and few waiting rows")
     problems = []
     for state in states:
         if not state.valid:
-            problems.append(f"space {state.space_id} has no graph for {state.large_collections} large collections")
+            problems.append(f"space {state.space_id} has {state.large_collections} large collections, but no graph")
         elif state.waiting_share > UNPROMOTED_SHARE:
-            problems.append(f"space {state.space_id}: {_percent(state.waiting_share)} of its rows wait")
+            problems.append(f"space {state.space_id}: {_percent(state.waiting_share)} of its rows are not in the graph")
         elif state.lost_share > LOST_SHARE:
             problems.append(f"space {state.space_id}: {_percent(state.lost_share)} of its graph was deleted or changed")
     if problems:
-        yield check.bad(
-            "warn", "; ".join(problems) + ": searches of them are slower than they could be", "pgrecall maintain"
-        )
+        yield check.bad("warn", "; ".join(problems) + ". Searches are slower than necessary", "pgrecall maintain")
     else:
-        yield check.ok("every large collection has its graph")
+        yield check.ok("every large collection is in a graph")
     for state in states:
         if state.recall is None:
             continue
-        check = Check("recall", f"{LEAST_RECALL} or more of what an exact search finds, found by the graph")
-        found = f"space {state.space_id}: {state.recall:.3f} of {state.recall_queries} samples"
+        check = Check("recall", f"a recall of {LEAST_RECALL} or more, compared with exact searches")
+        found = f"space {state.space_id}: {state.recall:.3f} over {state.recall_queries} samples"
         if state.recall < LEAST_RECALL:
             again = f"pgrecall spaces index {state.space_id}"
-            yield check.bad("warn", found, f"{again}; where that is not enough, {again} --m 32 --ef-construction 128")
+            yield check.bad("warn", found, f"{again}; if that is not enough, {again} --m 32 --ef-construction 128")
         else:
             yield check.ok(found)
 

@@ -1,4 +1,4 @@
-"""Roles and logins: whether they may do what they are for, and nothing more."""
+"""Roles and logins: whether they have the rights that they need, and no others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ATTRIBUTES = ("LOGIN", "SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REP
 
 
 class Login(NamedTuple):
-    """What a login may do, and become."""
+    """A login's rights, and the roles that it may act as."""
 
     name: str
     superuser: bool
@@ -37,9 +37,9 @@ def read_login(gate: Gate) -> Login:
 
 
 def check_roles(gate: Gate, *, citus: bool) -> Finding:
-    """The two roles: there, and without rights of their own; on Citus with LOGIN, by which it reaches its workers."""
+    """Whether the two roles exist without rights of their own. On Citus they need LOGIN, to reach the workers."""
     login = "with" if citus else "without"
-    check = Check("roles", f"two roles {login} login, without privileges and memberships of their own")
+    check = Check("roles", f"two roles {login} LOGIN, without privileges or memberships of their own")
     with gate.bare() as tx:
         rows = tx.rows(sql.ROLES, {"roles": list(ROLES.values())})
     found = {name: (attributes, above, closed) for name, *attributes, above, closed in rows}
@@ -47,13 +47,13 @@ def check_roles(gate: Gate, *, citus: bool) -> Finding:
     for role in ROLES.values():
         if role not in found:
             problems.append(f"{role} is missing")
-            fixes.append(f"CREATE ROLE {role} NOLOGIN NOBYPASSRLS; (`pgrecall db check` tells its grants)")
+            fixes.append(f"CREATE ROLE {role} NOLOGIN NOBYPASSRLS; (`pgrecall db check` lists its grants)")
             continue
         attributes, above, closed = found[role]
         if citus:
             if not attributes[0]:
-                problems.append(f"{role} may not log in, and Citus reaches its workers as that role")
-                fixes.append("on every node (pgrecall db distribute does it): " + f"ALTER ROLE {role} LOGIN;")
+                problems.append(f"{role} may not log in, but Citus connects to its workers as that role")
+                fixes.append(f"on every node (pgrecall db distribute does this): ALTER ROLE {role} LOGIN;")
             attributes = [False, *attributes[1:]]
         if too_much := [name for name, has in zip(_ATTRIBUTES, attributes, strict=True) if has]:
             problems.append(f"{role} has {', '.join(too_much)}")
@@ -62,25 +62,25 @@ def check_roles(gate: Gate, *, citus: bool) -> Finding:
             problems.append(f"{role} is a member of {', '.join(above)}")
             fixes.append(f"REVOKE {', '.join(map(quoted, above))} FROM {role};")
         if closed:
-            problems.append(f"{role} may not use schema {closed}, where pgvector is")
+            problems.append(f"{role} may not use schema {closed}, which has pgvector")
             fixes.append(f"GRANT USAGE ON SCHEMA {quoted(closed)} TO {role};")
     if problems:
         return check.fail("; ".join(problems), " ".join(fixes))
-    return check.ok(f"{APP_ROLE} and {MAINTENANCE_ROLE} are as they should be")
+    return check.ok(f"{APP_ROLE} and {MAINTENANCE_ROLE} are as expected")
 
 
 def check_login(login: Login, weak: FindingStatus) -> Iterator[Finding]:
-    """The application's login; `weak` is how bad too many rights are."""
-    check = Check("login", f"a login that may act as {APP_ROLE}, and as nobody with more rights")
+    """The application's login. `weak` is the status if it has too many rights."""
+    check = Check("login", f"a login that may act as {APP_ROLE}, and as no role with more rights")
     if not login.may_app:
         yield check.fail(f"{login.name!r} may not SET ROLE {APP_ROLE}", _grant(APP_ROLE, login.name))
     powers = _powers(login)
     if login.reaches_maintenance and not login.superuser:
         powers.append(f"may act as {MAINTENANCE_ROLE}")
     if powers:
-        usual = ", as is usual in development"
+        usual = ", which is usual in development"
         so = usual if weak == "warn" else ": an SQL injection would reach every tenant"
-        fix = f"in production, a login for PGRECALL_URL alone: CREATE ROLE app LOGIN; {_grant(APP_ROLE, 'app')}"
+        fix = f"in production, use a separate login in PGRECALL_URL: CREATE ROLE app LOGIN; {_grant(APP_ROLE, 'app')}"
         yield check.bad(weak, f"{login.name!r} {' and '.join(powers)}{so}", fix)
     elif login.may_app:
         yield check.ok(f"{login.name!r} may act as {APP_ROLE} only")
@@ -102,8 +102,8 @@ def _powers(login: Login) -> list[str]:
 
 
 def check_maintenance_login(engines: Engines, weak: FindingStatus) -> Finding:
-    """Maintenance's login, where it has one."""
-    check = Check("maintenance login", f"a login that may act as {MAINTENANCE_ROLE}, and owns nothing")
+    """The maintenance login, if there is a separate one."""
+    check = Check("maintenance login", f"a login that may act as {MAINTENANCE_ROLE}, and owns no tables")
     try:
         login = read_login(engines.sync_gate())
     except PgRecallError as exc:
@@ -111,5 +111,5 @@ def check_maintenance_login(engines: Engines, weak: FindingStatus) -> Finding:
     if not login.may_maintenance:
         return check.fail(f"{login.name!r} may not SET ROLE {MAINTENANCE_ROLE}", _grant(MAINTENANCE_ROLE, login.name))
     if powers := _powers(login):
-        return check.bad(weak, f"{login.name!r} {' and '.join(powers)}", "give maintenance a login of its own")
+        return check.bad(weak, f"{login.name!r} {' and '.join(powers)}", "use a separate login for maintenance")
     return check.ok(f"{login.name!r} may act as {MAINTENANCE_ROLE}")

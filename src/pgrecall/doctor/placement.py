@@ -1,4 +1,4 @@
-"""Where the tables are: in one database, in partitions of it, or on the nodes of a Citus cluster."""
+"""Where the tables are: in one database, in partitions, or on the nodes of a Citus cluster."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pgrecall.statements.citus import Placed
 
 
 def check_placement(gate: Gate, server: ServerFacts) -> Finding:
-    """Local or distributed, in how many shards, together or not, and what was forgotten."""
+    """Whether the tables are local or distributed, and whether any table is missing or not co-located."""
     check = Check("placement", "every table in one database, or on Citus, co-located by tenant")
     with gate.bare() as tx:
         parts = tx.rows(partitions.COUNT, {})
         placed = [Placed(*row) for row in tx.rows(citus.PLACED, {})] if server.citus else []
     if not placed:
-        how = f"the large ones in {parts[0][0]} partitions each" if parts else "each in one piece"
-        return check.ok(f"in this database, {how}{'; Citus is installed, and not used' if server.citus else ''}")
+        how = f"the large tables in {parts[0][0]} partitions each" if parts else "not partitioned"
+        return check.ok(f"in this database, {how}{'; Citus is installed, but not used' if server.citus else ''}")
     by_tenant = {one.table: one for one in placed if one.by_tenant}
     everywhere = {one.table for one in placed if one.method == "n"}
     forgotten = [table.name for table in citus.DISTRIBUTED if table.name not in by_tenant]
     forgotten += [table.name for table in citus.REFERENCE if table.name not in everywhere]
     if forgotten:
-        left = f"{', '.join(forgotten)} are not: no statement can join them"
-        return check.fail(f"{len(by_tenant)} tables are distributed, and {left}", "pgrecall db distribute")
+        left = f"{', '.join(forgotten)} are not, so statements can't join them"
+        return check.fail(f"{len(by_tenant)} tables are distributed, but {left}", "pgrecall db distribute")
     if len({one.colocation for one in by_tenant.values()}) > 1:
         groups: dict[int, list[str]] = {}
         for one in by_tenant.values():

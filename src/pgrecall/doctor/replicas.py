@@ -1,4 +1,4 @@
-"""The read replica: whether it answers, and how far it is."""
+"""The read replica: whether it answers, and how far it has replayed the log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pgrecall.statements.replicas import STATE
 
 
 def check_replica(replica: Engines) -> Finding:
-    """Whether reads can go there."""
+    """Whether reads can go to the replica."""
     check = Check("read replica", "a streaming replica that answers to the application's login")
     try:
         with replica.sync_gate().bare() as tx:
@@ -18,7 +18,9 @@ def check_replica(replica: Engines) -> Finding:
         return check.bad("warn", f"{exc}; every read goes to the primary", "correct PGRECALL_READ_URL, or start it")
     if not recovering:
         return check.bad(
-            "warn", "PGRECALL_READ_URL is no replica: it was promoted, or is the primary", "name a replica, or none"
+            "warn",
+            "PGRECALL_READ_URL is not a replica: it was promoted, or is the primary",
+            "set it to a replica, or unset it",
         )
-    since = "" if age is None else f", the last commit that it replayed is {age:,.0f} s old"
+    since = "" if age is None else f"; the last replayed commit is {age:,.0f} s old"
     return check.ok(f"replayed up to {replayed}{since}")

@@ -12,7 +12,7 @@ OLDEST_SERVER = 16
 
 
 class ServerFacts(NamedTuple):
-    """What is asked of the server once."""
+    """What is read from the server once."""
 
     version: str
     number: int
@@ -27,26 +27,26 @@ class ServerFacts(NamedTuple):
 
 
 def check_collation(server: ServerFacts) -> Iterator[Finding]:
-    """Whether indexes are sorted as the system sorts today; silent where they are."""
+    """Whether indexes are sorted by the system's current collation version. No finding if they are."""
     if server.collation != server.collation_now:
-        check = Check("collation", "indexes built by the system's own version: else they may miss rows")
+        check = Check("collation", "indexes built with the system's collation version; others may miss rows")
         name = quoted(server.database)
         yield check.bad(
             "warn",
-            f"the system sorts text by version {server.collation_now}, indexes by {server.collation}",
+            f"the system has collation version {server.collation_now}, but indexes were built with {server.collation}",
             f"REINDEX DATABASE {name}; ALTER DATABASE {name} REFRESH COLLATION VERSION;",
         )
 
 
 def check_pgvector(installed: str | None, available: str | None, *, bits_64: bool = True) -> list[Finding]:
-    """What there is to say of pgvector's version; `available` is the one that the server's files install."""
+    """Findings about pgvector's version. `available` is the version that the server's files would install."""
     check = Check("pgvector", f"pgvector {dotted(OLDEST_PGVECTOR)} or later, without known faults")
     create = "CREATE EXTENSION vector;"
     if installed is None:
         fix = create if available else f"install pgvector on the server, then {create}"
         return [check.fail("extension vector is not installed in this database", fix)]
     if version(installed) < OLDEST_PGVECTOR:
-        return [check.fail(f"pgvector {installed}, without halfvec", _update(OLDEST_PGVECTOR, available))]
+        return [check.fail(f"pgvector {installed}, which has no halfvec", _update(OLDEST_PGVECTOR, available))]
     found = [
         Check("pgvector", f"pgvector {dotted(fault.fixed)} or later").bad(
             fault.status,

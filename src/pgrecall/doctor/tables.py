@@ -1,4 +1,4 @@
-"""The tables: their revision, row-level security, drift, indexes, statistics, and the numbers to watch."""
+"""The tables: their revision, row-level security, drift, indexes and statistics."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pgrecall.postgres.transactions import Gate, Ground, Scope
 from pgrecall.schema import REVISION
 from pgrecall.statements import doctor as sql
 
-#: A table of more rows than this that was never analyzed is planned for by guesswork.
+#: Without an ANALYZE, the planner guesses for tables of more rows than this.
 UNANALYZED_ROWS = 10_000
 
 
 def check_revision(gate: Gate, server: ServerFacts, login: Login, *, migrated: bool) -> Finding:
-    """The schema's revision against this package's."""
+    """Whether the schema's revision is this package's."""
     check = Check("revision", f"revision {REVISION}")
     if not migrated:
         return check.fail("this database has no pgrecall schema", "pgrecall db upgrade")
     if not login.may_app or server.vector_schema is None:
-        return check.fail("could not be read", "what this doctor says of pgvector, roles and login comes first")
+        return check.fail("could not be read", "fix what the checks of pgvector, roles and login report first")
     try:
         with gate.transaction(Scope.of_tenant("-", Ground(server.vector_schema, server.citus)), "doctor") as tx:
             [(revision,)] = tx.last(sql.REVISION, {}) or [("base",)]
     except PgRecallError as exc:
-        return check.fail(f"could not be read: {exc}", "pgrecall db check tells which grants are missing")
+        return check.fail(f"could not be read: {exc}", "see which grants are missing: pgrecall db check")
     if revision == "base" or revision < REVISION:
         return check.fail(f"revision {revision}", "pgrecall db upgrade")
     if revision > REVISION:
@@ -50,17 +50,17 @@ def check_row_security(gate: Gate) -> Finding:
 
 
 def check_drift(gate: Gate) -> Finding:
-    """Whether the schema is as it is declared."""
+    """Whether the schema is as declared."""
     check = Check("drift", "tables, policies, grants and indexes as this version declares them")
     try:
         with gate.bare() as tx:
             different = drift.compare(tx.rows)
     except PgRecallError as exc:
-        return check.fail(f"could not be looked at: {exc}", "read the message")
+        return check.fail(f"could not be read: {exc}", "see the message")
     if not different:
         return check.ok("none")
     more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
-    return check.fail("; ".join(different[:3]) + more, "pgrecall db check tells them all")
+    return check.fail("; ".join(different[:3]) + more, "see all differences: pgrecall db check")
 
 
 def check_indexes(gate: Gate) -> Finding:
@@ -72,17 +72,17 @@ def check_indexes(gate: Gate) -> Finding:
         return check.ok("all valid")
     left = all(re.fullmatch(r"chunk_vectors_graph_\d+_\d+(_p\d+)?", name) for name in invalid)
     fix = " ".join(f"DROP INDEX CONCURRENTLY pgrecall.{quoted(name)};" for name in invalid)
-    found = f"INVALID: {', '.join(invalid)}. Each write pays for it, and no search uses it"
-    return check.fail(found, "pgrecall maintain" if left else f"unless it is being built right now: {fix}")
+    found = f"INVALID: {', '.join(invalid)}. Writes maintain them, but searches can't use them"
+    return check.fail(found, "pgrecall maintain" if left else f"unless they are being built right now: {fix}")
 
 
 def check_statistics(gate: Gate) -> Finding:
-    """Whether the planner knows the large tables."""
-    check = Check("statistics", f"tables of more than {UNANALYZED_ROWS:,} rows analyzed")
+    """Whether the planner has statistics of the large tables."""
+    check = Check("statistics", f"statistics for tables of more than {UNANALYZED_ROWS:,} rows")
     with gate.bare() as tx:
         tables = tx.rows(sql.TABLES, {})
     never = [name for name, _, live, _, _, analyzed in tables if live > UNANALYZED_ROWS and not analyzed]
     if never:
-        fix = "ANALYZE " + ", ".join(f"pgrecall.{name}" for name in never) + "; and leave autovacuum on"
+        fix = "ANALYZE " + ", ".join(f"pgrecall.{name}" for name in never) + "; and keep autovacuum on"
         return check.bad("warn", f"never analyzed: {', '.join(never)}", fix)
-    return check.ok("the planner knows the large tables")
+    return check.ok("the planner has statistics of the large tables")

@@ -1,4 +1,4 @@
-"""A real Postgres from a wheel, run as an embedded server: `start`, `status`, `stop`, and its `binaries`."""
+"""A real Postgres from a wheel, run as an embedded server: `start`, `status`, `stop` and `binaries`."""
 
 from pgrecall.embedded.host import binaries
 from pgrecall.embedded.server import EmbeddedServer, ServerStatus, default_home, start, status, stop

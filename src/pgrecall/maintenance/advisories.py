@@ -1,4 +1,4 @@
-"""Known faults of pgvector, by version: what `doctor` warns of."""
+"""Known faults of pgvector by version, which `doctor` reports."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Literal, NamedTuple, TypeAlias
 
 Version: TypeAlias = tuple[int, ...]
 
-#: The first with `halfvec`.
+#: The first version with `halfvec`.
 OLDEST_PGVECTOR = (0, 7, 0)
-#: The first whose parallel HNSW builds keep to their own memory.
+#: The first version whose parallel HNSW builds stay within their own memory.
 PARALLEL_BUILD_FIXED = (0, 8, 2)
 
 
 class Advisory(NamedTuple):
-    """A fault that versions from `first` up to, without, `fixed` have."""
+    """A fault of the versions from `first` up to, but not including, `fixed`."""
 
     name: str
     status: Literal["warn", "fail"]
@@ -36,7 +36,7 @@ ADVISORIES = (
     ),
     Advisory(
         "pgvector issues 988 and 993", "warn", (0, 5, 0), (0, 8, 4),
-        "a vacuum beside many writers can damage an HNSW index, or fail on it",
+        "a vacuum during many concurrent writes can damage an HNSW index, or fail on it",
     ),
 )  # fmt: skip
 
@@ -52,6 +52,6 @@ def dotted(parts: Version) -> str:
 
 
 def faults(installed: str, *, bits_64: bool = True) -> list[Advisory]:
-    """The advisories that concern this version of pgvector on this kind of server."""
+    """The advisories that apply to this version of pgvector on this kind of server."""
     has = version(installed)
     return [a for a in ADVISORIES if a.first <= has < a.fixed and not (a.only_32_bit and bits_64)]

@@ -1,6 +1,7 @@
-"""The indexes that are graphs: found, built, dropped, through the owner's own connection in autocommit.
+"""Graph indexes: finding, building and dropping them, on the owner's own connection in autocommit mode.
 
-CREATE INDEX CONCURRENTLY runs in no transaction, and an index is its table's owner's: the one exception to `tenancy`.
+CREATE INDEX CONCURRENTLY can't run in a transaction, and only the table's owner may create an index. So this is the one
+module that does not go through a `Gate`.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from pgrecall.types import EF_CONSTRUCTION, EmbedSpace, GraphBuild, M
 
 logger = logging.getLogger("pgrecall")
 
-#: What is done, how much of it, and of how much (0 where nobody knows).
+#: Called with what is being done, the amount done, and the total (0 if unknown).
 MaintenanceProgress: TypeAlias = Callable[[str, int, int], None]
 
 _OPERATOR_CLASSES = {"cosine": "halfvec_cosine_ops", "l2": "halfvec_l2_ops", "ip": "halfvec_ip_ops"}
-#: Seconds between looks at a build, or at a lock that another process has.
+#: Seconds between two looks at a build, or at a lock that another process holds.
 POLL = 0.2
-#: What waits for long transactions gives up after this long; nobody else waits behind it meanwhile.
+#: Statements that wait for long transactions give up after this time. Nothing else waits behind them meanwhile.
 LOCK_TIMEOUT = "1h"
-#: Bytes below which a build is not sized: parallel ones need 32 MB for each process.
+#: Least memory of a build in bytes: a parallel build needs 32 MB for each process.
 MIN_MEMORY = 96 * 2**20
 
 
 def graph_bytes(dim: int, m: int) -> int:
-    """Memory of one row while a graph is built: its half-precision vector, its neighbours, and what holds them.
+    """Memory of one row while a graph is built: its half-precision vector, its neighbours, and their overhead.
 
-    As builds of one process with 16 MB told where they ended: 747 bytes at 16 dims, 1,483 at 384, 3,791 at
-    1,536 with m = 16, and 1,995 at 384 with m = 32.
+    Measured by where builds of one process with 16 MB ran out: 747 bytes at 16 dims, 1,483 at 384 and 3,791 at 1,536
+    with m = 16; 1,995 at 384 with m = 32.
     """
     return 2 * dim + 32 * m + 210
 
@@ -57,21 +58,21 @@ class _Share(NamedTuple):
     progress: MaintenanceProgress | None
 
     def tell(self, seen: tuple[str, int, int] | None) -> None:
-        """Say how far the build is, by blocks of its table."""
+        """Report how far the build is, from the blocks of its table."""
         if self.progress is None:
             return
         if seen is None:
             self.progress(self.what, 0, 0)
             return
         phase, done, blocks = seen
-        # As rows of the graph: whoever watches sees one bar from marking to the end.
+        # In rows of the graph, so that there is one progress bar from marking to the end.
         at = self.before + (self.part * done // blocks if blocks else 0)
         self.progress(f"{self.what} ({phase})", at, self.total)
 
 
 @contextmanager
 def owning(admin: sa.URL, vector_schema: str, stopped: threading.Event) -> Iterator[Indexes]:
-    """The indexes of one database, on a connection of the owner's that lives as long as the block."""
+    """Open the graph indexes of one database, on a connection as the owner that stays open for the block."""
     dsn = admin.set(drivername="postgresql").render_as_string(hide_password=False)
     try:
         with psycopg.connect(
@@ -90,58 +91,60 @@ def owning(admin: sa.URL, vector_schema: str, stopped: threading.Event) -> Itera
 
 
 class Indexes:
-    """The graphs of one database. Made by `owning`."""
+    """The graphs of one database. Created by `owning`."""
 
     def __init__(self, connection: psycopg.Connection, dsn: str, vector_schema: str, stopped: threading.Event) -> None:
         self._connection, self._dsn, self._vector_schema, self._stopped = connection, dsn, vector_schema, stopped
         [(self.pgvector, self._fit)] = connection.execute(statements.VERSION).fetchall() or [("none", False)]
         [(self._work_mem, self._shared_buffers, self._most_workers)] = connection.execute(statements.SIZES).fetchall()
-        #: Table -> what the names of its graphs end with: one, or the partitions.
+        #: Table -> the suffix of its graphs' names. One table, or the partitions.
         self.tables: dict[str, str] = dict(connection.execute(statements.TABLES).fetchall())
         connection.add_notice_handler(self._noticed)
 
     @staticmethod
     def _noticed(diagnostic: psycopg.errors.Diagnostic) -> None:
         if "no longer fits" in (diagnostic.message_primary or ""):
-            logger.warning("%s, so the build takes longer; let it take more: --memory", diagnostic.message_primary)
+            logger.warning(
+                "%s, so the build takes longer; give it more memory with --memory", diagnostic.message_primary
+            )
 
     def check_stopped(self) -> None:
-        """Raise Conflict where another thread said to stop."""
+        """Raise Conflict if another thread asked to stop."""
         if self._stopped.is_set():
-            raise Conflict("maintenance was stopped; what it had finished stays, and the next one goes on from there")
+            raise Conflict("maintenance was stopped; finished steps are kept, and the next run continues there")
 
     def check_version(self) -> None:
-        """Raise ConfigurationError where pgvector can't serve a graph."""
+        """Raise ConfigurationError if this version of pgvector can't search graphs."""
         if not self._fit:
             raise ConfigurationError(
-                f"pgvector {self.pgvector} has no iterative scans, so every search stays exact; graphs need 0.8 or "
+                f"pgvector {self.pgvector} has no iterative scans, so every search is exact; graphs require 0.8 or "
                 "later: ALTER EXTENSION vector UPDATE"
             )
 
     def lock(self, seconds: float) -> None:
-        """Become the one maintainer, for as long as the connection lives. Raises Conflict after `seconds`.
+        """Become the only maintainer for as long as the connection lives. Raises Conflict after `seconds`.
 
-        Polled: whoever waits within a statement holds a snapshot, for which CREATE INDEX CONCURRENTLY would wait.
+        It polls, because a statement that waits holds a snapshot, for which CREATE INDEX CONCURRENTLY would wait.
         """
         until = time.monotonic() + seconds
         while self._connection.execute(statements.TRY_LOCK).fetchone() != (True,):
             if time.monotonic() >= until:
                 raise Conflict(
-                    "another process maintains this database's graphs right now; call again when it is done, or let "
-                    "this one wait (wait=, --wait)"
+                    "another process is maintaining this database's graphs; call again when it has finished, or let "
+                    "this call wait (wait=, --wait)"
                 )
             self.check_stopped()
             time.sleep(POLL)
 
     def graphs(self, space_id: int) -> dict[int, bool]:
-        """The space's graphs by generation, and whether each is valid: in every partition."""
+        """The space's graphs by generation, and whether each is valid in every partition."""
         found: dict[int, list[bool]] = {}
         for name, valid, _ in self._found(space_id):
             found.setdefault(int(name.split("_")[4]), []).append(valid)
         return {generation: all(ok) and len(ok) == len(self.tables) for generation, ok in found.items()}
 
     def any(self) -> bool:
-        """Whether a graph of any space exists, be it whole or not."""
+        """Whether a graph of any space exists, valid or not."""
         return bool(self._found("[0-9]+"))
 
     def _found(self, space_id: int | str) -> list[tuple[str, bool, list[str]]]:
@@ -149,7 +152,7 @@ class Indexes:
         return self._connection.execute(statements.INDEXES, {"pattern": pattern}).fetchall()
 
     def drop(self, space_id: int, generation: int) -> None:
-        """Drop one, beside searches that use it."""
+        """Drop one, concurrently with searches that use it."""
         for suffix in self.tables.values():
             name = sql.Identifier("pgrecall", GRAPH_NAME.format(space=space_id, generation=generation) + suffix)
             self._connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(name))
@@ -163,9 +166,17 @@ class Indexes:
         build: GraphBuild,
         progress: MaintenanceProgress | None,
     ) -> None:
-        """Build the graph of `generation`, of about so many `rows` in each table, beside searches and writes.
+        """Build the graph of `generation`, concurrently with searches and writes.
 
-        What a failed build left is dropped at once where that is possible, else by the next maintenance.
+        What a failed build leaves behind is dropped at once if possible, else by the next maintenance.
+
+        Args:
+            space_id: The space's number.
+            space: The space.
+            generation: The generation of the new graph.
+            rows: The approximate number of rows in each table.
+            build: What the build may use, and the graph's parameters.
+            progress: Called a few times a second, if given.
         """
         m, ef = self._shape(space_id, build)
         what, done, total = f"space {space_id}: building graph {generation}", 0, sum(rows.values())
@@ -212,15 +223,15 @@ class Indexes:
         except psycopg.errors.DiskFull as exc:
             if "shared memory" not in (exc.diag.message_primary or ""):
                 raise
-            # A parallel build lives in shared memory, of which a container has 64 MB unless it says otherwise.
-            logger.warning("%s in parallel failed (%s); once more by one process", share.what, exc.diag.message_primary)
+            # A parallel build uses shared memory, of which a container has 64 MB by default.
+            logger.warning("%s in parallel failed (%s); trying one process", share.what, exc.diag.message_primary)
             left = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier("pgrecall", name))
             self._connection.execute(left)
             self._set(memory, 0)
             self._run(statement, share)
 
     def _run(self, statement: sql.Composed, share: _Share) -> None:
-        """Run a long statement in a thread, so that this one can tell how far it is, and stop it."""
+        """Run a long statement in a thread, so that this thread can report its progress and stop it."""
         with ThreadPoolExecutor(1, "pgrecall-build") as pool, self._watching(share.progress is not None) as watcher:
             running = pool.submit(self._connection.execute, statement)
             try:
@@ -229,7 +240,7 @@ class Indexes:
                     if watcher is not None:
                         share.tell(self._seen(watcher))
             except BaseException:
-                while not wait([running], POLL).done:  # again, because one that comes too early is lost
+                while not wait([running], POLL).done:  # repeatedly: a cancel request that arrives too early is lost
                     with suppress(psycopg.Error):
                         self._connection.cancel_safe()
                 raise
@@ -244,7 +255,7 @@ class Indexes:
         return found
 
     def _shape(self, space_id: int, build: GraphBuild) -> tuple[int, int]:
-        """m and ef_construction: as asked for, else as the graph that serves was built, else our own."""
+        """m and ef_construction: as requested, else those of the current graph, else the defaults."""
         had = {"m": M, "ef_construction": EF_CONSTRUCTION}
         for _, valid, options in self._found(space_id):
             if valid:
@@ -253,7 +264,7 @@ class Indexes:
         return m, build.ef_construction or max(had["ef_construction"], 2 * m)
 
     def _memory(self, needed: int, build: GraphBuild) -> str:
-        """What a build may take: what its graph needs, up to what the server's own settings say there is."""
+        """The memory of a build: what its graph needs, up to what the server's own settings allow."""
         if build.memory is not None:
             return build.memory
         least, most = MIN_MEMORY, max(self._work_mem, self._shared_buffers)
@@ -261,7 +272,7 @@ class Indexes:
 
     def _workers(self, build: GraphBuild) -> int:
         if version(self.pgvector) < PARALLEL_BUILD_FIXED:
-            return 0  # parallel builds of these versions write into others' memory (CVE-2026-3172)
+            return 0  # parallel builds of these versions write outside of their memory (CVE-2026-3172)
         return self._most_workers if build.workers is None else build.workers
 
     def _set(self, memory: str, workers: int) -> None:
@@ -269,5 +280,5 @@ class Indexes:
         self._connection.execute(statements.BUILD_SETTINGS, values)
 
     def vacuum(self) -> None:
-        """Clean up what moved and what was deleted; not before a build: a vacuum repairs a graph node by node."""
+        """Clean up moved and deleted rows. Not before a build, because a vacuum repairs a graph node by node."""
         self._connection.execute("VACUUM (ANALYZE, SKIP_LOCKED) pgrecall.chunk_vectors")

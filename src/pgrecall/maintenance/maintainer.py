@@ -1,8 +1,8 @@
-"""What is done for each space, decided by what its large collections hold.
+"""Maintenance of each space, which depends on its large collections.
 
-Rows move as the maintenance role, indexes are made by the owner. One maintainer at a time, whoever starts it: the
-lock is the owner's session's, so it goes with a killed process. Each step may be the last one of a maintainer that
-dies: the next drops what is not valid, and takes over what is whole.
+The maintenance role moves rows; the owner creates indexes. There is one maintainer at a time, by a lock of the owner's
+session, which is released if the process is killed. A maintainer may die after any step: the next one drops what is not
+valid, and takes over what is complete.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ logger = logging.getLogger("pgrecall")
 
 R = TypeVar("R")
 
-#: A share of the graph's rows above which those that wait, or were deleted, make a new graph cheaper than the old one:
-#: to enter a row takes 1 to 3 ms, to build one in 0.3, and a vacuum repairs the graph around each deleted one.
+#: If more than this share of the graph's rows wait, or were deleted, a new graph is cheaper than the old one: entering
+#: a row takes 1 to 3 ms, a build takes 0.3 for each, and a vacuum repairs the graph around each deleted row.
 REBUILD_SHARE = 0.2
-#: Shares in which rows are marked for a table's first graph, with a vacuum after each: marking writes a row anew, and
-#: without it the table would double. Beside a graph it does not pay: a vacuum reads that whole, each time.
+#: Rows are marked for a table's first graph in this many parts, with a vacuum after each: marking rewrites a row, and
+#: without vacuums the table would double in size. If there is a graph it does not pay: each vacuum reads all of it.
 MARK_SHARES = 10
 
 
@@ -50,10 +50,10 @@ class _Held(NamedTuple):
 
 
 class Maintainer:
-    """Maintenance of one database: `gate` acts as the maintenance role, `admin` is the owner's URL."""
+    """Maintenance of one database. `gate` acts as the maintenance role, `admin` is the owner's URL."""
 
     def __init__(self, gate: Gate, ground: Ground, admin: sa.URL, stopped: threading.Event | None = None) -> None:
-        """`stopped`, once set, ends `run` as soon as can be: it raises Conflict."""
+        """Setting `stopped` makes `run` raise Conflict as soon as possible."""
         self._gate, self._ground, self._admin = gate, ground, admin
         self._scope = Scope.of_maintenance(ground)
         self._stopped = stopped or threading.Event()
@@ -67,10 +67,17 @@ class Maintainer:
         build: GraphBuild | None = None,
         progress: MaintenanceProgress | None = None,
     ) -> list[MaintenanceResult]:
-        """Bring the graphs of all spaces, or of one, up to what is stored; `rebuild` makes them anew.
+        """Bring the graphs of all spaces, or of one space, up to date with the stored rows.
 
-        Raises: Conflict where another maintainer is still at work after `wait` seconds; NotFound; InvalidInput;
-        ConfigurationError; Unavailable.
+        Args:
+            space_id: The space to maintain; None for all.
+            rebuild: Build new graphs even if entering the waiting rows would be cheaper (False).
+            wait: Seconds to wait for another maintainer (0).
+            build: What a build may use, and the graph's parameters; None for the defaults.
+            progress: Called a few times a second, if given.
+
+        Raises: Conflict if another maintainer is still at work after `wait` seconds; NotFound, InvalidInput,
+        ConfigurationError, Unavailable.
         """
         build = build or GraphBuild()
         with self._gate.transaction(self._scope, "spaces") as tx:
@@ -78,12 +85,12 @@ class Maintainer:
         if space_id is not None:
             spaces = [row for row in spaces if row[0] == space_id]
             if not spaces:
-                raise NotFound(f"there is no space {space_id}; see: pgrecall spaces list")
+                raise NotFound(f"space {space_id} does not exist; list the spaces: pgrecall spaces list")
             if rebuild and (space := EmbedSpace(*spaces[0][1:5])).dim > MAX_DIM:
                 raise InvalidInput(
-                    f"space {space_id}, {space}, can have no graph: pgvector indexes half-precision vectors of up to "
-                    f"{MAX_DIM:,} dimensions. Its collections are searched exactly; for a graph, have the model make "
-                    "shorter vectors, which is another space"
+                    f"space {space_id}, {space}, can't have a graph: pgvector indexes half-precision vectors of up to "
+                    f"{MAX_DIM:,} dimensions. Its collections are searched exactly. For a graph, let the model produce "
+                    "shorter vectors, in another space"
                 )
         with owning(self._admin, self._ground.vector_schema, self._stopped) as indexes:
             indexes.check_version()
@@ -101,7 +108,7 @@ class Maintainer:
             return done
 
     def forget(self, space_id: int) -> None:
-        """Drop every graph of a space that is about to be dropped. Raises Conflict where another maintainer works."""
+        """Drop every graph of a space before the space is dropped. Raises Conflict if another maintainer is at work."""
         with owning(self._admin, self._ground.vector_schema, self._stopped) as indexes:
             indexes.lock(0.0)
             for generation in indexes.graphs(space_id):
@@ -129,7 +136,7 @@ class _Space:
             return self._did("exact")
         valid = self._indexes.graphs(self._number)
         ahead = max((g for g, ok in valid.items() if ok), default=generation)
-        if ahead > generation:  # built by a maintainer that died before it said so
+        if ahead > generation:  # built by a maintainer that died before it recorded the graph
             generation, built = ahead, self._switch(ahead)
         for left in sorted(g for g, ok in valid.items() if g != generation or not ok):
             self._indexes.drop(self._number, left)
@@ -137,14 +144,14 @@ class _Space:
         held = self._collections(generation)
         large = [h for h in held if h.rows > most]
         if not large:
-            # Not at once below the limit, so that a collection around it does not build and drop in turns.
+            # Not right below the limit, so that a collection of about that size is not built and dropped in turns.
             if current and all(h.rows <= most // 2 for h in held):
                 self._retire(generation)
                 return self._did("dropped")
             return self._did("none" if current else "exact", generation=generation)
         self._note(large)
         inside, waiting = sum(h.in_graph for h in held), sum(h.waiting for h in large)
-        built = max(built, inside)  # what upserts entered themselves was not counted
+        built = max(built, inside)  # does not count the rows that upserts entered
         lost = 1 - inside / built if built else 0.0
         if rebuild or not current or lost > REBUILD_SHARE or waiting > REBUILD_SHARE * (inside + waiting):
             return self._rebuild(generation, large, build)
@@ -153,8 +160,8 @@ class _Space:
         return self._did("entered" if entered else "none", entered or inside, generation)
 
     def _rebuild(self, generation: int, large: list[_Held], build: GraphBuild) -> MaintenanceResult:
-        """A new graph beside the old one, which serves until the new one is whole."""
-        if generation + 1 >= WAITING:  # numbers ran out: begin again, exactly for as long as the build takes
+        """Build a new graph next to the old one, which answers searches until the new one is complete."""
+        if generation + 1 >= WAITING:  # no numbers left: begin again; searches are exact until the build is done
             self._retire(generation)
             generation, large = 0, [h._replace(in_graph=0, waiting=h.rows) for h in large]
         generation += 1
@@ -163,22 +170,22 @@ class _Space:
         rows = self._switch(generation)
         for left in sorted(g for g in self._indexes.graphs(self._number) if g != generation):
             self._indexes.drop(self._number, left)
-        logger.info("space %d: graph %d built of %d rows", self._number, generation, rows)
+        logger.info("space %d: built graph %d from %d rows", self._number, generation, rows)
         return self._did("built", rows, generation)
 
     def _note(self, large: list[_Held]) -> None:
-        """Remember how large collections are, which decides how far a search goes into the graph."""
+        """Store the collections' sizes, which determine ef_search."""
         for h in large:
             scope = Scope.of_maintenance_for(h.tenant, self._ground).setting({"lock_timeout": "1s"})
             params = Place(scope, h.collection).at(noted=json.dumps({"rows": h.rows}), rows=h.rows)
             try:
                 with self._gate.transaction(scope, "graph note") as tx:
                     tx.count(statements.NOTE_ROWS, params)
-            except Conflict as exc:  # a long write holds the collection; the next maintenance counts again
-                logger.info("space %d: the rows of a collection could not be noted: %s", self._number, exc)
+            except Conflict as exc:  # a long write holds the collection's lock; the next maintenance tries again
+                logger.info("space %d: the size of a collection could not be stored: %s", self._number, exc)
 
     def _retire(self, generation: int) -> None:
-        """Leave the space without a graph. With generation 0 every row waits, whatever it says."""
+        """Drop the space's graph. With generation 0 every row waits, whatever its own number is."""
         self._indexes.drop(self._number, generation)
         self._record(0, 0)
 
@@ -234,9 +241,10 @@ class _Space:
 
 
 def aside(gate: Gate, work: Callable[[threading.Event], R]) -> R:
-    """Run synchronous work; off the event loop where the caller is on one.
+    """Run synchronous work, in a thread if the caller is on an event loop.
 
-    A caller that is cancelled there sets the work's event and waits until it has ended: no build goes on behind it.
+    If the caller is cancelled there, the work's event is set and the caller waits for the work to end. So no build
+    continues in the background.
     """
     stopped = threading.Event()
     if not gate.is_async:
@@ -249,7 +257,7 @@ def aside(gate: Gate, work: Callable[[threading.Event], R]) -> R:
         except asyncio.CancelledError:
             stopped.set()
             await asyncio.wait([running])
-            running.exception()  # told to nobody: the caller is gone
+            running.exception()  # retrieved, but not raised: the caller was cancelled
             raise
 
     return gate.wait(threaded())  # type: ignore[no-any-return]

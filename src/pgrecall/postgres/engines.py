@@ -1,4 +1,4 @@
-"""Connection pools: one sync, one for each event loop, remade after a fork. A caller's engines stay the caller's."""
+"""Connection pools: one for sync calls and one for each event loop. Replaced after a fork; a caller's stay open."""
 
 from __future__ import annotations
 
@@ -22,42 +22,40 @@ DRIVER = "postgresql+psycopg"
 
 
 def parse_url(url: str | sa.URL) -> sa.URL:
-    """A `postgresql://` or `postgres://` URL (a driver named or not) as one that both sides use.
+    """Parse a `postgresql://` or `postgres://` URL, with or without a driver, for sync and async use.
 
-    Raises: ConfigurationError; never prints the URL, which holds a password.
+    Raises: ConfigurationError. The message never contains the URL, which may hold a password.
     """
     if isinstance(url, str) and url.startswith("postgres://"):
         url = "postgresql://" + url.removeprefix("postgres://")
     parsed = None
     with suppress(sa.exc.ArgumentError, ValueError):
         parsed = sa.make_url(url)
-    if parsed is None:  # raised out here, because SQLAlchemy's error has the URL, and would be our error's context
-        raise ConfigurationError(
-            "the database URL can't be read; expected postgresql://user:password@host:port/database"
-        )
+    if parsed is None:  # raised outside of the block: SQLAlchemy's error, which contains the URL, would be its context
+        raise ConfigurationError("invalid database URL; expected postgresql://user:password@host:port/database")
     if parsed.get_backend_name() != "postgresql":
-        raise ConfigurationError(f"the URL is for {parsed.get_backend_name()!r}; pgrecall needs postgresql://…")
+        raise ConfigurationError(f"the URL is for {parsed.get_backend_name()!r}; expected postgresql://…")
     return parsed.set(drivername=DRIVER)
 
 
 def _refuse_engine(name: str, given: Any, kind: type[sa.Engine | AsyncEngine]) -> None:
-    """Raise ConfigurationError for what can't be worked through."""
+    """Raise ConfigurationError if pgrecall can't work with the engine."""
     if not isinstance(given, kind):
         wanted = f"{kind.__module__.removesuffix('.engine').removesuffix('.base')}.{kind.__name__}"
         raise ConfigurationError(f"{name} is {type(given).__name__}; expected {wanted}")
     if given.dialect.driver not in ("psycopg", "psycopg_async"):
         raise ConfigurationError(
-            f"the engine uses driver {given.dialect.driver!r}; pgrecall needs {DRIVER}:// (psycopg 3)"
+            f"the engine uses the driver {given.dialect.driver!r}; expected {DRIVER}:// (psycopg 3)"
         )
     if isinstance(given.pool, sa.StaticPool | sa.SingletonThreadPool):
         raise ConfigurationError(
-            f"the engine's {type(given.pool).__name__} gives one connection to several users at once, whose "
-            "transactions would end each other; use another pool, such as QueuePool or NullPool"
+            f"the engine's {type(given.pool).__name__} shares one connection between concurrent calls, which would end "
+            "each other's transactions; use another pool, such as QueuePool or NullPool"
         )
 
 
 class Engines:
-    """The engines behind one Database; `replica` are those of its read replica, which go with it."""
+    """The engines of one database. `replica` are the engines of its read replica, which are closed with them."""
 
     def __init__(
         self,
@@ -97,14 +95,14 @@ class Engines:
                 # took a filtered query from 7.5 to 142 ms, and a pooler gives the next transaction another connection.
                 "prepare_threshold": None,
                 "application_name": "pgrecall",
-                # Whatever PGCLIENTENCODING or the database says: parameters are sent as UTF-8.
+                # Parameters are sent as UTF-8, whatever PGCLIENTENCODING or the database's default is.
                 "client_encoding": "utf8",
                 "connect_timeout": connect_timeout,
             },
         }
-        self._start_afresh()
+        self._reset()
 
-    def _start_afresh(self) -> None:
+    def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._sync: Gate | None = None
@@ -114,11 +112,11 @@ class Engines:
 
     def _check(self) -> None:
         if self._pid != os.getpid():
-            # Forked: the parent's sockets are not ours to use or to close; kept, so that nothing finalises them.
+            # After a fork: the parent's sockets must be neither used nor closed. Kept, so that nothing finalizes them.
             self._inherited = (self._engine, self._loops)
-            self._start_afresh()
+            self._reset()
         if self.closed:
-            raise ConfigurationError("this database was closed; connect again")
+            raise ConfigurationError("this database is closed; connect again")
 
     def sync_gate(self) -> Gate:
         """The gate for synchronous calls."""
@@ -140,18 +138,18 @@ class Engines:
         if self._given is not None:
             return self._given
         if self.url is None:
-            raise ConfigurationError("only async_engine= was given; pass engine= too for synchronous calls")
+            raise ConfigurationError("only async_engine= was given; also pass engine= for synchronous calls")
         self._engine = sa.create_engine(self.url, **self._options)
         sa.event.listen(self._engine, "connect", self._preparing.install)
         return self._engine
 
     def async_gate(self) -> Gate:
-        """The gate for the running event loop; a pool's connections belong to the loop that made them."""
+        """The gate for the running event loop. A pool's connections belong to the loop that opened them."""
         self._check()
         if self._given_async is not None:
             return self._gate(self._given_async.sync_engine, is_async=True)
         if self.url is None:
-            raise ConfigurationError("only engine= was given; pass async_engine= too for asynchronous calls")
+            raise ConfigurationError("only engine= was given; also pass async_engine= for asynchronous calls")
         loop = asyncio.get_running_loop()
         with self._lock:
             held = self._loops.get(id(loop))
@@ -181,13 +179,13 @@ class Engines:
 
     @staticmethod
     def _finish(engine: AsyncEngine, opened: weakref.WeakSet[Any]) -> None:
-        """Close a loop's connections from outside it: libpq needs no event loop to say goodbye."""
+        """Close a loop's connections from outside the loop: libpq needs no event loop for it."""
         for connection in list(opened):
             connection.pgconn.finish()
         engine.sync_engine.dispose(close=False)
 
     def close(self) -> None:
-        """Close every connection that was made here; idempotent."""
+        """Close every connection that these engines opened. Idempotent."""
         if self.replica is not None:
             self.replica.close()
         if self._pid != os.getpid() or self.closed:

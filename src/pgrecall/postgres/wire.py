@@ -1,7 +1,7 @@
 """Binary parameters: whole columns as one Postgres array each, written with numpy and struct.
 
-A text array costs the server 1.5–3 times as much as a binary one, and psycopg's own list dumper walks every
-element in Python; an insert of 1,000 chunks sends a dozen of these.
+A text array costs the server 1.5 to 3 times as much as a binary one, and psycopg's own list dumper visits every
+element in Python. An insert of 1,000 chunks sends a dozen arrays.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ TEXT_OID, JSONB_OID, INT4_OID, BYTEA_OID, FLOAT4_OID = 25, 3802, 23, 17, 700
 
 
 class Binary(bytes):
-    """Bytes that are already in Postgres' binary format; the statement's cast tells the type."""
+    """Bytes in Postgres' binary format. A cast in the statement gives their type."""
 
 
 class _BinaryDumper(Dumper):
     format = Format.BINARY
-    oid = 0  # unspecified: the server takes the type from the cast around the parameter
+    oid = 0  # unspecified: the server takes the type from the cast of the parameter
 
     def dump(self, obj: Binary) -> Buffer | None:
         return obj
 
 
-# On psycopg's global map, so that connections of a caller's own engine know it too; the class is ours alone.
+# In psycopg's global map, so that it also applies to connections of a caller's engine. The class is pgrecall's own.
 psycopg.adapters.register_dumper(Binary, _BinaryDumper)
 
 _LENGTH = struct.Struct("!i")
@@ -88,13 +88,13 @@ def halfvec(vector: npt.NDArray[np.float16]) -> Binary:
 
 
 def halfvec_values(sent: bytes) -> list[float]:
-    """The values of a halfvec as `halfvec_send` gives it: exact, and eight times as fast as reading a text array."""
+    """The values of a halfvec as `halfvec_send` returns it: exact, and eight times as fast as reading a text array."""
     values: list[float] = np.frombuffer(sent, dtype=">f2", offset=4).astype(np.float64).tolist()
     return values
 
 
 def halfvec_array(vectors: npt.NDArray[np.float16], oid: int) -> Binary:
-    """``halfvec[]`` from an (n, dim) matrix; `oid` is halfvec's in this database (no extension has fixed ones)."""
+    """``halfvec[]`` from an (n, dim) matrix. `oid` is halfvec's in this database, which differs between databases."""
     count, dim = vectors.shape
     out = np.empty(count, dtype=[("length", ">i4"), ("dim", ">i2"), ("unused", ">i2"), ("value", ">f2", (dim,))])
     out["length"], out["dim"], out["unused"], out["value"] = 4 + 2 * dim, dim, 0, vectors

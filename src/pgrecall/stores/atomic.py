@@ -1,7 +1,7 @@
-"""Several operations of one tenant in one transaction: what `tenant.atomic()` opens, and operations inside it join.
+"""Several operations of one tenant in one transaction, which `tenant.atomic()` opens and operations in the block join.
 
-Which transaction is open is kept in a context variable, so that it is seen by the code inside the block, and by tasks
-and `contextvars` copies that this code makes, and by nobody else. One operation runs in it at a time.
+A context variable holds the open transaction. So the code in the block sees it, and tasks and `contextvars` copies that
+this code creates, and nothing else. One operation at a time runs in it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class _JoinedGate(WrappedGate):
 
 
 class _Block:
-    """One open transaction of a tenant, and who may run in it."""
+    """One open transaction of a tenant, and the rules for operations that run in it."""
 
     def __init__(self, engines: Engines, gate: Gate, scope: Scope) -> None:
         self.engines = engines
@@ -130,12 +130,12 @@ class _Block:
             raise
 
     def serves(self, engines: Engines) -> bool:
-        """Whether operations on these engines join it: a forked child's do not."""
+        """Whether operations on these engines join the block. Those of a forked child do not."""
         return self.open and self.engines is engines and self._pid == os.getpid()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait until no other task or thread of the block runs an operation; an operation may hold another."""
+        """Wait until no other task or thread of the block runs an operation. An operation may contain another one."""
         me: object = asyncio.current_task() if self.gate.is_async else threading.get_ident()
         if self._runs == me:
             yield
@@ -149,60 +149,60 @@ class _Block:
             self._lock.release()
 
     def check(self, scope: Scope) -> None:
-        """Refuse what can't be part of the block."""
+        """Raise ConfigurationError or RolledBack if an operation can't be part of the block."""
         if not self.open:
             raise ConfigurationError(
                 "the atomic block ended while this operation waited for its turn in it; nothing of the operation was "
-                "kept: await it inside the block"
+                "written. Await it inside the block"
             )
         if scope.opening != self.scope.opening:
             raise ConfigurationError(
-                f"inside the atomic block of tenant {self.scope.tenant!r} an operation of another tenant, or across "
-                "tenants, was called; do it before or after the block"
+                f"an operation of another tenant, or across tenants, was called inside the atomic block of tenant "
+                f"{self.scope.tenant!r}; call it before or after the block"
             )
         if self.failure is not None:
             raise RolledBack(
                 f"an earlier operation of this atomic block failed ({type(self.failure).__name__}: {self.failure}); "
-                "nothing of the block is kept: let the error leave it, and run the whole block again"
+                "the block was rolled back. Let the error leave the block, and run the whole block again"
             ) from self.failure
 
     def end(self, exc: BaseException | None) -> None:
-        """Commit, or roll back where the body or an operation in it failed."""
+        """Commit, or roll back if the body or an operation in it failed."""
         interrupted = None
         with ExitStack() as stack:
             try:
                 stack.enter_context(self.turn())
-            except (asyncio.CancelledError, KeyboardInterrupt) as waiting:  # a task of the block loses its connection
+            except (asyncio.CancelledError, KeyboardInterrupt) as waiting:  # a task still has the connection
                 interrupted = self.failure = waiting
             self.open = False
-            # What broke an operation decides what becomes of the connection, not what the caller's code made of it.
+            # The operation's own error decides what happens to the connection, not what the caller's code made of it.
             cause = self.failure or exc
             self._manager.__exit__(type(cause) if cause is not None else None, cause, None)
         if interrupted is not None:
             raise interrupted
         if exc is None and cause is not None:
             raise RolledBack(
-                f"an operation of this atomic block failed ({type(cause).__name__}: {cause}), and its error did not "
-                "leave the block: nothing of it was kept"
+                f"an operation of this atomic block failed ({type(cause).__name__}: {cause}), and its error was "
+                "caught inside the block; the block was rolled back. Let the error leave the block"
             ) from cause
 
 
 def joined(engines: Engines, *, is_async: bool) -> _JoinedGate | None:
-    """The gate of the atomic block that the caller is in, or None. Raises ConfigurationError in the other mode."""
+    """The gate of the atomic block around the caller, or None. Raises ConfigurationError if its mode differs."""
     for block in reversed(_BLOCKS.get()):
         if block.serves(engines):
             if block.gate.is_async != is_async:
                 here, there = ("async with", "a…") if block.gate.is_async else ("with", "synchronous")
                 raise ConfigurationError(
-                    f"inside `{here} tenant.atomic()` call the {there} methods: others would wait for the rows that "
-                    "the block holds, for ever"
+                    f"inside `{here} tenant.atomic()` only the {there} methods can be called: others would deadlock "
+                    "with the block's own locks"
                 )
             return _JoinedGate(block)
     return None
 
 
 class Atomic:
-    """What `tenant.atomic()` returns: a `with` or `async with` block; within another of its tenant, a part of that."""
+    """What `tenant.atomic()` returns: a `with` or `async with` block. It joins an outer block of the same tenant."""
 
     def __init__(self, engines: Engines, scope_of: Callable[[Gate], Scope]) -> None:
         self._engines = engines
@@ -210,7 +210,7 @@ class Atomic:
         self._entered: list[tuple[_Block, Token[tuple[_Block, ...]] | None]] = []
 
     def _outer(self, *, is_async: bool) -> _Block | None:
-        """The block of the same tenant that this one is inside of."""
+        """The surrounding block of the same tenant, if any."""
         gate = joined(self._engines, is_async=is_async)
         if gate is None:
             return None
@@ -225,7 +225,7 @@ class Atomic:
         return self
 
     def _leave(self, exc: BaseException | None) -> _Block | None:
-        """The block, where it ends here."""
+        """The block, if it ends here."""
         block, token = self._entered.pop()
         if token is None:
             block.failure = block.failure or exc
