@@ -207,7 +207,7 @@ def test_what_was_forgotten_is_told_and_distributed_by_a_second_run(standing):
     status, found, fix = placement()
     assert status == "fail" and found.startswith("chunks are not co-located") and "pgrecall.chunks" in fix
     run(standing, "UPDATE pg_dist_partition SET colocationid = 7 WHERE colocationid = 99")
-    assert cli("db", "distribute", "-u", text(standing)).out.startswith("Every table is distributed already")
+    assert cli("db", "distribute", "-u", text(standing)).out.startswith("Every table is already distributed")
 
 
 def test_roles_have_login_on_citus_and_only_there(standing):

@@ -194,13 +194,13 @@ def test_one_maintainer_at_a_time_and_only_with_the_owner(url, database, store):
     with psycopg.connect(as_dsn(url), autocommit=True) as other:
         assert other.execute(statements.TRY_LOCK).fetchone() == (True,)
         for options in ({}, {"wait": 0.3}):
-            with pytest.raises(Conflict, match="another process maintains"):
+            with pytest.raises(Conflict, match="another process is maintaining"):
                 database.maintain(**options)
         ends = threading.Timer(0.5, other.close)
         ends.start()
         assert did(database, wait=60.0) == [("built", 1)]
         ends.join()
-    with pytest.raises(NotFound, match="no space 99"):
+    with pytest.raises(NotFound, match="space 99 does not exist"):
         database.maintain(99)
     with pgrecall.connect(url) as ownerless, pytest.raises(ConfigurationError, match="PGRECALL_ADMIN_URL"):
         ownerless.maintain()

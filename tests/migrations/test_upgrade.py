@@ -144,7 +144,7 @@ def test_an_unknown_target_is_refused(new_database):
     """A revision that is nowhere is the caller's mistake, not the database's."""
     with pytest.raises(InvalidInput, match="no SQL for revision '4711'"):
         migrate.sql("4711")
-    with pytest.raises(InvalidInput, match=r"can't go from revision base to '4711'"):
+    with pytest.raises(InvalidInput, match=r"can't migrate from revision base to '4711'"):
         migrate.upgrade(new_database(), "4711")
 
 

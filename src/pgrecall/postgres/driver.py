@@ -56,7 +56,7 @@ def wrapped(exc: BaseException) -> errors.PgRecallError:
     hint = f" {diag.message_hint}" if diag is not None and diag.message_hint else ""
     # 23503: the document or chunk that a write refers to was deleted between two of the write's statements.
     if state in ("40001", "40P01", "55P03", "23503"):
-        return errors.Conflict(f"{text}; the transaction was rolled back. Call again")
+        return errors.Conflict(f"{text}; the transaction was rolled back; call again")
     if state in ("42P01", "3F000", "42703") or (state in ("42704", "22023") and "role" in text):
         return errors.MigrationRequired(
             f"{text}; the database does not have the schema of this version of pgrecall. Run: pgrecall db upgrade"
@@ -66,7 +66,7 @@ def wrapped(exc: BaseException) -> errors.PgRecallError:
     if state in ("22021", "22P05"):
         return errors.InvalidInput(f"{text}; remove the character")
     if (state[:2] in ("08", "57") and state != "57014") or (isinstance(exc, psycopg.OperationalError) and not state):
-        return errors.Unavailable(f"the database can't be reached, or closed the connection: {text}. Call again")
+        return errors.Unavailable(f"the database can't be reached, or closed the connection: {text}; call again")
     if state == "P0001":
         return errors.ConfigurationError(f"{text}.{hint}")
     return errors.DatabaseError(f"{text} (SQLSTATE {state or 'none'}){hint}")
