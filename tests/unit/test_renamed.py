@@ -1,4 +1,4 @@
-"""Names of 0.1 work for one minor version, and say the new one."""
+"""Old names work for one minor version, and say the new one."""
 
 from __future__ import annotations
 

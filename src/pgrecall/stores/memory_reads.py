@@ -23,7 +23,7 @@ from pgrecall.stores.renamed import renamed, renamed_arguments, warn
 from pgrecall.stores.twins import Work, twins
 from pgrecall.types import Vector
 
-#: The modes of 0.1.
+#: Old names of the modes.
 _OLD_MODES: Mapping[Any, SearchMode] = {"text": "sparse", "vector": "dense"}
 
 
