@@ -1,8 +1,8 @@
-"""What callers depend on: the stores' verbs, whoever keeps the rows. Postgres is one implementation of them.
+"""The protocols of the stores, for code that does not depend on where rows are stored.
 
-Every verb has an asynchronous twin with an `a` before its name. The behaviour behind the signatures (what
-wins, what is refused, in which order rows come) is the contract suite's, `tests/contract`: a store that
-passes it can stand in for `PostgresVectorStore`.
+Every method has an asynchronous twin, named with an `a` in front. The signatures do not say how a store behaves:
+what wins, what raises, in which order rows are returned. `pgrecall.testing.contract` tests that; a store that
+passes it can replace the one on Postgres.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pgrecall.filters import Filter
 from pgrecall.hits import Fusion, Hit, SearchMode
 from pgrecall.types import Chunk, DeleteReport, Document, Metadata, UpsertResult, Vector
 
-#: What a run store keeps; its own value type comes with it.
+#: The state of a run; each run store has its own type.
 RunStateT = TypeVar("RunStateT")
 
 
@@ -25,15 +25,13 @@ class VectorStore(Protocol):
     """Chunks and their vectors in one collection of one tenant, in one space."""
 
     def upsert(self, chunks: Iterable[Chunk], *, documents: Iterable[Document] = ()) -> UpsertResult:
-        """Add or replace chunks by id, all or nothing.
+        """Add or replace chunks by id, all or nothing; the last of two with the same id wins.
 
-        Of two with one id the last wins; unchanged ones are left alone.
+        Unchanged chunks are not written.
         """
-        ...
 
     def replace_document(self, document: Document, chunks: Iterable[Chunk]) -> UpsertResult:
-        """Put a document and exactly these chunks of it; others that it had are removed."""
-        ...
+        """Store a document with exactly these chunks; its other chunks are removed."""
 
     def query(
         self,
@@ -49,20 +47,19 @@ class VectorStore(Protocol):
         ids: Sequence[str] | None = None,
         doc_ids: Sequence[str] | None = None,
     ) -> list[Hit]:
-        """The `top_k` best chunks that match every condition, best first, ties by id: nearest the vector ("dense"),
-        with the text's words ("sparse"), or both ("hybrid"); the `mode` follows from what is given.
+        """Search the collection; returns the `top_k` best of the chunks that match all conditions, best first.
+
+        Ties are ordered by id. The mode "dense" searches by the vector, "sparse" by the words of the text, "hybrid" by
+        both. By default it follows from what is given.
 
         The arguments are those of `PostgresVectorStore.query`.
         """
-        ...
 
     def get(self, ids: Sequence[str], *, with_embeddings: bool = False) -> list[Chunk]:
         """Chunks by id, in the order given; unknown ids are left out."""
-        ...
 
     def list_documents(self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0) -> list[Document]:
         """Documents with their provenance, ordered by id."""
-        ...
 
     def count(
         self,
@@ -71,8 +68,7 @@ class VectorStore(Protocol):
         ids: Sequence[str] | None = None,
         doc_ids: Sequence[str] | None = None,
     ) -> int:
-        """How many chunks match; all without arguments."""
-        ...
+        """The number of chunks that match all conditions; of all chunks if there are none."""
 
     def set_metadata(
         self,
@@ -83,11 +79,10 @@ class VectorStore(Protocol):
         doc_ids: Sequence[str] | None = None,
         replace: bool = False,
     ) -> int:
-        """Merge `metadata` into that of matching chunks, or `replace` it; returns how many changed.
+        """Merge `metadata` into that of matching chunks, or replace theirs; returns how many changed.
 
         The arguments are those of `PostgresVectorStore.set_metadata`.
         """
-        ...
 
     def delete(
         self,
@@ -97,27 +92,21 @@ class VectorStore(Protocol):
         doc_ids: Sequence[str] | None = None,
     ) -> DeleteReport:
         """Delete the chunks that match all conditions, at least one of which must be given."""
-        ...
 
     def delete_by_doc_id(self, doc_id: str) -> DeleteReport:
         """Delete a document with its chunks and their vectors; an unknown one counts as zero."""
-        ...
 
     def clear(self) -> DeleteReport:
         """Delete every chunk and document; the collection stays."""
-        ...
 
     def drop(self) -> DeleteReport:
-        """Delete the collection with everything in it; NotFound where there is none."""
-        ...
+        """Delete the collection with everything in it. Raises NotFound."""
 
     async def aupsert(self, chunks: Iterable[Chunk], *, documents: Iterable[Document] = ()) -> UpsertResult:
         """As `upsert`."""
-        ...
 
     async def areplace_document(self, document: Document, chunks: Iterable[Chunk]) -> UpsertResult:
         """As `replace_document`."""
-        ...
 
     async def aquery(
         self,
@@ -134,17 +123,14 @@ class VectorStore(Protocol):
         doc_ids: Sequence[str] | None = None,
     ) -> list[Hit]:
         """As `query`."""
-        ...
 
     async def aget(self, ids: Sequence[str], *, with_embeddings: bool = False) -> list[Chunk]:
         """As `get`."""
-        ...
 
     async def alist_documents(
         self, ids: Sequence[str] | None = None, *, limit: int = 100, offset: int = 0
     ) -> list[Document]:
         """As `list_documents`."""
-        ...
 
     async def acount(
         self,
@@ -154,7 +140,6 @@ class VectorStore(Protocol):
         doc_ids: Sequence[str] | None = None,
     ) -> int:
         """As `count`."""
-        ...
 
     async def aset_metadata(
         self,
@@ -166,7 +151,6 @@ class VectorStore(Protocol):
         replace: bool = False,
     ) -> int:
         """As `set_metadata`."""
-        ...
 
     async def adelete(
         self,
@@ -176,19 +160,15 @@ class VectorStore(Protocol):
         doc_ids: Sequence[str] | None = None,
     ) -> DeleteReport:
         """As `delete`."""
-        ...
 
     async def adelete_by_doc_id(self, doc_id: str) -> DeleteReport:
         """As `delete_by_doc_id`."""
-        ...
 
     async def aclear(self) -> DeleteReport:
         """As `clear`."""
-        ...
 
     async def adrop(self) -> DeleteReport:
         """As `drop`."""
-        ...
 
     async def alist_chunks(
         self,
@@ -201,7 +181,6 @@ class VectorStore(Protocol):
         with_embeddings: bool = False,
     ) -> list[Chunk]:
         """As `list_chunks`."""
-        ...
 
     def list_chunks(
         self,
@@ -213,11 +192,10 @@ class VectorStore(Protocol):
         doc_ids: Sequence[str] | None = None,
         with_embeddings: bool = False,
     ) -> list[Chunk]:
-        """Chunks that match, ordered by id (code points).
+        """Chunks that match all conditions, ordered by id (by code points).
 
         The arguments are those of `PostgresVectorStore.list_chunks`.
         """
-        ...
 
 
 @runtime_checkable
@@ -225,20 +203,16 @@ class MemoryStore(Protocol):
     """Facts of one tenant: one live version for each (namespace, subject, kind, key)."""
 
     def put_fact(self, fact: Fact, *, reason: str | None = None) -> StoredFact:
-        """Remember a fact, superseding the live one of the same identity; returns it as stored."""
-        ...
+        """Store a fact, and supersede the live one with the same identity; returns the fact as stored."""
 
     def put_facts(self, facts: Iterable[Fact], *, reason: str | None = None) -> list[StoredFact]:
-        """Remember facts, all or none; of two with one identity the last wins."""
-        ...
+        """Store facts, all or none; the last of two with the same identity wins."""
 
     def get(self, fact_id: str) -> StoredFact | None:
-        """A version by id; None where it expired or was forgotten."""
-        ...
+        """A version of a fact by id; None if it expired or was forgotten."""
 
     def get_facts(self, keys: Sequence[FactKey]) -> list[StoredFact | None]:
-        """The live facts of identities, in their order; None where there is none."""
-        ...
+        """The live facts of identities, in their order; None for each that has none."""
 
     def search_facts(
         self,
@@ -256,55 +230,93 @@ class MemoryStore(Protocol):
         order_by: Order | None = None,
         offset: int = 0,
     ) -> list[StoredFact]:
-        """Facts that match every condition, live now or `as_of` then; the most relevant, or newest, first.
+        """Search facts that match all conditions and are live, now or at the time `as_of`.
+
+        The most relevant come first; without a vector and a text, the newest.
 
         The arguments are those of `PostgresMemoryStore.search_facts`.
         """
-        ...
 
-    def history(self, fact_id: str | None = None, *, key: str | None = None) -> list[StoredFact]:
-        """Every version of one fact, newest first."""
-        ...
+    def history(
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+    ) -> list[StoredFact]:
+        """Every version of one fact, newest first.
+
+        The arguments are those of `PostgresMemoryStore.history`.
+        """
 
     def list_namespaces(
         self, *, prefixes: Sequence[Sequence[str]] = (), suffixes: Sequence[Sequence[str]] = ()
     ) -> list[tuple[str, ...]]:
-        """The namespaces of live facts that begin and end so; ``*`` is any one label."""
-        ...
+        """The namespaces of live facts that begin with each prefix and end with each suffix; ``*`` is any one label."""
 
-    def delete(self, fact_id: str | None = None, *, key: str | None = None, reason: str | None = None) -> int:
-        """Forget a fact with its history, by id, or by a key that names one; returns how many."""
-        ...
+    def delete(
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+        reason: str | None = None,
+    ) -> int:
+        """Forget a fact with its history, by id or by key; returns how many facts, 0 or 1.
 
-    def restore(self, fact_id: str | None = None, *, key: str | None = None, reason: str | None = None) -> StoredFact:
-        """Bring a forgotten fact back as it was."""
-        ...
+        The arguments are those of `PostgresMemoryStore.delete`.
+        """
 
-    def erase(self, fact_id: str | None = None, *, key: str | None = None, reason: str | None = None) -> int:
-        """Delete a fact for good, every version of it; returns how many versions."""
-        ...
+    def restore(
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+        reason: str | None = None,
+    ) -> StoredFact:
+        """Bring a forgotten fact back as it was; returns it. Raises NotFound, InvalidInput.
+
+        The arguments are those of `PostgresMemoryStore.restore`.
+        """
+
+    def erase(
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+        reason: str | None = None,
+    ) -> int:
+        """Delete every version of a fact for good; returns how many versions.
+
+        The arguments are those of `PostgresMemoryStore.erase`.
+        """
 
     def list_events(
         self, *, subject: str | None = None, target_id: str | None = None, limit: int = 100
     ) -> list[MemoryEvent]:
-        """The trail, oldest first."""
-        ...
+        """The events of the trail, oldest first."""
 
     async def aput_fact(self, fact: Fact, *, reason: str | None = None) -> StoredFact:
         """As `put_fact`."""
-        ...
 
     async def aput_facts(self, facts: Iterable[Fact], *, reason: str | None = None) -> list[StoredFact]:
         """As `put_facts`."""
-        ...
 
     async def aget(self, fact_id: str) -> StoredFact | None:
         """As `get`."""
-        ...
 
     async def aget_facts(self, keys: Sequence[FactKey]) -> list[StoredFact | None]:
         """As `get_facts`."""
-        ...
 
     async def asearch_facts(
         self,
@@ -323,37 +335,63 @@ class MemoryStore(Protocol):
         offset: int = 0,
     ) -> list[StoredFact]:
         """As `search_facts`."""
-        ...
 
-    async def ahistory(self, fact_id: str | None = None, *, key: str | None = None) -> list[StoredFact]:
+    async def ahistory(
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+    ) -> list[StoredFact]:
         """As `history`."""
-        ...
 
     async def alist_namespaces(
         self, *, prefixes: Sequence[Sequence[str]] = (), suffixes: Sequence[Sequence[str]] = ()
     ) -> list[tuple[str, ...]]:
         """As `list_namespaces`."""
-        ...
 
-    async def adelete(self, fact_id: str | None = None, *, key: str | None = None, reason: str | None = None) -> int:
+    async def adelete(
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+        reason: str | None = None,
+    ) -> int:
         """As `delete`."""
-        ...
 
     async def arestore(
-        self, fact_id: str | None = None, *, key: str | None = None, reason: str | None = None
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+        reason: str | None = None,
     ) -> StoredFact:
         """As `restore`."""
-        ...
 
-    async def aerase(self, fact_id: str | None = None, *, key: str | None = None, reason: str | None = None) -> int:
+    async def aerase(
+        self,
+        fact_id: str | None = None,
+        *,
+        key: str | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        namespace: Sequence[str] | None = None,
+        reason: str | None = None,
+    ) -> int:
         """As `erase`."""
-        ...
 
     async def alist_events(
         self, *, subject: str | None = None, target_id: str | None = None, limit: int = 100
     ) -> list[MemoryEvent]:
         """As `list_events`."""
-        ...
 
 
 @runtime_checkable
@@ -361,17 +399,13 @@ class RunStore(Protocol[RunStateT]):
     """The states of one tenant's runs, by run id."""
 
     def put(self, run_state: RunStateT) -> RunStateT:
-        """Keep a run's state; returns it as stored."""
-        ...
+        """Store the state of a run, if it goes on from the stored version; returns it as stored. Raises RunConflict."""
 
     def get(self, run_id: str) -> RunStateT | None:
-        """The state of a run, or None."""
-        ...
+        """The state of a run; None if there is none."""
 
     async def aput(self, run_state: RunStateT) -> RunStateT:
         """As `put`."""
-        ...
 
     async def aget(self, run_id: str) -> RunStateT | None:
         """As `get`."""
-        ...

@@ -132,9 +132,9 @@ def import_lines(
     Args:
         tenant: The tenant to import into.
         lines: The lines of the export.
-        collection: The name of the collection. Default: None, the exported one's name.
-        commit_every: Commit every N chunks. Default: None, commit once, all or nothing.
-        progress: Called after each batch with the number of chunks done, and None. Default: none.
+        collection: The name of the collection. By default the exported one's name.
+        commit_every: Commit every N chunks. By default the import commits once, all or nothing.
+        progress: Called after each batch with the number of chunks done, and None.
 
     Raises:
         InvalidInput: A line can't be read; the message names it.

@@ -50,7 +50,7 @@ def test_help_tells_what_a_caller_gives_and_gets():
     """A method made by `twins` has its plan's signature and docstring, and its own name and result."""
     for name in ("query", "aquery"):
         method = getattr(PostgresVectorStore, name)
-        assert (method.__name__, method.__qualname__) == (name, f"Searching.{name}")
+        assert (method.__name__, method.__qualname__) == (name, f"VectorSearch.{name}")
         assert str(inspect.signature(method)).startswith("(self, vector: 'Vector | None' = None, top_k: 'int' = 10, ")
         assert inspect.signature(method).return_annotation == method.__annotations__["return"] == "Hits"
         assert method.__doc__.startswith("Search the collection; returns the `top_k` best chunks")

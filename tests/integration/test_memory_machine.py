@@ -160,7 +160,7 @@ class Memories(RuleBasedStateMachine):
 
     @rule(tenant=tenants, text=words, n=axes, subject=st.none() | subjects, namespace=namespaces)
     def search(self, tenant, text, n, subject, namespace):
-        conditions = {"subject": subject, "namespace": namespace, "limit": 50}
+        conditions = {"subject": subject, "namespace": namespace, "top_k": 50}
         self.same(tenant, *self.both(tenant, lambda s: s.search_facts(filters=F.word == text, **conditions)))
         self.same(tenant, *self.both(tenant, lambda s: s.search_facts(order_by="confidence", **conditions)))
         if n is not None:

@@ -42,13 +42,13 @@ def test_the_documented_default_of_ef_search_is_what_searches_use():
 
 def _public():
     """Every function and method that the package, its evaluation and both adapters offer."""
-    modules = [pgrecall, pgrecall.testing, langchain_pgrecall]
+    modules = [pgrecall, pgrecall.testing, pgrecall.evaluation, langchain_pgrecall]
     modules += [import_module(f"llama_index.{name}.pgrecall") for name in LLAMA]
     for module in modules:
         for name in module.__all__:
             found = getattr(module, name)
             if inspect.isclass(found):
-                own = [n for n in vars(found) if not n.startswith("_")] if module in modules[2:] else dir(found)
+                own = [n for n in vars(found) if not n.startswith("_")] if module in modules[3:] else dir(found)
                 members = [(f"{name}.{n}", getattr(found, n)) for n in own if not n.startswith("_")]
                 yield from ((f"{module.__name__}.{n}", m) for n, m in members if _ours(m))
             elif inspect.isfunction(found):

@@ -125,10 +125,10 @@ def adapt(
             the query.
         embed: For a core store: a function from a list of texts to their vectors, sync or async. Required unless
             `mode` is "sparse".
-        mode: For a core store: "dense", "sparse" or "hybrid". Default: "dense".
-        by: What the judgements name: "chunk" or "document". Default: "chunk".
-        filters: For a core store: a filter for every query, ANDed with the query's own. Default: none.
-        mmr: For a core store: arguments of `query_mmr`, which is then called instead of `query`. Default: none.
+        mode: For a core store: "dense", "sparse" or "hybrid"; by default "dense".
+        by: What the judgements name: "chunk" or "document"; by default "chunk".
+        filters: For a core store: a filter for every query, ANDed with the query's own.
+        mmr: For a core store: arguments of `query_mmr`, which is then called instead of `query`.
         **options: For a core store: further arguments of each `query` call, such as `ef_search`.
 
     Raises:

@@ -38,9 +38,9 @@ def compare(
     Args:
         before: The run to compare with.
         after: The run to compare.
-        metrics: Names of metrics, such as "ndcg@10". Default: None, all that both runs have.
-        top: How many regressions and improvements to list. Default: 10.
-        seed: The seed of the resampling. Default: 0.
+        metrics: Names of metrics, such as "ndcg@10". By default all that both runs have.
+        top: How many regressions and improvements to list; by default 10.
+        seed: The seed of the resampling; by default 0.
 
     Raises:
         InvalidInput: The runs are on different data, or do not share a metric.

@@ -47,10 +47,10 @@ class RagasScorer:
     Args:
         metrics: Names of `BY_ID` (the default), `BY_TEXT` and `BY_MODEL`. Those of `BY_TEXT` need the query's
             `contexts` or `texts_of`, those of `BY_MODEL` need `llm`, and the query's `answer` as reference.
-        llm: The model that judges, made by ragas' `llm_factory` or by `framework_llm`. Default: none.
-        texts_of: Returns the texts of ids that are judged relevant. Default: none.
+        llm: The model that judges, made by ragas' `llm_factory` or by `framework_llm`.
+        texts_of: Returns the texts of ids that are judged relevant.
         respond: Writes the response that ``faithfulness`` judges, from a question and the retrieved texts, sync or
-            async. Default: none.
+            async.
     """
 
     def __init__(

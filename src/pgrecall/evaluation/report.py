@@ -38,11 +38,11 @@ def report(
     Args:
         runs: The runs, oldest first.
         eval_set: The set that they ran on.
-        title: The title. Default: None, the names of the set and of the last run.
-        main: The metric by which queries and tenants are ranked. Default: None, the first of the summary, which is
+        title: The title. By default the names of the set and of the last run.
+        main: The metric by which queries and tenants are ranked. By default the first of the summary, which is
             nDCG at the largest depth.
-        worst: How many of the worst queries are shown in full. Default: 20.
-        texts: Returns the texts of a tenant's ids, as a mapping, of which the beginnings are shown. Default: none.
+        worst: How many of the worst queries are shown in full; by default 20.
+        texts: Returns the texts of a tenant's ids, as a mapping, of which the beginnings are shown.
 
     Raises:
         InvalidInput: There is no run, a run is on other data, or the last run does not have the metric `main`.

@@ -93,11 +93,11 @@ class CoreRetriever:
         store: A store, a mapping from tenant ids to their stores, or a function from a query's tenant to its store.
             With a function, the run's configuration can't describe the collections.
         embed: A function from a list of texts to their vectors, sync or async. Required unless `mode` is "sparse".
-        mode: "dense", "sparse" or "hybrid". Default: "dense".
-        by: What the judgements name: "chunk" or "document". Default: "chunk".
-        filters: A filter for every query, ANDed with the query's own. Default: none.
-        options: Further arguments of each `query` call. Default: none.
-        mmr: Arguments of `query_mmr`, which is then called instead of `query`. Default: none.
+        mode: "dense", "sparse" or "hybrid"; by default "dense".
+        by: What the judgements name: "chunk" or "document"; by default "chunk".
+        filters: A filter for every query, ANDed with the query's own.
+        options: Further arguments of each `query` call.
+        mmr: Arguments of `query_mmr`, which is then called instead of `query`.
 
     Raises:
         InvalidInput: An argument is invalid, or does not suit the mode.

@@ -164,18 +164,18 @@ def _evaluate(
     Args:
         retriever: A core store, a LangChain or LlamaIndex retriever, or a function; see `adapt`.
         eval_set: The queries and judgements.
-        store: Stores the run, and the set if it is new. Default: None, the run is only returned.
-        top_k: The depths of the measures; the largest is requested. Default: (1, 3, 5, 10).
-        metrics: Names of measures, such as ``ndcg@10``. Default: None, all except ndcg_exp, at each depth.
-        scorers: Score by more than ids, such as `RagasScorer`. Default: none.
-        ann_recall: Compare each answer of a core store with its exact search, as ``ann_recall@k``. Default: False.
-        concurrency: How many queries run at the same time, in threads, or in tasks of `aevaluate`. Default: 1.
-        progress: Called after each query with the number of queries done and their total. Default: none.
+        store: Stores the run, and the set if it is new. By default the run is only returned.
+        top_k: The depths of the measures, of which the largest is requested; by default (1, 3, 5, 10).
+        metrics: Names of measures, such as ``ndcg@10``. By default all except ndcg_exp, at each depth.
+        scorers: Score by more than ids, such as `RagasScorer`.
+        ann_recall: Compare each answer of a core store with its exact search, as ``ann_recall@k``; by default False.
+        concurrency: How many queries run at the same time, in threads, or in tasks of `aevaluate`; by default 1.
+        progress: Called after each query with the number of queries done and their total.
         run_id: The id of the run. If `store` has an unfinished run of this id, it is resumed, and its failed queries
-            are asked again. Default: None, a new id.
-        seed: The seed of the bootstrap intervals. Default: 0.
-        label: A name for reports. Default: none.
-        tenant_of: Returns the tenant of an id, to count rows of other tenants. Default: None; an id then belongs to the
+            are asked again. By default the run gets a new id.
+        seed: The seed of the bootstrap intervals; by default 0.
+        label: A name for reports.
+        tenant_of: Returns the tenant of an id, to count rows of other tenants. By default an id belongs to the
             tenants of the queries for which it is relevant.
         **options: Arguments of `adapt`, such as `embed`, `mode` and `by`.
 

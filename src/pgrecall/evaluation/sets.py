@@ -242,11 +242,11 @@ def json_lines(
 
     Args:
         path: The file.
-        name: The name of the set. Default: None, the name of the file without its suffix.
-        fields: The keys of the file, if they differ: ``{"text": "question", "judged": "context_id"}``. Default: the
+        name: The name of the set. By default the name of the file without its suffix.
+        fields: The keys of the file, if they differ: ``{"text": "question", "judged": "context_id"}``; by default the
             keys are id, text, judged, tenant, filters and answer.
-        source: Where the questions are from. Default: None, the name of the file.
-        licence: The licence of the questions. Default: none.
+        source: Where the questions are from. By default the name of the file.
+        licence: The licence of the questions.
 
     Raises:
         InvalidInput: A line can't be read; the message names it.
@@ -334,11 +334,11 @@ def known_items(
 
     Args:
         chunks: The chunks to draw from.
-        count: How many chunks to draw. Default: 100.
-        name: The name of the set. Default: "known-item".
-        tenant: The tenant of the queries. Default: none.
-        seed: The seed of the draw. Default: 0.
-        by_document: Judge the chunk's document, if it has one, as relevant instead of the chunk. Default: False.
+        count: How many chunks to draw; by default 100.
+        name: The name of the set; by default "known-item".
+        tenant: The tenant of the queries.
+        seed: The seed of the draw; by default 0.
+        by_document: Judge the chunk's document, if it has one, as relevant instead of the chunk; by default False.
 
     Raises:
         InvalidInput: There are no chunks with text.

@@ -56,9 +56,9 @@ def sweep(
         eval_set: The queries and judgements.
         grid: A mapping from settings to the values to try, or several such mappings. The setting `top_k` is the depth
             at which a point is measured; it is not passed to a function.
-        metric: The metric of the quality. Without a depth, it is measured at each point's largest depth. Default:
+        metric: The metric of the quality. Without a depth, it is measured at each point's largest depth; by default
             "recall".
-        step: The step whose p50 is the latency; "total" if a retriever has no such step. Default: "search".
+        step: The step whose p50 is the latency; "total" if a retriever has no such step; by default "search".
         **options: Arguments of `evaluate`.
 
     Raises:

@@ -29,8 +29,8 @@ def load(
         tenant: The tenant to import into.
         source: The database to import from.
         table: The chat table.
-        dry_run: Only count the messages. Default: False.
-        progress: Called with the number of messages done and their total. Default: none.
+        dry_run: Only count the messages; by default False.
+        progress: Called with the number of messages done and their total.
 
     Raises:
         NotFound: The table does not exist.

@@ -101,8 +101,8 @@ def load_chats(
         tenant: The tenant to import into.
         source: The database to import from.
         name: The chat table, with or without the prefix "data_".
-        dry_run: Only count the messages. Default: False.
-        progress: Called with the number of messages done and their total. Default: none.
+        dry_run: Only count the messages; by default False.
+        progress: Called with the number of messages done and their total.
 
     Raises:
         NotFound: The table does not exist.

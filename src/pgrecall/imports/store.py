@@ -33,10 +33,10 @@ def load(
     Args:
         tenant: The tenant to import into.
         source: The database to import from.
-        table: The table of the items. Default: "store".
-        model: The model of the vectors. Default: None; vectors are not imported.
-        dry_run: Only count the items. Default: False.
-        progress: Called with the number of items done and their total. Default: none.
+        table: The table of the items; by default "store".
+        model: The model of the vectors. By default vectors are not imported.
+        dry_run: Only count the items; by default False.
+        progress: Called with the number of items done and their total.
 
     Raises:
         NotFound: The table does not exist.

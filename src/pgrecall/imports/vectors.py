@@ -148,10 +148,10 @@ def load(
         rows: The table to import; see `table`.
         collection: The collection to import into.
         model: The model of the vectors.
-        text_config: The text search configuration of a new collection. Default: None, no full-text search.
-        dry_run: Only count the rows. Default: False.
-        questions: How many rows to compare afterwards. Default: 20.
-        progress: Called with the number of rows done and their total. Default: none.
+        text_config: The text search configuration of a new collection. By default it has no full-text search.
+        dry_run: Only count the rows; by default False.
+        questions: How many rows to compare afterwards; by default 20.
+        progress: Called with the number of rows done and their total.
 
     Raises:
         ConfigurationError: A row has no vector.

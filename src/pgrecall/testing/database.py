@@ -55,9 +55,9 @@ class InMemoryTenant:
         """The vector store of one collection; its first write creates the collection.
 
         Args:
-            collection: The collection's name. Default: "default".
-            space: What its vectors are made by. Default: None, the space of the collection, which then must exist.
-            embed: A synchronous function from a list of texts to their vectors. Default: none.
+            collection: The collection's name; by default "default".
+            space: What its vectors are made by. By default the space of the collection, which then must exist.
+            embed: A synchronous function from a list of texts to their vectors.
             text_config: Anything but None (the default) turns on search by words in a new collection.
 
         Raises:

@@ -6,12 +6,12 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from pgrecall import guards
-from pgrecall.arguments import MAX_NAME_BYTES, actor_name, check_text, labels, moment, reason_text, whole_number
+from pgrecall.arguments import MAX_NAME_BYTES, actor_name, check_text, labels, moment, one_of, reason_text, whole_number
 from pgrecall.errors import EmbedSpaceMismatch, FilterError, InvalidInput, NotFound
 from pgrecall.facts import Fact, FactKey, MemoryEvent, Order, StoredFact
 from pgrecall.filters import Filter
@@ -33,13 +33,13 @@ class InMemoryFactStore:
 
     Args:
         actor: Who acts, as the trail names it.
-        space: What the facts' vectors are made by. Default: None; facts then can't have vectors.
+        space: What the facts' vectors are made by. By default there is none, and facts can't have vectors.
         embed: A synchronous function from a list of texts to their vectors, for facts and searches that come
-            without a vector. Default: none.
-        keep_versions: How many versions of a fact are kept, including the live one. Default: None, all.
-        grace: How long a forgotten fact can be restored. Default: 30 days.
-        tenant: The tenant's id. Default: "test".
-        shared: Facts by tenant, which stores that are given the same dictionary share. Default: its own.
+            without a vector.
+        keep_versions: How many versions of a fact are kept, including the live one. By default all.
+        grace: How long a forgotten fact can be restored; by default 30 days.
+        tenant: The tenant's id; by default "test".
+        shared: A dictionary of facts by tenant. Stores with the same one share their rows; by default each has its own.
     """
 
     def __init__(
@@ -164,6 +164,10 @@ class InMemoryFactStore:
         kinds = [kind] if isinstance(kind, str) else kind
         if filters is not None and not isinstance(filters, Filter):
             raise FilterError(f"filters is {type(filters).__name__}; expected a filter such as F.lang == 'de'")
+        if mode is not None:
+            one_of(mode, get_args(SearchMode), "mode")
+            if text is None and (mode != "dense" or vector is None):
+                raise InvalidInput(f"mode is {mode!r}, but there is nothing to search by; pass text= or vector=")
         if as_of is not None:
             moment(as_of, "as_of")
             if vector is not None or mode in ("dense", "hybrid"):
@@ -184,6 +188,10 @@ class InMemoryFactStore:
             vector = None
         elif text is not None and vector is None and as_of is None and self._embed is not None:
             [vector] = checks.embedded(self._embed, [text])
+        if vector is None and mode in ("dense", "hybrid"):
+            if (self._space or self._held.space) is not None:
+                raise InvalidInput(f"mode {mode!r} needs a vector; pass vector=, or embed= for the store")
+            found = [] if mode == "dense" else found  # a memory without vectors has only words
         scores = self._scores(found, None if mode == "dense" else text, vector)
         start, end = whole_number(offset, "offset", 0), offset + whole_number(top_k, "top_k", 0)
         if scores is None:
@@ -269,6 +277,8 @@ class InMemoryFactStore:
         """The identity that a call names; None if there is no such fact. Raises InvalidInput if there are several."""
         if (fact_id is None) == (key is None):
             raise InvalidInput("expected either a fact's id or key=")
+        if fact_id is not None and not (kind is subject is namespace is None):
+            raise InvalidInput("subject=, kind= or namespace= was given with an id; expected them only with key=")
         path = None if namespace is None else labels(namespace, "namespace")
         keys = {
             row.fact.fact_key: None

@@ -64,15 +64,15 @@ class InMemoryVectorStore:
     It keeps the same contract as `PostgresVectorStore`. Not safe to share between threads.
 
     Args:
-        space: What the collection's vectors are made by. Default: None, the space of the collection, which then must
+        space: What the collection's vectors are made by. By default the space of the collection, which then must
             exist.
         embed: A synchronous function from a list of texts to their vectors, for chunks that come without one.
-            Default: none.
         text_config: Anything but None (the default) turns on search by words. Words are compared as they are,
             without stems or stop words.
-        tenant: The tenant's id. Default: "test".
-        collection: The collection's name. Default: "default".
-        shared: Collections by tenant and name, which stores that are given the same dictionary share. Default: its own.
+        tenant: The tenant's id; by default "test".
+        collection: The collection's name; by default "default".
+        shared: A dictionary of collections by tenant and name. Stores with the same one share their rows; by default
+            each has its own.
     """
 
     def __init__(

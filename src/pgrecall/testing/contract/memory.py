@@ -235,6 +235,17 @@ class MemoryStoreContract(StoreContract):
         found = keys(memory.search_facts(text="red", vector=axis(0)))
         assert found[0] == "both" and set(found) == {"both", "words", "vector"}
 
+    def test_a_mode_uses_only_what_it_needs(self, memory: Any) -> None:
+        """ "dense" ranks by the vector, "sparse" by the words, "hybrid" by both; without its argument it raises."""
+        both = Fact("ann", "k", "both", "red car", embedding=axis(0))
+        memory.put_facts([both, Fact("ann", "k", "words", "red boat"), Fact("ann", "k", "near", 1, embedding=axis(0))])
+        for mode, found in (("dense", "both near"), ("sparse", "both words"), ("hybrid", "both near words")):
+            facts = memory.search_facts(text="red", vector=axis(0), mode=mode)
+            assert sorted(keys(facts)) == found.split()
+        for mode, given in (("dense", {}), ("sparse", {"vector": axis(0)}), ("hybrid", {"vector": axis(0)}), ("x", {})):
+            with pytest.raises(InvalidInput):
+                memory.search_facts(mode=mode, **given)
+
     def test_a_superseded_or_forgotten_value_is_found_by_no_vector(self, memory: Any) -> None:
         """A search by vector finds live versions only; a restored one is found again."""
         memory.put_fact(diet(embedding=axis(0)))
@@ -354,6 +365,20 @@ class MemoryStoreContract(StoreContract):
         for wrong in ({}, {"fact_id": "x", "key": "y"}):
             with pytest.raises(InvalidInput):
                 memory.delete(**wrong)
+
+    def test_parts_of_the_identity_select_one_of_several_facts(self, memory: Any) -> None:
+        """history, delete, restore and erase take kind, subject and namespace with a key, but not with an id."""
+        memory.put_facts([diet(1), Fact("ann", "plan", "diet", 2), Fact("ann", "plan", "diet", 3, namespace=("n",))])
+        [found] = memory.history(key="diet", kind="preference", subject="ann", namespace=())
+        assert found.value == 1
+        assert memory.delete(key="diet", kind="plan", subject="ann", namespace=()) == 1
+        assert sorted(fact.value for fact in memory.search_facts()) == [1, 3]
+        assert memory.restore(key="diet", kind="plan", subject="ann", namespace=()).value == 2
+        assert memory.erase(key="diet", kind="plan", subject="ann", namespace=("n",)) == 1
+        assert sorted(fact.value for fact in memory.search_facts()) == [1, 2]
+        for verb in (memory.history, memory.delete, memory.restore, memory.erase):
+            with pytest.raises(InvalidInput):
+                verb(found.id, kind="preference")
 
     def test_every_change_has_its_event_and_no_event_has_a_value(self, memory: Any) -> None:
         """The trail has an event for each change, with target, subject, actor and reason, in order."""

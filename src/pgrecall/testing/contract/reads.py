@@ -140,6 +140,7 @@ class VectorReadsContract(OpensVectorStores):
         assert len(store.list_chunks(F.n >= 15)) == 5
         assert (store.count(), store.count(F.n >= 15), store.count(F.n > 99)) == (20, 5, 0)
         assert store.count(F.lang == "de", doc_ids=["c-doc-0"]) == 2
+        assert store.count(F.lang == "de", ids=["c0000", "c0001", "nope"]) == 1 and store.count(ids=[]) == 0
 
     def test_documents_keep_their_provenance(self, store: Any) -> None:
         """Documents come back as given; a document that only a chunk names has nothing but its id."""

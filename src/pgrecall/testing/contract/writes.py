@@ -179,13 +179,16 @@ class VectorWritesContract(OpensVectorStores):
         assert (now.metadata, list(now.embedding)) == ({"only": True}, list(before))
 
     def test_delete_removes_exactly_what_matches(self, store: Any) -> None:
-        """delete takes ids, a filter or both; it counts exactly and leaves documents."""
+        """delete ANDs ids, documents and a filter; it counts exactly and leaves documents."""
         store.upsert(chunks(20))
         assert counted(store.delete(["c0000", "c0001", "nope"])) == {"vectors": 2, "chunks": 2}
         assert store.delete(filters=F.n >= 18).chunks == 2
         assert store.delete(["c0002", "c0003"], filters=F.n == 3).chunks == 1
-        assert store.delete([]).chunks == 0
+        assert store.delete([]).chunks == store.delete(doc_ids=[]).chunks == 0
         assert ids_of(store.list_chunks()) == ["c0002", *(f"c{n:04d}" for n in range(4, 18))]
+        assert store.delete(filters=F.n < 6, doc_ids=["c-doc-0", "c-doc-1", "nope"]).chunks == 3
+        assert store.delete(["c0006", "c0012"], doc_ids=["c-doc-1"]).chunks == 1
+        assert ids_of(store.list_chunks(limit=3)) == ["c0007", "c0008", "c0009"]
         assert len(store.list_documents()) == 4
         assert "c0000" not in ids_of(store.query([1.0] * 8, 50))
 
