@@ -144,7 +144,7 @@ def _without_nul(value: object, where: str, error: type[InvalidInput]) -> object
 def _write_out_large_floats(text: str) -> str:
     """Write 1e+23 as 100000000000000000000000.0.
 
-    jsonb keeps decimals, not floats: it gives 1e+23 back without exponent or point, which is read as an
+    jsonb stores decimals, not floats: it returns 1e+23 without exponent or point, which is read as an
     integer that is not equal to the float. Negative exponents come back with a point by themselves.
     """
     return _STRING_OR_LARGE_FLOAT.sub(

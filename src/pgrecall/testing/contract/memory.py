@@ -382,7 +382,7 @@ class MemoryStoreContract(StoreContract):
 
     def test_every_change_has_its_event_and_no_event_has_a_value(self, memory: Any) -> None:
         """The trail has an event for each change, with target, subject, actor and reason, in order."""
-        first = memory.put_fact(diet("secret one"), reason="told")
+        first = memory.put_fact(diet("secret one"), reason="she said so")
         second = memory.put_fact(diet("secret two"))
         memory.delete(second.id, reason="asked")
         memory.restore(second.id, reason="sorry")
@@ -390,7 +390,7 @@ class MemoryStoreContract(StoreContract):
         memory.delete(second.id)
         found = memory.list_events()
         assert [(e.action, e.target_id, e.reason) for e in found] == [
-            ("put", first.id, "told"), ("supersede", second.id, None), ("forget", second.id, "asked"),
+            ("put", first.id, "she said so"), ("supersede", second.id, None), ("forget", second.id, "asked"),
             ("restore", second.id, "sorry"), ("erase", second.id, None),
         ]  # fmt: skip
         assert {(e.subject, e.actor) for e in found} == {("ann", "me")}
