@@ -1,6 +1,6 @@
 """Tables, policies and grants as data: what the revisions must produce, and what the drift check compares.
 
-Alembic alone creates them (`migrations/`); nothing here issues DDL. Tables live in a module for each topic.
+Only Alembic creates them (`migrations/`); nothing here issues DDL. Each topic has a module for its tables.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ __all__ = [
     "tenants",
 ]
 
-#: The revision that this code reads and writes; the head of `migrations/versions`.
+#: The revision that this code requires, the head of `migrations/versions`.
 REVISION = "0010"
 
-#: Leaf first: the order in which rows are deleted, so that counts are exact and cascades find nothing.
+#: Leaf first: the order of deletes, so that counts are exact and cascades find nothing.
 TENANT_TABLES: tuple[sa.Table, ...] = (
     chunk_keys,
     chunk_vectors,
@@ -108,19 +108,19 @@ _OWN_TENANT = f"tenant_id = NULLIF(current_setting('{TENANT_SETTING}'::text, tru
 
 
 def policies(table: str) -> dict[str, tuple[str, str]]:
-    """A tenant table's policies: name -> role, and condition for reading and writing alike, as Postgres prints it.
+    """A tenant table's policies: name -> role, and the condition for reads and writes, as Postgres prints it.
 
-    Maintenance works across tenants, but for the trail: what may alter it is bound to one tenant at a time.
+    The maintenance role works across tenants, except on the audit trail, where it is bound to one tenant at a time.
     """
     everywhere = _OWN_TENANT if table == TRAIL else "true"
     return {"tenant_isolation": (APP_ROLE, _OWN_TENANT), "maintenance": (MAINTENANCE_ROLE, everywhere)}
 
 
-#: Kept in line where it fits, uncompressed: an exact scan of 4,000 rows of 1,536 dims takes 3.2 ms, and 18
-#: out of line.
+#: Columns stored in line if they fit, and uncompressed: an exact scan of 4,000 rows of 1,536 dims takes 3.2 ms, and 18
+#: ms out of line.
 STORAGE = {("chunk_vectors", "embedding"): "MAIN", ("fact_vectors", "embedding"): "MAIN"}
 
-#: View -> its query, as Postgres prints it. Each acts with the rights of who reads it (security_invoker).
+#: View -> its query, as Postgres prints it. Views use the rights of their reader (security_invoker).
 VIEWS = {
     "chunk_embeddings": "SELECT v.tenant_id, v.collection, v.chunk_id, s.provider AS embed_provider, "
     "s.model AS embed_model, v.embed_dim, s.distance AS embed_distance, v.embed_norm, v.embedding, "
@@ -131,7 +131,7 @@ _READ = frozenset({"SELECT"})
 _APPEND = frozenset({"SELECT", "INSERT"})
 _READ_WRITE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 
-#: Relation, or the schema itself -> role -> privileges; nobody else but the owner has any.
+#: Relation, or the schema itself -> role -> privileges. Nobody else but the owner has any.
 GRANTS: dict[str, dict[str, frozenset[str]]] = {
     SCHEMA: {APP_ROLE: frozenset({"USAGE"}), MAINTENANCE_ROLE: frozenset({"USAGE"})},
     **{table.name: {APP_ROLE: _READ_WRITE, MAINTENANCE_ROLE: _READ_WRITE} for table in TENANT_TABLES},

@@ -1,4 +1,4 @@
-"""Names that the whole schema shares, and the columns and checks that its tables repeat."""
+"""Names of the schema, and columns and checks that several tables have."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ TENANT_SETTING = "pgrecall.tenant_id"
 
 metadata = sa.MetaData(schema=SCHEMA)
 
-#: Sorted by code point, so that pages and locks follow the primary key: else each page sorts its whole collection.
+#: Sorted by code point, so that pages and locks follow the primary key; else each page would sort its whole collection.
 ID = sa.Text(collation="C")
 
 
 def created_at() -> sa.Column[object]:
-    """When the row was written, by the server's clock."""
+    """A column for when the row was written, by the server's clock."""
     return sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()"))
 
 
 def bytes_cap(column: str, cap: int, name: str) -> sa.CheckConstraint:
-    """A check that the text has 1 to `cap` bytes."""
-    # Conditions stand here as Postgres prints them, so that the drift check can compare them.
+    """A check that a text has 1 to `cap` bytes."""
+    # Conditions are written as Postgres prints them, so that the drift check can compare them.
     return sa.CheckConstraint(f"octet_length({column}) >= 1 AND octet_length({column}) <= {cap}", name=name)

@@ -1,4 +1,4 @@
-"""Chats and their messages; runs, their events, and the evidence that they rested on."""
+"""Chats and their messages; runs with their events and evidence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _updated_at() -> sa.Column[object]:
 
 
 def _expiry_index(table: str) -> sa.Index:
-    """What a sweep looks for, tenant by tenant."""
+    """The index for sweeps, which work tenant by tenant."""
     return sa.Index(
         f"{table}_expiry_idx", "tenant_id", "expires_at", postgresql_where=sa.text("expires_at IS NOT NULL")
     )
@@ -41,7 +41,7 @@ chat_sessions = sa.Table(
     _tenant(),
     sa.Column("session_id", ID, primary_key=True),
     sa.Column("subject", ID),
-    # Whoever appends takes positions from here and so holds the row: that makes the order total.
+    # Appends reserve positions here and so lock the row, which makes the order total.
     sa.Column("next_position", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("text_config", sa.Text, nullable=False, server_default=sa.text("'simple'::text")),
     sa.Column("metadata", JSONB, nullable=False, server_default=_EMPTY),
@@ -62,7 +62,7 @@ chat_messages = sa.Table(
     _tenant(),
     sa.Column("session_id", ID, primary_key=True),
     sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
-    # Every message has one; the index on it is partial, so that no foreign key's check can take it for the primary key.
+    # Every message has one. Its index is partial, so that no foreign key's check uses it instead of the primary key.
     sa.Column("message_id", ID),
     sa.Column("role", sa.Text, nullable=False),
     sa.Column("name", sa.Text),
@@ -110,9 +110,9 @@ runs = sa.Table(
     sa.Column("subject", ID),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("state", JSONB, nullable=False, server_default=_EMPTY),
-    # 0: events or evidence came before the first state.
+    # 0 if events or evidence came before the first state.
     sa.Column("state_version", sa.BigInteger, nullable=False, server_default="0"),
-    # Events and retrievals take their numbers from one count: what happened in a run has one order.
+    # Events and retrievals share one counter, so everything in a run has one order.
     sa.Column("next_seq", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("metadata", JSONB, nullable=False, server_default=_EMPTY),
     sa.Column("expires_at", _TIME),
@@ -138,7 +138,7 @@ run_events = sa.Table(
     bytes_cap("kind", 200, "run_events_kind_length"),
 )
 
-# The space is spelled out: its number in the registry may be given to another one day.
+# The space's properties instead of its number, which may later be given to another space.
 run_retrievals = sa.Table(
     "run_retrievals",
     metadata,

@@ -8,9 +8,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TSVECTOR
 
 from pgrecall.schema.base import ID, bytes_cap, created_at, metadata
 
-#: `chunk_vectors.graph` of a row that waits to enter a graph.
+#: The value of `chunk_vectors.graph` for a row that waits to enter a graph.
 WAITING = 32767
-#: A graph is an index that maintenance makes, one for each space and generation: no revision knows it.
+#: A graph is an index that maintenance creates, one for each space and generation. It is not part of any revision.
 GRAPH_NAME = "chunk_vectors_graph_{space}_{generation}"
 
 tenants = sa.Table(
@@ -51,7 +51,7 @@ collections = sa.Table(
     sa.Column("text_config", sa.Text),
     sa.Column("settings", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
     created_at(),
-    # While it is embedded anew: the space that is being filled, and the fingerprint of its model.
+    # During a re-embedding: the space that is being filled, and the fingerprint of its model.
     sa.Column("next_space_id", sa.SmallInteger),
     sa.Column("next_fingerprint", ARRAY(REAL)),
     sa.ForeignKeyConstraint(["tenant_id"], ["pgrecall.tenants.tenant_id"], name="collections_tenant_fkey"),
@@ -101,8 +101,8 @@ chunks = sa.Table(
         ondelete="CASCADE",
     ),
     bytes_cap("id", 1000, "chunks_id_length"),
-    # Partial, so that a foreign key's check, which names no doc_id, can't take it: without statistics it costs as
-    # little as the primary key, and the cached plan then walks all of the tenant's rows (671 rows/s, not 5,741).
+    # Partial, so that a foreign key's check, which has no doc_id, can't use it. Without statistics it seems as cheap
+    # as the primary key, and the cached plan would then read all of the tenant's rows (671 rows/s instead of 5,741).
     sa.Index(
         "chunks_document_idx",
         "tenant_id",
@@ -147,8 +147,8 @@ chunk_vectors = sa.Table(
         ["pgrecall.embed_spaces.id", "pgrecall.embed_spaces.dim"],
         name="chunk_vectors_space_fkey",
     ),
-    # For whole collections, and only for statements that say `graph >= 0`, which holds for every row: beside the
-    # primary key it would win the lookup of one vector on a table without statistics, and read the collection for it.
+    # For whole collections, and only for statements with `graph >= 0`, which is true of every row. Otherwise the
+    # planner would prefer it to the primary key on a table without statistics, and read the collection for one vector.
     sa.Index(
         "chunk_vectors_scan_idx",
         "tenant_id",
@@ -167,8 +167,8 @@ chunk_keys = sa.Table(
     sa.Column("chunk_id", ID),
     sa.Column("key", sa.SmallInteger, autoincrement=False),
     sa.Column("value", sa.Text(collation="C")),
-    # The chunk first: without statistics a key that began with the collection would cost a lookup by value no more than
-    # the index below, which is for that, and be read for the whole collection.
+    # The chunk first. Without statistics a key that begins with the collection would seem as cheap for a lookup by
+    # value as the index below, which is meant for it, and would be read for the whole collection.
     sa.PrimaryKeyConstraint("chunk_id", "tenant_id", "collection", "key", "value", name="chunk_keys_pkey"),
     sa.ForeignKeyConstraint(
         ["tenant_id", "collection", "chunk_id"],
@@ -176,7 +176,7 @@ chunk_keys = sa.Table(
         name="chunk_keys_chunk_fkey",
         ondelete="CASCADE",
     ),
-    # Partial, though every row is in it: the cascade's cached plan must not take it for the primary key.
+    # Partial, although every row is in it: the cascade's cached plan must not use it instead of the primary key.
     sa.Index(
         "chunk_keys_value_idx",
         "tenant_id",

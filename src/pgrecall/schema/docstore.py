@@ -1,4 +1,4 @@
-"""What an ingestion remembers of its documents."""
+"""The document store of ingestions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ docstore = sa.Table(
     "docstore",
     metadata,
     sa.Column("tenant_id", sa.Text, primary_key=True),
-    # No foreign key: a docstore may come before its collection, which names a space.
+    # No foreign key: a docstore may exist before its collection, which needs a space.
     sa.Column("collection", sa.Text, primary_key=True),
     sa.Column("id", ID, primary_key=True),
     sa.Column("hash", sa.Text),

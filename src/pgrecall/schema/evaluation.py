@@ -1,4 +1,4 @@
-"""Eval sets with their queries, runs with their results, and the records that ragas keeps here."""
+"""Evaluation sets with their queries, runs with their results, and the records that ragas stores."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ eval_runs = sa.Table(
     metadata,
     sa.Column("tenant_id", sa.Text, primary_key=True),
     sa.Column("run_id", ID, primary_key=True),
-    # The set by name, version and hash, and no foreign key: a run's figures outlive the set that they were made on.
+    # The set's name, version and hash, without a foreign key: a run's figures outlive their set.
     sa.Column("set_name", sa.Text, nullable=False),
     sa.Column("set_version", sa.Integer),
     sa.Column("set_sha256", sa.Text, nullable=False),

@@ -1,4 +1,4 @@
-"""Facts with their versions and vectors, the trail of what was done to them, and subjects that were erased."""
+"""Facts with their versions and vectors, their audit trail, and the tombstones of erased subjects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgrecall.schema.base import ID, bytes_cap, created_at, metadata
 _TIME = sa.TIMESTAMP(timezone=True)
 _LIVE = sa.text("valid_to IS NULL AND deleted_at IS NULL")
 
-#: One row a tenant: which space the vectors of its facts are in, and how their text is searched.
+#: One row per tenant: the space of its facts' vectors, and the text search configuration.
 memory_settings = sa.Table(
     "memory_settings",
     metadata,
@@ -23,7 +23,7 @@ memory_settings = sa.Table(
     sa.ForeignKeyConstraint(["space_id"], ["pgrecall.embed_spaces.id"], name="memory_settings_space_fkey"),
 )
 
-#: A version of a fact. Live: neither superseded (valid_to) nor forgotten (deleted_at). An empty subject is none.
+#: A version of a fact. It is live if neither superseded (valid_to) nor forgotten (deleted_at). '' means no subject.
 memory_facts = sa.Table(
     "memory_facts",
     metadata,
@@ -68,15 +68,15 @@ memory_facts = sa.Table(
         unique=True,
         postgresql_where=_LIVE,
     ),
-    # Not for the lookup of one fact, which says nothing about namespaces that are not empty: without statistics it
-    # would win over the live key, and walk all facts of the namespace.
+    # Partial, so that the lookup of one fact, which has no such condition, can't use it. Without statistics the planner
+    # would prefer it to the live key, and read all facts of the namespace.
     sa.Index(
         "memory_facts_namespace_idx",
         "tenant_id",
         "namespace",
         postgresql_where=sa.text("valid_to IS NULL AND deleted_at IS NULL AND namespace <> '{}'::text[]"),
     ),
-    # All versions. True of every row, so that only a statement that says so can use it: see chunk_vectors_scan_idx.
+    # All versions. The condition is true of every row, so only statements with it use it (see chunk_vectors_scan_idx).
     sa.Index(
         "memory_facts_versions_idx",
         "tenant_id",
@@ -96,7 +96,7 @@ memory_facts = sa.Table(
     ),
 )
 
-#: One vector for each embedded field of a fact; a superseded version has none.
+#: One vector for each embedded field of a fact. A superseded version has none.
 fact_vectors = sa.Table(
     "fact_vectors",
     metadata,
@@ -122,7 +122,7 @@ fact_vectors = sa.Table(
     bytes_cap("field", 1000, "fact_vectors_field_length"),
 )
 
-#: What was done, by whom and why, never the value. Ids sort by time. The application's role may add, not change.
+#: The audit trail: what was done, by whom and why, never the value. Ids sort by time. The app's role may only insert.
 memory_events = sa.Table(
     "memory_events",
     metadata,
@@ -139,7 +139,7 @@ memory_events = sa.Table(
     sa.Index("memory_events_subject_idx", "tenant_id", "subject", postgresql_where=sa.text("subject IS NOT NULL")),
 )
 
-#: The tombstones of subjects: the salted hash of each that was erased, to refuse late writers. One salt a tenant.
+#: Tombstones of subjects: the salted hash of each erased subject, to refuse late writers. One salt per tenant.
 erased_subjects = sa.Table(
     "erased_subjects",
     metadata,

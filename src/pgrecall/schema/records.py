@@ -1,4 +1,4 @@
-"""What ingestions remember of their keys."""
+"""The index records of ingestions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from pgrecall.schema.base import ID, bytes_cap, created_at, metadata
 
-# No foreign key to the collection: an ingestion may note its keys before the collection's first chunk is written.
+# No foreign key to the collection: an ingestion may record its keys before the collection's first chunk is written.
 index_records = sa.Table(
     "index_records",
     metadata,
@@ -22,7 +22,7 @@ index_records = sa.Table(
     sa.CheckConstraint("octet_length(namespace) <= 200", name="index_records_namespace_length"),
     bytes_cap("key", 1000, "index_records_key_length"),
     bytes_cap("group_id", 1000, "index_records_group_length"),
-    # An incremental run asks for the keys of each source that it saw.
+    # An incremental run lists the keys of each source that it saw.
     sa.Index(
         "index_records_group_idx",
         "tenant_id",

@@ -1,6 +1,6 @@
-"""Whose a row is and when it is due, as data: erasure, export and sweeps read it, and none of them names a table.
+"""The subject and the expiry of each table's rows, as data. Erasure, export and sweeps use it, and name no table.
 
-A table joins by its entry here. Tables of `TENANT_TABLES` that are in neither of the first two belong to no subject.
+A table takes part by its entries here. Tables of `TENANT_TABLES` in neither SUBJECTS nor PARTS belong to no subject.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 
 class Part(NamedTuple):
-    """Rows that are parts of a parent's row: they belong to its subject, and go when it goes."""
+    """Rows that are parts of a parent row: they belong to its subject, and are deleted with it."""
 
     parent: str
-    #: Own column -> the parent's column that it refers to, `tenant_id` aside.
+    #: Own column -> the parent's column that it refers to, besides `tenant_id`.
     refers: Mapping[str, str]
 
 
-#: Table -> the column that names a row's subject; empty text or NULL is a row without one.
+#: Table -> the column of a row's subject. '' or NULL is a row without a subject.
 SUBJECTS: dict[str, str] = {"memory_facts": "subject", "chat_sessions": "subject", "runs": "subject"}
 
-#: Table -> whose part its rows are.
+#: Table -> the parent that its rows are parts of.
 PARTS: dict[str, Part] = {
     "fact_vectors": Part("memory_facts", {"fact_id": "id"}),
     "chat_messages": Part("chat_sessions", {"session_id": "session_id"}),
@@ -29,8 +29,8 @@ PARTS: dict[str, Part] = {
     "run_evidence": Part("run_retrievals", {"run_id": "run_id", "seq": "seq"}),
 }
 
-#: Table -> its columns that say when a row goes -> the action that the trail calls it then; None leaves no event.
-#: The table has a partial index (tenant_id, column) WHERE column IS NOT NULL for each, and `id` where it has events.
+#: Table -> its columns of when a row expires -> the action in the audit trail; None leaves no event.
+#: The table has a partial index (tenant_id, column) WHERE column IS NOT NULL for each, and `id` if it has events.
 DUE: dict[str, dict[str, str | None]] = {
     "memory_facts": {"expires_at": "expire", "purge_at": "purge"},
     "chat_messages": {"expires_at": None},
@@ -38,8 +38,8 @@ DUE: dict[str, dict[str, str | None]] = {
     "runs": {"expires_at": None},
 }
 
-#: Table -> the column that names who wrote a row, who may be a subject too: an erasure puts a salted hash there.
+#: Table -> the column of a row's author, who may be a subject too. An erasure replaces it with a salted hash.
 ACTORS: dict[str, str] = {"memory_facts": "actor"}
 
-#: The table of events. It only grows: an erasure keeps its rows, stripped to ids and salted hashes.
+#: The audit trail. It only grows: an erasure keeps its rows, but only ids and salted hashes in them.
 TRAIL = "memory_events"

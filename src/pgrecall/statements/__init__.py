@@ -1,9 +1,10 @@
-"""SQL, and nothing else: texts with bound parameters, run by `tenancy`.
+"""SQL, and nothing else: texts with bound parameters, which transactions run.
 
-Every statement on tenant tables has `tenant_id = %(tenant)s` itself: with it row-level security costs nothing (a
-One-Time Filter); alone, the policy is mis-planned.
+Every statement on tenant tables has its own `tenant_id = %(tenant)s`. With it row-level security costs nothing (a
+One-Time Filter). Without it Postgres makes a bad plan from the policy alone.
 
-Citus takes them as they are, which is why, in UPDATE and DELETE, no stable function is given a column or stands in CASE
-or COALESCE, none is volatile, RETURNING and DO UPDATE call immutable ones only, and INSERT … SELECT ends with one of
-the two: else it becomes a COPY, which row-level security refuses. No statement reads catalogs beside tenant tables.
+The same statements run on Citus, which requires: in UPDATE and DELETE no stable function has a column as argument or is
+in CASE or COALESCE, and none is volatile; RETURNING and DO UPDATE call immutable functions only; INSERT … SELECT ends
+with RETURNING or DO UPDATE, else it becomes a COPY, which row-level security refuses. No statement reads catalogs
+together with tenant tables.
 """

@@ -1,7 +1,7 @@
 """Chats and their messages.
 
-Whoever writes to a chat holds its row first, so that positions come in one order, and no two writers wait for each
-other crosswise. What expired is never read, be it swept or not; nor is a chat of another subject than the caller named.
+A writer locks the chat's row first, so that positions have one order and writers don't deadlock. Expired rows are never
+read, whether swept or not. Neither is a chat of another subject than the one that the caller named.
 """
 
 from pgrecall.statements.words import TSQUERY
@@ -11,7 +11,7 @@ _SESSION = """
   AND (s.expires_at IS NULL OR s.expires_at > statement_timestamp())
   AND (%(subject)s::text IS NULL OR s.subject IS NULL OR s.subject = %(subject)s::text)"""
 
-#: A chat's messages that may be seen. The chat is looked up once: its row does not depend on theirs.
+#: The visible messages of a chat. The chat is looked up once, because its row does not depend on the messages.
 _MESSAGES = "".join(
     (
         """
@@ -28,8 +28,8 @@ _COLUMNS = """
   m.position, m.message_id, m.role, m.name, m.text, m.content, m.tool_calls, m.tool_call_id, m.metadata, m.payload,
   m.framework, m.status, m.created_at, m.expires_at"""
 
-# Takes so many positions. `updated_at` never goes back, whoever waited for the row: so the times of messages rise with
-# their positions.
+# Reserves `count` positions. `updated_at` never goes back, even if the writer waited for the row, so messages' times
+# increase with their positions.
 TOUCH = "".join(
     (
         """
@@ -44,7 +44,7 @@ WHERE""",
     )
 )
 
-# A message with an id that the chat has takes that one's place; an expired one's place is nobody's.
+# A message with an id that the chat has already replaces that message, at its position unless it has expired.
 APPEND = """
 INSERT INTO pgrecall.chat_messages AS m
   (tenant_id, session_id, position, message_id, role, name, text, content, tool_calls, tool_call_id, metadata, payload,
@@ -68,7 +68,7 @@ SET position = CASE WHEN m.expires_at <= excluded.created_at THEN excluded.posit
 RETURNING message_id, position, status, created_at, expires_at
 """
 
-# In place of one message, which keeps its position, and its id where the new one has none.
+# Replaces one message at its position. The id stays if the new message has none.
 REPLACE_MESSAGE = "".join(
     (
         """
@@ -92,7 +92,7 @@ WHERE m.tenant_id = %(tenant)s AND m.session_id = %(session)s
     )
 )
 
-# Before a write that must look first: who waited for the row sees what the one before did.
+# For a write that reads first: after waiting for the row it sees what the previous writer did.
 LOCK_SESSION = """
 SELECT s.subject, s.expires_at <= statement_timestamp(), s.text_config FROM pgrecall.chat_sessions s
 WHERE s.tenant_id = %(tenant)s AND s.session_id = %(session)s FOR UPDATE
@@ -103,7 +103,7 @@ INSERT INTO pgrecall.chat_sessions (tenant_id, session_id, subject, text_config)
 VALUES (%(tenant)s, %(session)s, %(subject)s, coalesce(%(text_config)s::text, 'simple')) ON CONFLICT DO NOTHING
 """
 
-# What expired and comes again is a new chat; positions go on, so that a reader's cursor never sees one twice.
+# An expired chat that is written to again is a new chat. Positions continue, so that a reader's cursor sees none twice.
 EMPTY_SESSION = "DELETE FROM pgrecall.chat_messages WHERE tenant_id = %(tenant)s AND session_id = %(session)s"
 RENEW_SESSION = """
 UPDATE pgrecall.chat_sessions s
@@ -189,7 +189,7 @@ SET ttl = %(ttl)s::interval, message_ttl = %(message_ttl)s::interval,
     )
 )
 
-# The page first, and then the counts of those on it.
+# The page first, then the counts of the chats on it.
 SESSIONS = """
 WITH page AS MATERIALIZED (
   SELECT s.session_id, s.subject, s.metadata, s.text_config, s.ttl, s.message_ttl, s.created_at, s.updated_at,
@@ -210,14 +210,14 @@ FROM page p CROSS JOIN LATERAL (
 ORDER BY p.updated_at DESC, p.session_id
 """
 
-#: The languages of the chats that a search looks through.
+#: The text search configurations of the chats that a search covers.
 TEXT_CONFIGS = """
 SELECT DISTINCT s.text_config FROM pgrecall.chat_sessions s
 WHERE s.tenant_id = %(tenant)s AND (%(session)s::text IS NULL OR s.session_id = %(session)s::text)
   AND (%(subject)s::text IS NULL OR s.subject = %(subject)s::text)
 """
 
-# One language at a time, so that a chat's words are compared with the query as its own language reads it.
+# One text search configuration at a time, so that each chat's text is matched with a query in its own configuration.
 SEARCH = "".join(
     (
         "WITH typed AS MATERIALIZED (",

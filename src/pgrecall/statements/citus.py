@@ -1,8 +1,8 @@
-"""Citus: the statements that spread the tenants' tables over its nodes, made from the schema and from what is done.
+"""Citus: the statements that distribute the tables, made from the schema and the current state.
 
-A table can't be distributed with foreign keys to tables that are not yet, nor with policies, so these are dropped
-before and come again after. How a column is stored must be set before, because no node would be told later; revisions
-do so.
+A table can't be distributed while it has policies, or foreign keys to tables that are not distributed. So these are
+dropped first and created again afterwards. A column's storage must be set before, because Citus does not pass a later
+change on to the nodes; revisions set it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import sqlalchemy as sa
 from pgrecall.schema import APP_ROLE, GRANTS, MAINTENANCE_ROLE, SCHEMA, TENANT_TABLES, embed_spaces, tenants
 from pgrecall.statements import ddl
 
-#: Read by every node, changed on all of them.
+#: Tables that are copied to every node.
 REFERENCE = (embed_spaces,)
-#: By tenant, and together: those of one tenant are on one node. Parents first.
+#: Tables distributed by tenant and co-located: all rows of a tenant are on one node. Parents first.
 DISTRIBUTED = tuple(reversed(TENANT_TABLES))
 COLUMN = "tenant_id"
 ROLES = (APP_ROLE, MAINTENANCE_ROLE)
 
 INSTALLED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
 
-#: Table, how it is distributed ('h' by hash, 'n' a reference table), its co-location, its shards. Only where Citus is.
+#: Table, its distribution ('h' by hash, 'n' a reference table), its co-location and its shards. Requires Citus.
 PLACED = """
 SELECT c.relname::text, p.partmethod::text, p.colocationid::int8,
   (SELECT count(*) FROM pg_catalog.pg_dist_shard s WHERE s.logicalrelid = p.logicalrelid)
@@ -58,14 +58,14 @@ class Placed(NamedTuple):
 
     @property
     def by_tenant(self) -> bool:
-        """Whether it is distributed, and no reference table."""
+        """Whether it is distributed by tenant, not a reference table."""
         return self.method == "h"
 
 
 class State(NamedTuple):
-    """What is there before: tables that are distributed, roles that may not log in, graphs, where pgvector lives.
+    """The current state: distributed tables, roles without LOGIN, graphs, and the schema of pgvector.
 
-    Graphs are dropped first: with them a row would be copied in some milliseconds, not in microseconds.
+    Graphs are dropped first: with them copying a row would take milliseconds instead of microseconds.
     """
 
     placed: list[Placed]
@@ -75,19 +75,19 @@ class State(NamedTuple):
 
 
 def _worker(*statements: str) -> str:
-    """Run on each worker, where they are not to be passed on; a row for each, which says whether it did."""
+    """Run statements on each worker, without passing them on; returns a row for each, with whether it succeeded."""
     body = " ".join(f"{statement};" for statement in statements)
     block = f"DO $do$ BEGIN PERFORM pg_catalog.set_config('citus.enable_ddl_propagation', 'off', true); {body} END $do$"
     return "".join(("SELECT nodename, nodeport, success, result FROM run_command_on_workers($run$", block, "$run$)"))
 
 
 def on_workers(statement: str) -> str:
-    """One statement on each worker."""
+    """Run one statement on each worker."""
     return _worker(statement)
 
 
 def refused(rows: Iterable[Sequence[object]]) -> str | None:
-    """What the first worker said that refused, of the rows of such a statement."""
+    """The message of the first worker that failed, from the rows of such a statement."""
     return next((f"{node}:{port}: {said}" for node, port, success, said in rows if not success), None)
 
 
@@ -106,7 +106,7 @@ def logins(lacking: Collection[str]) -> Iterator[str]:
 
 
 def distribute(state: State, shards: int | None) -> list[str]:
-    """All that is to be run, in order, in autocommit; nothing where every table is where it belongs."""
+    """The statements to run, in order, in autocommit mode. Empty if every table is already distributed."""
     there = {one.table for one in state.placed}
     reference = [table for table in REFERENCE if table.name not in there]
     distributed = [table for table in DISTRIBUTED if table.name not in there]
@@ -118,7 +118,7 @@ def distribute(state: State, shards: int | None) -> list[str]:
         "SET search_path = pg_catalog, pg_temp",
         *logins(state.lacking),
         "BEGIN",
-        # One connection to each node: what several do at once would not see each other's tables.
+        # One connection to each node: several would not see each other's tables.
         "SET LOCAL citus.multi_shard_modify_mode = 'sequential'",
         "SET LOCAL citus.shard_replication_factor = 1",
         "SET LOCAL lock_timeout = '10s'",
@@ -136,7 +136,7 @@ def distribute(state: State, shards: int | None) -> list[str]:
         *(line for table in reference for line in ddl.grants(table.name)),
         *(line for table in distributed for line in ddl.grants(table.name)),
         "COMMIT",
-        # The rows are on the nodes now; what is left of them here is read by nobody.
+        # The rows are on the nodes now; nothing reads what is left of them here.
         *(f"SELECT truncate_local_data_after_distributing_table('{SCHEMA}.{table.name}')" for table in reversed(todo)),
     ]  # fmt: skip
 
@@ -144,12 +144,12 @@ def distribute(state: State, shards: int | None) -> list[str]:
 def _without_graphs(graphs: Collection[str]) -> Iterator[str]:
     yield from (f"DROP INDEX {SCHEMA}.{name}" for name in graphs)
     if graphs:
-        # With generation 0 every row waits, whatever it says of itself.
+        # With generation 0 every row waits, whatever its own number is.
         yield "UPDATE pgrecall.embed_spaces SET graph_generation = 0, graph_rows = 0 WHERE graph_generation <> 0"
 
 
 def _foreign_keys(todo: list[sa.Table]) -> Iterator[tuple[sa.Table, str, str]]:
-    """Those of these tables, and those that lead to them: table, name, the statement that adds it."""
+    """Foreign keys of these tables, and to them: the table, the name, and the statement that adds the key."""
     names = {table.name for table in todo}
     for table in DISTRIBUTED:
         for constraint in table.foreign_key_constraints:
@@ -165,7 +165,7 @@ def _distribute(table: sa.Table, shards: int | None) -> str:
 
 
 def _grants(vector_schema: str) -> Iterator[str]:
-    """On schemas: the tables' own, and pgvector's where it is no other one's to give."""
+    """Grants on schemas: pgrecall's, and pgvector's unless that is `public`."""
     for role in GRANTS[SCHEMA]:
         yield f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}"
     if vector_schema != "public":

@@ -1,4 +1,4 @@
-"""What statements that SQLAlchemy composes are made with: parameters, and the text that the driver runs."""
+"""Helpers for statements that SQLAlchemy composes: parameters, and the text that the driver runs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _DIALECT = dialect()  # type: ignore[no-untyped-call]
 
 
 class _Untyped(sa.types.UserDefinedType[Any]):
-    """Leaves the type to the cast around it or the column beside it: SQLAlchemy's own would add `::VARCHAR`.
+    """Leaves a parameter's type to a cast or a column; SQLAlchemy's own types would add `::VARCHAR`.
 
-    text = varchar is no operator of Postgres' own: it would take text = text, or what others made that fits better.
+    Postgres has no operator text = varchar. It would use text = text, or another user's operator that matches better.
     """
 
     cache_ok = True
@@ -30,5 +30,5 @@ def divided(one: Any, by: Any) -> Any:
 
 
 def compiled(statement: sa.sql.ClauseElement) -> str:
-    """The statement as the driver takes it."""
+    """The statement's text for the driver."""
     return str(statement.compile(dialect=_DIALECT))

@@ -1,6 +1,6 @@
-"""What the schema declares, as the statements that make it; read by what makes tables anew (partitions, Citus).
+"""The statements that create what the schema declares, for code that recreates tables (partitions, Citus).
 
-Revisions spell their own out. A type of pgvector's is named without its schema, as in revisions.
+Revisions spell out their own. Types of pgvector are named without their schema, as in revisions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from pgrecall.schema import GRANTS, SCHEMA, STORAGE, VIEWS, policies
 
 _DIALECT: sa.Dialect = dialect()  # type: ignore[no-untyped-call]
-#: In this order, so that the text is the same each time.
+#: A fixed order, so that the text is always the same.
 _PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
@@ -24,12 +24,12 @@ def _text(element: sa.schema.ExecutableDDLElement) -> str:
 
 
 def create_table(table: sa.Table, partitioned_by: str = "") -> str:
-    """The table, with its primary key, checks and foreign keys."""
+    """Create a table with its primary key, checks and foreign keys."""
     return f"{_text(CreateTable(table))}{partitioned_by and f' PARTITION BY {partitioned_by}'}"
 
 
 def completing(table: sa.Table) -> Iterator[str]:
-    """What a table that was just made lacks: how columns are stored, and indexes."""
+    """Complete a new table: its columns' storage, and its indexes."""
     for (name, column), storage in STORAGE.items():
         if name == table.name:
             yield f"ALTER TABLE {SCHEMA}.{name} ALTER COLUMN {column} SET STORAGE {storage}"
@@ -38,8 +38,8 @@ def completing(table: sa.Table) -> Iterator[str]:
 
 
 def foreign_keys(table: sa.Table) -> dict[str, str]:
-    """Name -> the statement that adds it."""
-    # Not by `AddConstraint`: once that was made of a constraint, no CreateTable of this process has it any more.
+    """A table's foreign keys: name -> the statement that adds it."""
+    # Not by `AddConstraint`: once it was made from a constraint, CreateTable omits that constraint in this process.
     compiler = _DIALECT.ddl_compiler(_DIALECT, None)  # type: ignore[arg-type]
     return {
         str(constraint.name): f"ALTER TABLE {SCHEMA}.{table.name} ADD {' '.join(compiler.process(constraint).split())}"
@@ -48,12 +48,12 @@ def foreign_keys(table: sa.Table) -> dict[str, str]:
 
 
 def drop_foreign_key(table: sa.Table, name: str) -> str:
-    """Without an error where it is not there."""
+    """Drop a foreign key, if it exists."""
     return f"ALTER TABLE {SCHEMA}.{table.name} DROP CONSTRAINT IF EXISTS {name}"
 
 
 def force_row_security(name: str) -> list[str]:
-    """On, and for the owner too."""
+    """Enable row-level security, also for the owner."""
     return [
         f"ALTER TABLE {SCHEMA}.{name} ENABLE ROW LEVEL SECURITY",
         f"ALTER TABLE {SCHEMA}.{name} FORCE ROW LEVEL SECURITY",
@@ -61,7 +61,7 @@ def force_row_security(name: str) -> list[str]:
 
 
 def loosen_row_security(name: str) -> list[str]:
-    """Off altogether."""
+    """Disable row-level security."""
     return [
         f"ALTER TABLE {SCHEMA}.{name} NO FORCE ROW LEVEL SECURITY",
         f"ALTER TABLE {SCHEMA}.{name} DISABLE ROW LEVEL SECURITY",
@@ -69,7 +69,7 @@ def loosen_row_security(name: str) -> list[str]:
 
 
 def create_policies(name: str) -> list[str]:
-    """A tenant table's."""
+    """Create a tenant table's policies."""
     return [
         f"CREATE POLICY {policy} ON {SCHEMA}.{name} TO {role} USING ({condition}) WITH CHECK ({condition})"
         for policy, (role, condition) in policies(name).items()
@@ -77,12 +77,12 @@ def create_policies(name: str) -> list[str]:
 
 
 def drop_policies(name: str) -> list[str]:
-    """Without an error where they are not there."""
+    """Drop a tenant table's policies, if they exist."""
     return [f"DROP POLICY IF EXISTS {policy} ON {SCHEMA}.{name}" for policy in policies(name)]
 
 
 def grants(name: str) -> list[str]:
-    """What each role may do with a relation, a statement a role."""
+    """Grant each role its rights on a relation, one statement per role."""
     return [
         f"GRANT {', '.join(p for p in _PRIVILEGES if p in privileges)} ON {SCHEMA}.{name} TO {role}"
         for role, privileges in GRANTS[name].items()
@@ -90,11 +90,11 @@ def grants(name: str) -> list[str]:
 
 
 def drop_view(name: str) -> str:
-    """One of the schema's views."""
+    """Drop one of the schema's views."""
     return f"DROP VIEW {SCHEMA}.{name}"
 
 
 def create_view(name: str) -> list[str]:
-    """With its grants; whoever reads it does so with own rights."""
+    """Create a view with its grants. Readers need their own rights on its tables."""
     query = VIEWS[name].rstrip(";")
     return [f"CREATE VIEW {SCHEMA}.{name} WITH (security_invoker = true) AS {query}", *grants(name)]

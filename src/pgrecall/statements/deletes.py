@@ -1,4 +1,4 @@
-"""Deletes of documents and collections: leaf tables first, so that counts are exact and no cascade runs."""
+"""Deletes of documents and collections. Leaf tables first, so that counts are exact and no cascade runs."""
 
 LOCK_DOCUMENTS = """
 SELECT id FROM pgrecall.documents
@@ -13,13 +13,13 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-# FOR UPDATE waits for every writer of the collection (they hold FOR SHARE) and keeps new ones out.
+# FOR UPDATE waits for every writer of the collection (they hold FOR SHARE) and blocks new ones.
 LOCK_COLLECTION = """
 SELECT FROM pgrecall.collections WHERE tenant_id = %(tenant)s AND name = %(collection)s FOR UPDATE
 """
 
 COLLECTION = {
-    # `key >= 0` holds for every entry; it is how a statement asks for the index that begins with the tenant.
+    # `key >= 0` is true of every entry; only a statement with this condition can use the index on the tenant.
     "keys": "DELETE FROM pgrecall.chunk_keys WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND key >= 0",
     "vectors": "DELETE FROM pgrecall.chunk_vectors WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "chunks": "DELETE FROM pgrecall.chunks WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
@@ -28,5 +28,5 @@ COLLECTION = {
     "docstore": "DELETE FROM pgrecall.docstore WHERE tenant_id = %(tenant)s AND collection = %(collection)s",
     "collections": "DELETE FROM pgrecall.collections WHERE tenant_id = %(tenant)s AND name = %(collection)s",
 }
-#: What stays of a collection that is emptied: what makes it, and what is remembered of documents beside its chunks.
+#: What `clear_collection` keeps: the collection itself, and its index records and docstore.
 STAYS = frozenset({"records", "docstore", "collections"})

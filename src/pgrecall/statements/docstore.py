@@ -1,9 +1,9 @@
-"""What an ingestion remembers of its documents: rows by id, with their hash and the document that they came from.
+"""The document store of an ingestion: entries by id, with their hash and the document that they came from.
 
-Rows come sorted by id, so that writers that meet take their locks in the same order.
+Rows are sorted by id, so that concurrent writers take their locks in the same order.
 """
 
-# A row that is there keeps what the call says nothing of: a hash alone leaves the payload, and the reverse.
+# An existing row keeps what the call does not set: setting only a hash keeps the payload, and the other way round.
 PUT = """
 INSERT INTO pgrecall.docstore AS d (tenant_id, collection, id, hash, ref_doc_id, metadata, payload, position)
 SELECT %(tenant)s, %(collection)s, i.id, i.hash, i.ref_doc_id, i.metadata, i.payload, i.position
@@ -18,7 +18,7 @@ WHERE (d.hash, d.ref_doc_id, d.metadata, d.payload) IS DISTINCT FROM (
   coalesce(excluded.metadata, d.metadata), coalesce(excluded.payload, d.payload))
 """
 
-#: Of these ids those that hold a payload, locked as a writer locks them.
+#: Those of these ids that have a payload, locked as by a writer.
 HELD = """
 SELECT id FROM pgrecall.docstore
 WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND id = ANY (%(ids)s::text[]) AND payload IS NOT NULL
@@ -43,7 +43,7 @@ WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND hash IS NOT NUL
 ORDER BY created_at, position, id COLLATE "C"
 """
 
-#: Entries by the document that they came from, then the collection's chunks by theirs.
+#: Entries by their source document. CHUNKS_OF: the collection's chunks by theirs.
 ENTRIES_OF = """
 SELECT ref_doc_id, id, metadata FROM pgrecall.docstore
 WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND ref_doc_id IS NOT NULL
@@ -62,7 +62,7 @@ WHERE c.tenant_id = %(tenant)s AND c.collection = %(collection)s AND c.doc_id IS
 ORDER BY c.chunk_index, c.created_at, c.id COLLATE "C"
 """
 
-#: Entries by id; the documents that they came from.
+#: Deletes entries by id; returns the documents that they came from.
 DELETE = """
 WITH locked AS MATERIALIZED (
   SELECT id FROM pgrecall.docstore
@@ -73,7 +73,7 @@ WHERE d.tenant_id = %(tenant)s AND d.collection = %(collection)s AND d.id = lock
 RETURNING d.ref_doc_id
 """
 
-#: Those of these documents' own entries that nothing came from any more.
+#: Deletes those of these documents' own entries that no other entry came from.
 DELETE_LEFT_ALONE = """
 DELETE FROM pgrecall.docstore d
 WHERE d.tenant_id = %(tenant)s AND d.collection = %(collection)s AND d.id = ANY (%(ids)s::text[]) AND NOT EXISTS (
@@ -81,7 +81,7 @@ WHERE d.tenant_id = %(tenant)s AND d.collection = %(collection)s AND d.id = ANY 
   WHERE o.tenant_id = %(tenant)s AND o.collection = %(collection)s AND o.ref_doc_id = d.id)
 """
 
-#: A document: its own entry, and those that came from it.
+#: Deletes a document: its own entry, and those that came from it.
 DELETE_DOCUMENT = """
 WITH locked AS MATERIALIZED (
   SELECT id FROM pgrecall.docstore

@@ -1,6 +1,6 @@
-"""What `doctor` looks at: catalogs and statistics, which any login may read."""
+"""What `doctor` reads: catalogs and statistics, which any login may read."""
 
-#: Whether the database is marked as development: by a setting of its own, which no dump carries elsewhere.
+#: Whether the database is marked as development, by a setting of its own that dumps do not include.
 DEVELOPMENT = """
 SELECT EXISTS (
   SELECT FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
@@ -20,7 +20,7 @@ LEFT JOIN pg_catalog.pg_available_extensions a ON a.name = 'vector'
 WHERE d.datname = current_database()
 """
 
-#: Whether there is a version table, looked for by name: the login may lack the right to use the schema.
+#: Whether the version table exists, looked up by name: the login may lack the right to use the schema.
 MIGRATED = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
   WHERE s.nspname = 'pgrecall' AND c.relname = 'alembic_version')
@@ -48,7 +48,7 @@ SELECT r.rolname::text,
 FROM pg_catalog.pg_roles r WHERE r.rolname = ANY (%(roles)s) ORDER BY r.rolname
 """
 
-# SET ROLE looks at the login, so these ask of session_user; ADMIN counts too, for it can give itself SET.
+# SET ROLE depends on the login, so these check session_user. ADMIN counts too, because it can grant itself SET.
 LOGIN = """
 SELECT l.rolname::text, l.rolsuper, l.rolbypassrls, l.rolreplication,
   coalesce((SELECT pg_has_role(l.oid, r.oid, 'SET')
@@ -72,7 +72,7 @@ LEAKPROOF = """
 SELECT proleakproof FROM pg_catalog.pg_proc WHERE oid = 'pg_catalog.jsonb_contains(jsonb, jsonb)'::regprocedure
 """
 
-# Over all tenants, for maintenance.
+# Across all tenants, as the maintenance role.
 WITHOUT_KEYS = """
 SELECT c.tenant_id, c.name, k.chunks
 FROM (SELECT tenant_id, collection, count(*) AS chunks FROM pgrecall.chunks GROUP BY tenant_id, collection
@@ -101,7 +101,7 @@ JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid
 WHERE n.nspname = 'pgrecall' AND c.relkind = 'r' ORDER BY 1
 """
 
-# numbackends, not pg_stat_activity: that hides others' connections from a plain login.
+# numbackends rather than pg_stat_activity, which hides others' connections from a plain login.
 METRICS = """
 SELECT (SELECT sum(numbackends)::int FROM pg_catalog.pg_stat_database),
   current_setting('max_connections')::int,

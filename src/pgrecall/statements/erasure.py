@@ -1,4 +1,4 @@
-"""Erasure, export and sweeps of every table, made from what the schema says of whose a row is and when it is due."""
+"""Erasure, export and sweeps of every table, from what the schema says about a row's subject and expiry."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def _table(name: str) -> sa.Table:
     return metadata.tables[f"{SCHEMA}.{name}"]
 
 
-#: What goes with a tenant, leaf first; its row in `tenants` stays as the tombstone, and the trail is stripped.
+#: Tables that are deleted with a tenant, leaf first. Its row in `tenants` stays as tombstone; the trail is stripped.
 TENANTS_OWN = tuple(t.name for t in TENANT_TABLES if t.name not in (TRAIL, "tenants"))
-#: What goes with a subject, leaf first.
+#: Tables with rows that are deleted with a subject, leaf first.
 SUBJECTS_OWN = tuple(name for name in TENANTS_OWN if name in SUBJECTS or name in PARTS)
 
-#: Entries of the trail that still name the subject, or (NULL) anybody.
+#: Entries of the trail that still name the subject, or (NULL) any actor.
 UNSTRIPPED = """
 SELECT count(*) FROM pgrecall.memory_events
 WHERE tenant_id = %(tenant)s AND CASE WHEN %(subject)s::text IS NULL THEN actor IS NOT NULL
   ELSE subject = %(subject)s OR actor = %(subject)s END
 """
 
-# The salt is kept nowhere: entries of one subject can still be told to belong together, and to nobody. An entry about
-# someone else, by the subject, loses its actor only.
+# The salt is stored nowhere: entries of one subject can still be grouped, but not linked to a person. Entries by the
+# subject about someone else lose their actor only.
 STRIP = """
 WITH stripped AS MATERIALIZED (
   SELECT id, CASE WHEN %(subject)s::text IS NULL OR subject = %(subject)s
@@ -47,7 +47,7 @@ FROM stripped s WHERE e.tenant_id = %(tenant)s AND e.id = s.id
 
 
 def _of_subject(table: sa.Table) -> sa.ColumnElement[bool]:
-    """That a row is the subject's, by its own column or as a part of what is."""
+    """Whether a row is the subject's, by its own column or as part of such a row."""
     if (column := SUBJECTS.get(table.name)) is not None:
         return table.c[column] == sa.cast(bound("subject"), sa.Text)
     part = PARTS[table.name]
@@ -59,28 +59,28 @@ def _of_subject(table: sa.Table) -> sa.ColumnElement[bool]:
 
 def _mine(table: sa.Table, *, subject: bool) -> list[sa.ColumnElement[bool]]:
     own = [table.c.tenant_id == bound("tenant")]
-    if table is chunk_keys:  # true of every entry: so its index that begins with the tenant serves (see schema)
+    if table is chunk_keys:  # true of every entry, so that its index on the tenant can be used (see schema)
         own.append(table.c.key >= sa.literal_column("0"))
     return [*own, _of_subject(table)] if subject else own
 
 
 @cache
 def delete(name: str, *, subject: bool) -> str:
-    """Delete what is the tenant's, or the subject's, in a table."""
+    """Delete a table's rows of the tenant, or of the subject."""
     table = _table(name)
     return compiled(sa.delete(table).where(*_mine(table, subject=subject)))
 
 
 @cache
 def count(name: str, *, subject: bool) -> str:
-    """How many rows of a table are the tenant's, or the subject's."""
+    """Count a table's rows of the tenant, or of the subject."""
     table = _table(name)
     return compiled(sa.select(sa.func.count()).select_from(table).where(*_mine(table, subject=subject)))
 
 
 @cache
 def count_without_subject(name: str) -> str:
-    """How many rows of the tenant name no subject, in a table that has a column for it."""
+    """Count a table's rows of the tenant that name no subject."""
     table = _table(name)
     nobody = sa.func.coalesce(table.c[SUBJECTS[name]], sa.literal_column("''")) == sa.literal_column("''")
     return compiled(sa.select(sa.func.count()).select_from(table).where(*_mine(table, subject=False), nobody))
@@ -88,7 +88,7 @@ def count_without_subject(name: str) -> str:
 
 @cache
 def rename_actor(name: str) -> str:
-    """Replace the subject where it is who wrote something about another."""
+    """Replace the subject's name as the author of rows about others."""
     table = _table(name)
     column = table.c[ACTORS[name]]
     own = column == sa.cast(bound("subject"), sa.Text)
@@ -97,19 +97,19 @@ def rename_actor(name: str) -> str:
 
 # Export
 
-#: What is held about a subject, parents first, the trail last.
+#: Tables with data about a subject, parents first, the trail last.
 EXPORTED = (*reversed(SUBJECTS_OWN), TRAIL)
 _NOT_EXPORTED = sa.literal_column("ARRAY['tenant_id', 'text_search']", ARRAY(sa.Text))
 
 
 def page_key(name: str) -> list[str]:
-    """The columns by which an export pages through a table."""
+    """The columns that an export of a table pages by."""
     return [column.name for column in _table(name).primary_key if column.name != "tenant_id"]
 
 
 @cache
 def export(name: str, *, first: bool) -> str:
-    """A page of the subject's rows: the key, then the row as JSON text; not the `first` one goes on after a key."""
+    """A page of the subject's rows: the key, then the row as JSON text. Later pages continue after a key."""
     table = _table(name)
     key = [table.c[column] for column in page_key(name)]
     subject = table.c.subject == sa.cast(bound("subject"), sa.Text) if name == TRAIL else _of_subject(table)
@@ -129,7 +129,7 @@ def _plain(column: sa.Column[Any]) -> Any:
 
 
 def _parts(name: str) -> Iterator[str]:
-    """The tables of a table's parts, and of theirs, leaf first."""
+    """The tables of a table's parts, and of their parts, leaf first."""
     for child, part in PARTS.items():
         if part.parent == name:
             yield from _parts(child)
@@ -142,14 +142,14 @@ def _due(table: sa.Table, column: str) -> sa.ColumnElement[bool]:
 
 @cache
 def tenants_due(name: str, column: str) -> str:
-    """Which tenants have rows that are due; across tenants, so for the maintenance role only."""
+    """Tenants with rows that are due. It works across tenants, so only the maintenance role can run it."""
     table = _table(name)
     return compiled(sa.select(table.c.tenant_id).where(_due(table, column)).distinct())
 
 
 @cache
 def count_due(name: str, column: str) -> str:
-    """How many of a tenant's rows are due."""
+    """Count a tenant's rows that are due."""
     table = _table(name)
     statement = sa.select(sa.func.count()).select_from(table)
     return compiled(statement.where(*_mine(table, subject=False), _due(table, column)))
@@ -157,10 +157,10 @@ def count_due(name: str, column: str) -> str:
 
 @cache
 def sweep(name: str, column: str) -> str:
-    """Delete up to `batch` rows that are due, with their parts, passing over what another holds.
+    """Delete up to `batch` rows that are due, with their parts, skipping locked rows.
 
-    Returns, for each row, its id and subject where the table has events (NULLs elsewhere), then the counts of its
-    parts' tables, in the order of `swept`. One statement, so that exactly the locked rows go.
+    Returns for each row its id and subject (NULLs if the table has no events), then the counts of its parts' tables in
+    the order of `swept`. It is one statement, so that exactly the locked rows are deleted.
     """
     table = _table(name)
     key = [c for c in table.primary_key if c.name != "tenant_id"]
@@ -193,5 +193,5 @@ def sweep(name: str, column: str) -> str:
 
 
 def swept(name: str) -> list[str]:
-    """The tables of which `sweep` tells a count beside its own rows."""
+    """The tables for which `sweep` returns counts, besides its own rows."""
     return list(reversed(list(_parts(name))))

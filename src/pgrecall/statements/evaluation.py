@@ -1,6 +1,6 @@
-"""Eval sets, runs with their results, and the records that ragas keeps here."""
+"""Evaluation sets, runs with their results, and the records that ragas stores."""
 
-# Two that save the same set at once make one version, not two of the same content.
+# Concurrent saves of the same set create one version, not two of the same content.
 LOCK_SET = """
 SELECT pg_advisory_xact_lock(hashtextextended(concat_ws(chr(31), 'pgrecall.eval_sets', %(tenant)s::text,
   %(name)s::text), 0::int8))
@@ -59,12 +59,12 @@ WHERE tenant_id = %(tenant)s AND (%(run)s::text IS NULL OR run_id = %(run)s::tex
 ORDER BY created_at DESC, run_id COLLATE "C" DESC LIMIT %(limit)s
 """
 
-# FOR SHARE: a run that is deleted meanwhile gets no results, and one that is finished none either.
+# FOR SHARE: no results are added to a run that is deleted or finished meanwhile.
 LOCK_RUN = """
 SELECT status FROM pgrecall.eval_runs WHERE tenant_id = %(tenant)s AND run_id = %(run)s FOR SHARE
 """
 
-# A query that two resumers ran at the same moment keeps the first result; one that failed may be tried again.
+# If two processes ran the same query, the first result stays. A failed query can be run again.
 ADD_RESULTS = """
 INSERT INTO pgrecall.eval_results AS r
   (tenant_id, run_id, query_id, retrieved, metrics, latency, foreign_rows, error, unscored)
@@ -102,7 +102,7 @@ DELETE_RECORDS = """
 DELETE FROM pgrecall.eval_records WHERE tenant_id = %(tenant)s AND kind = %(kind)s AND name = %(name)s
 """
 
-# The first says that the name is there, for one without records.
+# The first record only marks that the name exists, which may have no others.
 ADD_RECORDS = """
 INSERT INTO pgrecall.eval_records (tenant_id, kind, name, place, record)
 SELECT %(tenant)s, %(kind)s, %(name)s, i.place - 2, i.record

@@ -1,6 +1,6 @@
-"""Reading facts: by id, by identity, by conditions, by words and by vector. Only what is neither expired nor forgotten.
+"""Reading facts: by id, by identity, by conditions, by words and by vector. Expired and forgotten facts are left out.
 
-Searches are composed by SQLAlchemy, because they carry filters; compiled once for each shape.
+Searches are composed by SQLAlchemy, because they have filters. Each shape is compiled once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pgrecall.statements.search import OPERATORS
 from pgrecall.statements.words import asked_words
 from pgrecall.types import Distance
 
-#: In the order in which `operations.recall` reads them.
+#: In the order in which `operations/memory/read.py` reads them.
 _COLUMNS = (
     "id", "namespace", "subject", "kind", "key", "value", "text", "source", "confidence", "actor", "valid_from",
     "valid_to", "supersedes_id", "ttl", "ttl_refresh", "expires_at", "created_at",
@@ -41,7 +41,7 @@ WHERE f.tenant_id = %(tenant)s AND f.id = %(id)s AND $READABLE
     READABLE=_READABLE,
 )
 
-#: The live facts of identities, each with its number.
+#: The live facts of these identities, each with the identity's number.
 BY_KEYS = made(
     """
 SELECT $ROW, i.n FROM $IDENTITIES
@@ -62,7 +62,7 @@ ORDER BY f.valid_from DESC LIMIT %(limit)s OFFSET %(offset)s
     READABLE=_READABLE,
 )
 
-# `*` in a pattern is any one label. A label of a namespace is never NULL, and lengths are compared first.
+# `*` in a pattern matches any one label. Labels are never NULL, and lengths are compared first.
 NAMESPACES = """
 SELECT namespace FROM (
   SELECT DISTINCT f.namespace[1:coalesce(%(depth)s::int4, cardinality(f.namespace))] AS namespace
@@ -92,7 +92,7 @@ ORDER BY id COLLATE "C" LIMIT %(limit)s OFFSET %(offset)s
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Which facts: all conditions ANDed. Equal where the SQL is equal."""
+    """Which facts: all conditions are ANDed. Two are equal if their SQL is equal."""
 
     by_subject: bool = False
     by_kinds: bool = False
@@ -109,7 +109,7 @@ class Facts:
 
 
 def filter_values(which: Facts) -> dict[str, Any]:
-    """The values that the filter binds."""
+    """The parameters of the filter."""
     return {} if which.tree is None else bind_values(which.tree)
 
 
@@ -134,8 +134,8 @@ def _matching(which: Facts) -> list[sa.ColumnElement[bool]]:
     if which.by_key:
         conditions.append(f.key == sa.cast(bound("key"), sa.Text))
     if which.by_namespace:
-        # By code point an array lies between its prefix, and the prefix with its last label's successor: exactly those
-        # whose first labels these are, and a range that an index finds.
+        # In code point order, the arrays with this prefix are exactly those from the prefix up to the prefix with the
+        # successor of its last label: a range, for which an index can be used.
         conditions.append(f.namespace != sa.literal_column("'{}'::text[]"))
         conditions.append(f.namespace >= sa.cast(bound("prefix"), ARRAY(sa.Text)))
         conditions.append(f.namespace < sa.cast(bound("beyond"), ARRAY(sa.Text)))
@@ -160,7 +160,7 @@ def _in_order(order: Order, source: Any, score: sa.ColumnElement[Any] | None) ->
 
 @lru_cache(maxsize=512)
 def listing(which: Facts, order: Order) -> str:
-    """Facts that match, in their order; by relevance is by recency, where nothing is asked."""
+    """Matching facts in this order. Without a query, relevance means recency."""
     columns = [memory_facts.c[name] for name in _COLUMNS]
     statement = sa.select(*columns, sa.null().label("score")).where(*_matching(which))
     statement = statement.order_by(*_in_order(order, memory_facts.c, None))
@@ -168,7 +168,7 @@ def listing(which: Facts, order: Order) -> str:
 
 
 def _by_words(which: Facts) -> tuple[sa.Select[Any], list[sa.CTE]]:
-    """Facts whose text matches, with their rank; and what the statement must be given before."""
+    """Facts whose text matches, with their rank, and the CTEs that the statement needs."""
     query = asked_words()
     asked = sa.select(query.c.query).scalar_subquery()
     f = memory_facts.c
@@ -178,7 +178,7 @@ def _by_words(which: Facts) -> tuple[sa.Select[Any], list[sa.CTE]]:
 
 
 def _by_vector(which: Facts, distance: Distance) -> sa.Select[Any]:
-    """Facts with the similarity of their best field."""
+    """Facts with the similarity of their most similar field."""
     f, v = memory_facts.c, fact_vectors.c
     apart = v.embedding.op(OPERATORS[distance], return_type=sa.Float())(sa.cast(bound("query"), HALFVEC))
     best = (
@@ -193,7 +193,7 @@ def _by_vector(which: Facts, distance: Distance) -> sa.Select[Any]:
 
 
 def _best(found: sa.Select[Any], name: str, most: str) -> sa.CTE:
-    """The first `most` by score."""
+    """The `most` facts with the highest scores."""
     inner = found.subquery()
     ranked = sa.select(inner.c.id, inner.c.valid_from, inner.c.score)
     ranked = ranked.order_by(inner.c.score.desc(), *_newest(inner.c)).limit(_number(most))
@@ -204,8 +204,8 @@ def _best(found: sa.Select[Any], name: str, most: str) -> sa.CTE:
 def relevant(which: Facts, order: Order, *, words: bool, distance: Distance | None) -> str:
     """The facts most relevant to words, to a vector, or to both by the sum of their reciprocal ranks.
 
-    `limit` and `offset` choose by relevance; `order` says in which order the chosen ones come. `fetch` of each side
-    take part in a fusion.
+    `limit` and `offset` select by relevance; `order` sorts the selected facts. A fusion takes `fetch` facts of each
+    side.
     """
     before: list[sa.CTE] = []
     sides = []

@@ -1,7 +1,7 @@
-"""Facts: puts, and what becomes of a fact's versions. A fact is found by its whole identity, by index.
+"""Facts: puts, and the changes of a fact's versions. A fact is looked up by its whole identity, with an index.
 
-Identities come as arrays; a namespace, itself an array, as its literal text, because unnest can't take ragged ones.
-`OFFSET 0` and `LIMIT 1` keep each lookup one by one: without statistics the planner would read the whole tenant.
+Identities are passed as arrays. A namespace, itself an array, is passed as literal text, because unnest needs arrays of
+one length. `OFFSET 0` and `LIMIT 1` force single lookups: without statistics the planner would read the whole tenant.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ IDENTITIES = """
 unnest(%(subjects)s::text[], %(kinds)s::text[], %(keys)s::text[], %(namespaces)s::text[])
   WITH ORDINALITY AS i (subject, kind, key, namespace, n)"""
 
-#: That `f` is of the identity `i`.
+#: Whether `f` has the identity `i`.
 SAME = """f.tenant_id = %(tenant)s AND f.subject = i.subject AND f.kind = i.kind AND f.key = i.key
     AND f.namespace = i.namespace::text[]"""
 
-#: Every row is in the index of versions; only a statement that says so can use it.
+#: True of every row. The index of versions is partial on it, so only statements with this condition can use it.
 VERSIONS = "f.valid_from > '-infinity'::timestamptz"
 
 
 def made(statement: str, **more: str) -> str:
-    """A statement made of the parts above, each at its $NAME: all of them are texts of this package."""
+    """A statement from the parts above, each at its $NAME. All of them are texts of this package."""
     return Template(statement).substitute(IDENTITIES=IDENTITIES, SAME=SAME, VERSIONS=VERSIONS, **more)
 
 
@@ -37,7 +37,7 @@ INSERT INTO pgrecall.memory_settings (tenant_id, text_config) SELECT %(tenant)s,
 ON CONFLICT DO NOTHING
 """
 
-# By what the space is, not by a remembered number: that could have been dropped, and given to another space, meanwhile.
+# By the space's properties, not by a remembered number, which may have been dropped and given to another space.
 SET_SPACE = """
 UPDATE pgrecall.memory_settings SET fingerprint = %(fingerprint)s::float4[], space_id = (
   SELECT s.id FROM pgrecall.embed_spaces s
@@ -50,11 +50,12 @@ UPDATE pgrecall.memory_settings SET fingerprint = %(fingerprint)s::float4[]
 WHERE tenant_id = %(tenant)s AND fingerprint IS NULL
 """
 
-# One lock for each of 256 parts of a tenant's identities, taken in order: two writers of one identity meet at it, and
-# a large batch can't fill the server's lock table. A statement of its own: the next one sees what was waited for.
+# A tenant's identities share 256 locks, taken in order. Two writers of one identity meet at the same lock, and a large
+# batch can't fill the server's lock table. The lock is a statement of its own, so that the next one sees what the other
+# writer did.
 LOCK = "SELECT pg_advisory_xact_lock(l) FROM unnest(%(locks)s::int8[]) AS u (l)"
 
-#: What stands at each identity, under its lock: the time, the live version, the newest time, versions beyond `keep`.
+#: For each identity, under its lock: the time, the live version, the newest version's time, versions beyond `keep`.
 HEADS = made("""
 SELECT clock_timestamp(), live.id, live.created_at, live.expires_at <= clock_timestamp(), newest.valid_from, ARRAY (
   SELECT f.id FROM pgrecall.memory_facts f
@@ -112,7 +113,7 @@ FROM unnest(%(event_ids)s::text[], %(actions)s::text[], %(targets)s::text[], %(e
 RETURNING 1
 """
 
-#: Whose identity an id, or a key, names. `which`: live, forgotten (and not purged), or any version.
+#: The identity that an id or a key refers to. `which`: live, forgotten (and not purged), or any version.
 NAMED = made("""
 SELECT DISTINCT f.subject, f.kind, f.key, f.namespace FROM pgrecall.memory_facts f
 WHERE f.tenant_id = %(tenant)s AND (%(id)s::text IS NULL OR f.id = %(id)s)
@@ -147,7 +148,7 @@ WHERE tenant_id = %(tenant)s AND id = ANY (%(ids)s::text[])
 
 NOW = "SELECT clock_timestamp()"
 
-# What reading starts anew. As UTC: a time with its zone plus an interval is not immutable, because of days' lengths.
+# The ttl that a read restarts. In UTC: timestamptz plus an interval is not immutable, because days differ in length.
 REFRESH = """
 UPDATE pgrecall.memory_facts
 SET expires_at = timezone('UTC', timezone('UTC', statement_timestamp()) + ttl * '1 second'::interval)

@@ -1,9 +1,9 @@
-"""Full text switched on, off, or to another language, for a collection that has rows.
+"""Changing a collection's full text: on, off, or to another configuration.
 
-While it is under way `collections.settings` has `text_pending`, and in it the last id that is done (`after`).
+During the change `collections.settings` has `text_pending`, with the last id that is done (`after`).
 """
 
-#: Waits for writers under way, whose FOR SHARE this conflicts with: later ones go by what is set here.
+#: Waits for current writers, whose FOR SHARE it conflicts with. Later writers use the new configuration.
 HELD = """
 SELECT text_config, settings -> 'text_pending' ->> 'after' FROM pgrecall.collections
 WHERE tenant_id = %(tenant)s AND name = %(collection)s FOR NO KEY UPDATE
@@ -20,14 +20,14 @@ SELECT count(*) FROM pgrecall.chunks
 WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND id > %(after)s
 """
 
-#: Whether this is still what the collection is to become; nobody changes that before the batch is committed.
+#: Whether the collection is still being changed to this. The lock keeps that so until the batch is committed.
 STILL = """
 SELECT text_config IS NOT DISTINCT FROM %(text_config)s::text, settings ? 'text_pending' FROM pgrecall.collections
 WHERE tenant_id = %(tenant)s AND name = %(collection)s FOR SHARE
 """
 
-# Locked by id, as every writer locks them. The collection comes from the locked rows: see `reads._same`. Without a
-# configuration to_tsvector is NULL, and makes nothing.
+# Locked by id, like by every writer. The collection comes from the locked rows (see `reads._same`). Without a
+# configuration to_tsvector is NULL.
 BATCH = """
 WITH picked AS MATERIALIZED (
   SELECT collection, id FROM pgrecall.chunks
@@ -44,7 +44,7 @@ made AS (
 SELECT (SELECT max(id COLLATE "C") FROM picked), (SELECT count(*) FROM picked), (SELECT count(*) FROM made)
 """
 
-#: Where to go on after an interruption. Left out while others hold the row: who goes on earlier only looks again.
+#: Where to continue after an interruption. Skipped while others lock the row: continuing earlier only repeats work.
 REMEMBER = """
 UPDATE pgrecall.collections SET settings = jsonb_set(settings, '{text_pending,after}', to_jsonb(%(after)s::text))
 WHERE tenant_id = %(tenant)s AND name = (

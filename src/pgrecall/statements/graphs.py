@@ -1,12 +1,12 @@
-"""Graphs: which collections they pay for, how rows enter them, and the indexes themselves.
+"""Graphs: the collections that use them, how rows enter them, and the indexes themselves.
 
-Where the vectors are partitioned a graph is an index of each partition: a search is planned for its tenant's alone, and
-an index of the parent could be neither built nor dropped beside searches.
+If the vectors are partitioned, a graph is an index on each partition. A search is planned for its tenant's partition
+only, and an index on the parent could be neither built nor dropped concurrently with searches.
 """
 
 from __future__ import annotations
 
-# What the router asks once in a while: bounded counts, so that a huge collection costs no more than a small one.
+# What the router asks from time to time. Counts are bounded, so that a huge collection costs no more than a small one.
 ROUTE = """
 SELECT c.settings->'keys', c.settings->'graph', s.graph_generation,
   (SELECT count(*) FROM (SELECT FROM pgrecall.chunk_vectors v
@@ -24,8 +24,8 @@ FROM pgrecall.collections c JOIN pgrecall.embed_spaces s ON s.id = c.space_id
 WHERE c.tenant_id = %(tenant)s AND c.name = %(collection)s AND s.id = %(space)s
 """
 
-# The generations whose graph can be searched: whole and valid, in each partition. A statement of catalogs alone, since
-# Citus sends what reads a tenant's table to a worker.
+# The generations whose graph can be searched: complete and valid in each partition. It reads catalogs only, because
+# Citus sends statements that read a tenant's table to a worker.
 VALID = """
 SELECT substring(x.relname from '^chunk_vectors_graph_[0-9]+_([0-9]+)')::int4
 FROM pg_catalog.pg_class x JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid
@@ -43,12 +43,12 @@ HAVING bool_and(i.indisvalid) AND count(*) = greatest(1, (
 
 
 def names_of(space_id: int) -> dict[str, str]:
-    """The parameters of VALID: between which names a space's graphs are."""
+    """The parameters of VALID: the range of the names of a space's graphs."""
     stem = f"chunk_vectors_graph_{space_id}"
     return {"low": f"{stem}_", "high": f"{stem}{chr(ord('_') + 1)}"}
 
 
-# One collection in full, for the tenant itself: rows in the graph, and rows that wait.
+# All of one collection, as the tenant: rows in the graph, and waiting rows.
 HELD = """
 SELECT count(*) FILTER (WHERE graph <= %(generation)s), count(*) FILTER (WHERE graph > %(generation)s)
 FROM pgrecall.chunk_vectors
@@ -59,7 +59,7 @@ SPACES = """
 SELECT id, provider, model, dim, distance, graph_generation, graph_rows FROM pgrecall.embed_spaces ORDER BY id
 """
 
-# Over all tenants, for maintenance: every collection of the space, what the graph holds of it and what waits.
+# Across all tenants, as the maintenance role: each collection of the space, its rows in the graph and waiting rows.
 COLLECTIONS = """
 SELECT tenant_id, collection, count(*) FILTER (WHERE graph <= %(generation)s),
   count(*) FILTER (WHERE graph > %(generation)s)
@@ -67,7 +67,7 @@ FROM pgrecall.chunk_vectors WHERE space_id = %(space)s AND graph >= 0
 GROUP BY tenant_id, collection ORDER BY tenant_id, collection
 """
 
-# Every `step`-th vector of the graph among the first rows of a collection: a sample that costs one bounded scan.
+# Every `step`-th vector of the graph among a collection's first rows: a sample for the cost of one bounded scan.
 SAMPLE = """
 SELECT chunk_id, halfvec_send(embedding) FROM (
   SELECT chunk_id, embedding, row_number() OVER () AS number FROM pgrecall.chunk_vectors
@@ -77,8 +77,8 @@ SELECT chunk_id, halfvec_send(embedding) FROM (
 WHERE number %% %(step)s::int8 = 0 LIMIT %(count)s
 """
 
-# SKIP LOCKED: a writer that holds a row is about to change it, so it stays waiting; and who never waits can't deadlock
-# with those who lock chunks before their vectors.
+# SKIP LOCKED: a writer that holds a row is about to change it, so it stays waiting. A statement that never waits can't
+# deadlock with writers, which lock chunks before their vectors.
 PROMOTE = """
 WITH picked AS MATERIALIZED (
   SELECT collection, chunk_id FROM pgrecall.chunk_vectors
@@ -89,8 +89,8 @@ UPDATE pgrecall.chunk_vectors v SET graph = %(generation)s FROM picked p
 WHERE v.tenant_id = %(tenant)s AND v.collection = p.collection AND v.chunk_id = p.chunk_id AND v.space_id = %(space)s
 """
 
-# What is remembered of a collection for its searches by the graph: its rows as maintenance counted them, the
-# `ef_search` that was found for it.
+# What is stored about a collection for searches of its graph: its rows as maintenance counted them, and the `ef_search`
+# that was found for it.
 NOTE = """
 UPDATE pgrecall.collections
 SET settings = jsonb_set(settings, '{graph}', coalesce(settings->'graph', '{}'::jsonb) || %(noted)s::jsonb)
@@ -102,7 +102,7 @@ UPDATE pgrecall.collections SET settings = settings #- '{graph,ef_search}'
 WHERE tenant_id = %(tenant)s AND name = %(collection)s
 """
 
-# For maintenance, which counts anew each time: written where it changed by more than a fifth.
+# For maintenance, which counts each time. Written only if the count changed by more than a fifth.
 NOTE_ROWS = (
     NOTE.rstrip()
     + """
@@ -119,7 +119,7 @@ SET_GENERATION = """
 UPDATE pgrecall.embed_spaces SET graph_generation = %(generation)s, graph_rows = %(rows)s WHERE id = %(space)s
 """
 
-#: The tables that graphs are made on, and what their names end with there.
+#: The tables that have graphs, and the suffix of the graphs' names there.
 TABLES = """
 SELECT c.relname::text, coalesce('_' || substring(c.relname from 'p[0-9]+$'), '')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -130,7 +130,7 @@ WHERE n.nspname = 'pgrecall' AND (c.relname = 'chunk_vectors' AND c.relkind = 'r
 ORDER BY length(c.relname), c.relname
 """
 
-# How many rows of a generation each partition has; over all tenants, for maintenance.
+# The rows of a generation in each partition, across all tenants, as the maintenance role.
 PARTS = """
 SELECT c.relname::text, count(*)::int8 FROM pgrecall.chunk_vectors v JOIN pg_catalog.pg_class c ON c.oid = v.tableoid
 WHERE v.space_id = %(space)s AND v.graph >= 0 AND v.graph <= %(generation)s GROUP BY c.relname
@@ -143,11 +143,11 @@ JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid JOIN pg_catalog.pg_namespace 
 WHERE n.nspname = 'pgrecall' AND x.relname ~ %(pattern)s ORDER BY 1
 """
 
-# For the session, polled: whoever waited for it within a statement would hold a snapshot, and CREATE INDEX CONCURRENTLY
-# waits for those.
+# A session lock, polled: a statement that waits for it would hold a snapshot, for which CREATE INDEX CONCURRENTLY
+# waits.
 TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('pgrecall.graphs', 0::int8))"
 
-# Whatever a role or the database has set: a build takes its time, and the session, which holds the lock, lives on.
+# Overrides the settings of the role and the database: builds take long, and the session must live on to hold the lock.
 OWNER_SETTINGS = """
 SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN %(lock_timeout)s ELSE '0' END, false)
 FROM pg_catalog.pg_settings

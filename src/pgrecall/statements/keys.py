@@ -1,7 +1,7 @@
-"""Declared keys: the rows of `chunk_keys`, and how a filter is narrowed by them.
+"""Declared keys: the rows of `chunk_keys`, and how they narrow a filter.
 
-Comparisons of text are leakproof, so row-level security lets them use an index where metadata's own operators may not.
-Whoever writes a chunk's keys holds the chunk's row; a chunk that goes takes them along by the foreign key.
+Comparisons of text are LEAKPROOF, so they can use an index under row-level security, unlike the operators on metadata.
+A writer of a chunk's keys holds the chunk's row. Deleting a chunk deletes its keys by the foreign key.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pgrecall.filters.keys import Lookup
 from pgrecall.schema import chunk_keys, chunks, collections
 from pgrecall.statements.compose import bound
 
-# What a chunk `c` has for the keys of %(keys)s. An array's elements count as values of their own. `#>` finds all that
-# the filters' chain of `->` does, and more where a key looks like an index: a row too many does no harm.
+# The values of a chunk `c` for the keys in %(keys)s. An array's elements are values of their own. `#>` finds everything
+# that the filters' chain of `->` finds, and more if a key looks like an index; additional rows do no harm.
 VALUES = """
   SELECT d.number, CASE d.type
     WHEN 'number' THEN CASE WHEN f.f < 0
@@ -35,7 +35,7 @@ VALUES = """
   WHERE jsonb_typeof(e.v) = CASE d.type WHEN 'text' THEN 'string' WHEN 'bool' THEN 'boolean' ELSE 'number' END
 """
 
-# A subquery for each row, not a join: without statistics a join could compare every row with every other.
+# A subquery for each row instead of a join: without statistics a join could compare every pair of rows.
 DELETE_STALE = """
 DELETE FROM pgrecall.chunk_keys k
 WHERE k.tenant_id = %(tenant)s AND k.collection = %(collection)s AND k.chunk_id = ANY (%(ids)s::text[])
@@ -55,7 +55,7 @@ CROSS JOIN LATERAL (<values>) w
 ON CONFLICT DO NOTHING
 """.replace("<values>", VALUES)
 
-# Chunks are locked by id as every writer locks them; what others write meanwhile, they enter themselves.
+# Chunks are locked by id, like by every writer. Concurrent writers enter the keys of their own chunks.
 BACKFILL = """
 WITH page AS MATERIALIZED (
   SELECT s.id, s.metadata FROM pgrecall.chunks s
@@ -68,8 +68,8 @@ added AS (
 SELECT count(*), max(id COLLATE "C") FROM page
 """.replace("<values>", VALUES)
 
-#: For whom writes: a declaration waits for those who hold it, so none of them can miss a key. The tenant's row too, and
-#: first, as every writer: `delete_tenant` begins with it, and ends with the collections.
+#: For writers: a declaration waits for those that hold this lock, so no writer misses a key. The tenant's row is locked
+#: first, like by every writer, because `delete_tenant` begins with it and ends with the collections.
 HOLD = """
 SELECT c.settings->'keys'
 FROM pgrecall.tenants t JOIN pgrecall.collections c ON c.tenant_id = t.tenant_id
@@ -92,7 +92,7 @@ SELECT settings->'keys' FROM pgrecall.collections WHERE tenant_id = %(tenant)s A
 
 CHUNKS = "SELECT count(*) FROM pgrecall.chunks WHERE tenant_id = %(tenant)s AND collection = %(collection)s"
 
-# SKIP LOCKED: who never waits can't deadlock with those who lock a chunk before its keys.
+# SKIP LOCKED: a statement that never waits can't deadlock with writers, which lock a chunk before its keys.
 FORGET = """
 WITH picked AS MATERIALIZED (
   SELECT collection, chunk_id, key, value FROM pgrecall.chunk_keys
@@ -119,35 +119,35 @@ def bind_values(found: Lookup) -> dict[str, object]:
 def every_id(form: Sequence[Any]) -> sa.ColumnElement[Any]:
     """The ids of all chunks that may match, as an array.
 
-    A process may remember a key that was dropped since: the statement asks by itself, once, whether the keys are there,
-    and takes every chunk of the collection where they are not. LIMIT 0 tells the planner that this costs little.
+    A process may have cached a key that was dropped since. The statement checks once whether the keys exist, and takes
+    every chunk of the collection if they don't. LIMIT 0 tells the planner that this costs little.
     """
     every = chunks.alias("every_chunk")
     here = (every.c.tenant_id == bound("tenant"), every.c.collection == bound("collection"))
     ids = _fewest(form)
     if form[0] == "every":
-        # Of parts that find many none is read further than this where another one finds few.
+        # If another part finds fewer than this, no part is read further than this.
         ids = sa.func.coalesce(_fewest(form, sa.literal_column("1000", sa.Integer)), ids)
     return sa.case((_ready(), ids), else_=_array(sa.select(every.c.id).where(*here)))
 
 
 def few_ids(form: Sequence[Any], most: sa.ColumnElement[int]) -> sa.ColumnElement[Any]:
-    """The ids of all chunks that may match, as an array, where they are fewer than `most`; else NULL."""
+    """The ids of all chunks that may match, as an array, if there are fewer than `most`; else NULL."""
     return sa.case((_ready(), _fewest(form, most)))
 
 
 def _fewest(form: Sequence[Any], most: sa.ColumnElement[int] | None = None) -> sa.ColumnElement[Any]:
-    """Of a conjunction the part that finds the fewest, and of each next part no more than would be chosen.
+    """The part of a conjunction that finds the fewest ids. Each next part is read no further than it could be chosen.
 
-    To read an entry costs a tenth of looking at its chunk, so the parts are not intersected. A part that is cut off at
-    one more than the best so far is never taken for whole.
+    Reading an entry costs a tenth of reading its chunk, so the parts are not intersected. A part is cut off at one more
+    than the best so far, so an incomplete part is never chosen.
     """
     names = _names()
     parts = [(part, _select(part, names)) for part in (form[1:] if form[0] == "every" else [form])]
     first, *others = (select for _, select in sorted(parts, key=lambda part: part[0][1] != "="))
     found = sa.select(_array(first.limit(most)).label("ids"))
     for other in others:
-        # OFFSET 0: drawn into the query around it, an array would be made once for each time it is named.
+        # OFFSET 0: without it the planner would inline the subquery, and compute the array at each reference.
         best = found.offset(sa.literal_column("0")).subquery()
         size = sa.func.cardinality(best.c.ids)
         more = _array(other.limit(size + sa.literal_column("1"))).label("more")
@@ -169,7 +169,7 @@ def _names() -> Iterator[sa.BindParameter[Any]]:
 
 
 def _ready() -> sa.ScalarSelect[Any]:
-    """Whether the keys are declared and filled, asked once for the whole statement."""
+    """Whether the keys are declared and filled; evaluated once for the statement."""
     wanted = collections.c.settings.bool_op("@>")(sa.cast(bound("keys_ready"), JSONB))
     here = (collections.c.tenant_id == bound("tenant"), collections.c.name == bound("collection"))
     return sa.select(sa.exists().where(*here, wanted)).scalar_subquery()
@@ -183,12 +183,12 @@ def _select(form: Sequence[Any], names: Iterator[sa.BindParameter[Any]]) -> Any:
     conditions = [
         table.c.tenant_id == bound("tenant"),
         table.c.collection == bound("collection"),
-        # True of every row; it is how a statement asks for the index on values (see schema).
+        # True of every row; only statements with this condition can use the index on values (see schema).
         table.c.key >= sa.literal_column("0"),
         table.c.key == sa.cast(next(names), sa.SmallInteger),
     ]
     if tuple(form[1:]) == ("any",):
-        # One lookup for each value, kept apart by OFFSET 0: without statistics Postgres 16 would read every entry of
+        # One lookup for each value, which OFFSET 0 enforces: without statistics Postgres 16 would read every entry of
         # the key and compare it with the list.
         sought = sa.func.unnest(sa.cast(next(names), ARRAY(sa.Text))).table_valued("value").render_derived()
         one = sa.select(table.c.chunk_id).where(*conditions, table.c.value == sought.c.value)

@@ -1,6 +1,6 @@
-"""Hash partitions by tenant: the large tables made anew, empty, with the same columns, keys, policies and grants.
+"""Hash partitions by tenant: recreates the empty large tables with the same columns, keys, policies and grants.
 
-A statement that says whose rows it means is planned for one partition, because its tenant is a constant to the planner.
+A statement with a tenant condition is planned for one partition, because the tenant is a constant for the planner.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pgrecall.schema import (
 )
 from pgrecall.statements import ddl
 
-#: Those that grow with what tenants store; parents first. No other table refers to them.
+#: The tables that grow with what tenants store, parents first. No other table refers to them.
 PARTITIONED = (documents, chunks, chunk_vectors, chunk_keys, memory_facts, fact_vectors, chat_messages)
 MOST = 1_000
 
-#: How many partitions the vectors have; no row where they are one table.
+#: The number of partitions of the vectors; no row if they are one table.
 COUNT = """
 SELECT count(*)::int FROM pg_catalog.pg_inherits i
 WHERE i.inhparent = (
@@ -36,7 +36,7 @@ HAVING count(*) > 0
 
 
 def loosen() -> Iterator[str]:
-    """Hold the tables, and let their owner see every row: forced row-level security would show it none."""
+    """Lock the tables, and let their owner see every row, which forced row-level security would hide."""
     names = ", ".join(f"{SCHEMA}.{table.name}" for table in PARTITIONED)
     yield f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE"
     for table in PARTITIONED:
@@ -48,7 +48,7 @@ FILLED = sa.select(sa.or_(*(sa.select(sa.true()).select_from(table).exists() for
 
 
 def make(count: int) -> Iterator[str]:
-    """Replace the tables, which are empty, by such with `count` partitions each."""
+    """Replace the tables, which must be empty, with tables of `count` partitions each."""
     yield ddl.drop_view("chunk_embeddings")
     yield f"DROP TABLE {', '.join(f'{SCHEMA}.{table.name}' for table in reversed(PARTITIONED))}"
     for table in PARTITIONED:
@@ -60,7 +60,7 @@ def make(count: int) -> Iterator[str]:
                 f"CREATE TABLE {SCHEMA}.{part} PARTITION OF {SCHEMA}.{table.name} "
                 f"FOR VALUES WITH (MODULUS {count}, REMAINDER {number})"
             )
-            # Nobody has rights on a partition itself, and where somebody were given any, no policy lets them see a row.
+            # Nobody has rights on a partition itself. Even if somebody had, there is no policy that shows a row.
             yield from ddl.force_row_security(part)
         yield from ddl.force_row_security(table.name)
         yield from ddl.create_policies(table.name)

@@ -1,6 +1,6 @@
-"""Reads and deletes of chunks: composed by SQLAlchemy, because they carry filters.
+"""Reads and deletes of chunks. SQLAlchemy composes them, because they have filters.
 
-Texts are compiled once for each shape of filter; the values are bound at each call.
+A statement is compiled once for each shape of filter. Values are bound at each call.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from pgrecall.statements.compose import bound, compiled
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Which chunks of a collection: by filter, ids and documents, all ANDed. Equal where the SQL is equal."""
+    """Which chunks of a collection: by filter, ids and documents, all ANDed. Two are equal if their SQL is equal."""
 
     by_ids: bool
     by_documents: bool
     but_ids: bool
     shape: Hashable
     tree: Filter | None = field(compare=False)
-    #: What declared keys look up of the filter, where they can (`filters.keys.Lookup.form`).
+    #: The part of the filter that declared keys look up, if any (`filters.keys.Lookup.form`).
     keys: tuple[Any, ...] | None = None
-    #: Whether that is all of the filter.
+    #: Whether that is the whole filter.
     by_keys_alone: bool = False
 
     @classmethod
@@ -43,7 +43,7 @@ class Where:
         by_documents: bool = False,
         but_ids: bool = False,
     ) -> Where:
-        """The condition for these parts; `but_ids` turns the ids round: all but them."""
+        """The condition for these parts. `but_ids` selects all chunks except those with the ids."""
         return cls(by_ids, by_documents, but_ids, None if filters is None else shape(filters), filters)
 
     def __bool__(self) -> bool:
@@ -51,7 +51,7 @@ class Where:
 
 
 def params(where: Where, ids: Any = None, doc_ids: Any = None) -> dict[str, Any]:
-    """The values that belong to `where`."""
+    """The parameters of `where`."""
     values = {} if where.tree is None else bind_values(where.tree)
     if where.by_ids:
         values["ids"] = ids
@@ -61,12 +61,12 @@ def params(where: Where, ids: Any = None, doc_ids: Any = None) -> dict[str, Any]
 
 
 def here(table: sa.Table) -> list[sa.ColumnElement[bool]]:
-    """The rows of the tenant's collection."""
+    """The condition for rows of the tenant's collection."""
     return [table.c.tenant_id == bound("tenant"), table.c.collection == bound("collection")]
 
 
 def satisfying(where: Where) -> list[sa.ColumnElement[bool]]:
-    """The chunks that `where` is about."""
+    """The conditions of `where` on chunks."""
     conditions = []
     if where.by_ids:
         ids = sa.cast(bound("ids"), ARRAY(sa.Text))
@@ -79,26 +79,27 @@ def satisfying(where: Where) -> list[sa.ColumnElement[bool]]:
 
 
 def in_space() -> sa.ColumnElement[bool]:
-    """The vectors of the space that is bound."""
+    """The condition for vectors of the space in the parameters."""
     return chunk_vectors.c.space_id == bound("space")
 
 
 def lookup(select: sa.Select[Any], table: sa.Table, *key: sa.ColumnElement[bool]) -> LateralFromClause:
     """The row of `table` with this key, looked up for each row on the left.
 
-    A plain join leaves the choice to the planner, who on a table without statistics takes the collection for one row
-    and walks it again for each row on the left: a filtered search of 6,000 chunks took 42 s. LIMIT keeps it a lookup.
+    A plain join leaves the choice to the planner. On a table without statistics it expects one row in the collection,
+    and reads the whole collection for each row on the left: a filtered search of 6,000 chunks took 42 s. LIMIT forces
+    a lookup.
     """
     return select.where(*here(table), *key).limit(sa.literal_column("1")).lateral()
 
 
 def code_points(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-    """In the order of code points, which is the primary key's, whatever the database's collation."""
+    """The column in code point order, which is the primary key's order whatever the database's collation."""
     return sa.collate(column, "C")
 
 
 class MatchingChunks(NamedTuple):
-    """Chunks that match: where they come from, their columns, and what is left to say of them."""
+    """Matching chunks: the FROM clause, its columns, and the remaining conditions."""
 
     rows: sa.FromClause
     c: sa.ColumnCollection[str, sa.ColumnElement[Any]]
@@ -109,10 +110,10 @@ Lock: TypeAlias = Callable[[sa.Select[Any]], sa.Select[Any]]
 
 
 def matching(where: Where, ids: sa.ColumnElement[Any] | None = None, lock: Lock | None = None) -> MatchingChunks:
-    """The chunks that match: read, or looked up where declared keys name them (or `ids`), and locked one by one.
+    """The matching chunks: read, or looked up by `ids` or declared keys, and locked one by one by `lock`.
 
-    Looked up, not joined, nor `id = ANY (…)`: without statistics the planner took that for a condition on each row of
-    the collection, which is the product of both.
+    Chunks are looked up rather than joined, or found by `id = ANY (…)`: without statistics the planner checked that
+    condition on each row of the collection, which takes the product of both.
     """
     if where.keys is None:
         return MatchingChunks(chunks, chunks.c, [*here(chunks), *satisfying(where)])
@@ -135,7 +136,7 @@ CHUNK = (
 
 @lru_cache(maxsize=512)
 def listing(where: Where, *, with_vectors: bool, page: bool) -> str:
-    """Chunks by id, code point order; `page` adds limit and offset, and `after` (keyset)."""
+    """Chunks by id in code point order. `page` adds `limit`, `offset` and `after` (keyset pagination)."""
     found = matching(where)
     columns: list[sa.ColumnElement[Any]] = [found.c.id, *(found.c[column.name] for column in CHUNK)]
     source = found.rows
@@ -163,14 +164,14 @@ def _active_space() -> sa.ScalarSelect[Any]:
 
 @lru_cache(maxsize=512)
 def count(where: Where) -> str:
-    """How many chunks match."""
+    """Count the matching chunks."""
     found = matching(where)
     return compiled(sa.select(sa.func.count()).select_from(found.rows).where(*found.conditions))
 
 
 @lru_cache(maxsize=512)
 def retag(where: Where, *, replace: bool) -> str:
-    """Change the metadata of matching chunks, and return their ids; their vectors are not touched."""
+    """Change the metadata of matching chunks; returns their ids. Vectors stay unchanged."""
     new = sa.cast(bound("new_metadata"), JSONB)
     value = new if replace else chunks.c.metadata.op("||")(new)
     locked = _locked(where, key_share=True)
@@ -179,7 +180,7 @@ def retag(where: Where, *, replace: bool) -> str:
 
 
 def _locked(where: Where, *, key_share: bool = False) -> sa.CTE:
-    """The matching chunks, locked by id in code point order as every writer locks them."""
+    """The matching chunks, locked by id in code point order, like by every writer."""
 
     def lock(select: sa.Select[Any]) -> sa.Select[Any]:
         return select.with_for_update(key_share=key_share)
@@ -192,8 +193,8 @@ def _locked(where: Where, *, key_share: bool = False) -> sa.CTE:
 
 
 def _same(table: sa.Table, key: sa.ColumnElement[str], locked: sa.CTE) -> list[sa.ColumnElement[bool]]:
-    # The collection comes from the locked row, not as a constant: without statistics the planner would take the
-    # collection for one row, and walk it for each row locked (7.5 s for 2,700 of 8,000 chunks).
+    # The collection comes from the locked row, not as a constant: without statistics the planner would expect one row
+    # in the collection, and read all of it for each locked row (7.5 s for 2,700 of 8,000 chunks).
     return [
         table.c.tenant_id == bound("tenant"),
         table.c.collection == locked.c.collection,
@@ -203,11 +204,12 @@ def _same(table: sa.Table, key: sa.ColumnElement[str], locked: sa.CTE) -> list[s
 
 @lru_cache(maxsize=512)
 def delete(where: Where) -> str:
-    """Delete the matching chunks; returns one row, the counts of vectors and of chunks.
+    """Delete the matching chunks; returns one row with the counts of vectors and of chunks.
 
-    One statement, so that exactly the locked rows go: asked for again, the condition could match rows that were written
-    meanwhile, and take their locks in the wrong order. A chunk is locked before its vector, in the order of every
-    writer; vectors are deleted by name and not by the foreign key's cascade, which runs row by row and counts nothing.
+    It is one statement, so that exactly the locked rows are deleted. A second evaluation of the condition could match
+    rows that were written meanwhile, and lock them in the wrong order. A chunk is locked before its vector, like by
+    every writer. Vectors are deleted explicitly instead of by the foreign key's cascade, which runs row by row and
+    counts nothing.
     """
     locked, one = _locked(where), sa.literal_column("1", sa.Integer).label("one")
     counts = []

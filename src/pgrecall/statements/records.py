@@ -1,6 +1,6 @@
-"""What an ingestion remembers of its keys: when each was last seen, and which group (a source) it belongs to."""
+"""The index records of an ingestion: when each key was last seen, and the group (source) that it belongs to."""
 
-# now() is when the transaction began: what a run writes is never older than the time that it asked for first.
+# now() is when the transaction began, so what a run writes is never older than the time that it read first.
 TIME = "SELECT extract(epoch FROM now())::float8"
 
 UPDATE = """
@@ -13,8 +13,9 @@ SET updated_at = excluded.updated_at,
     group_id = CASE WHEN excluded.group_id IS NULL THEN index_records.group_id ELSE excluded.group_id END
 """
 
-# A record counts only while its chunk is there: what was deleted beside the ingestion, or by a run that was killed
-# before it could say so, is written again by the next one. LATERAL … LIMIT 1: lookups, without statistics too.
+# A record counts only while its chunk exists. A chunk that was deleted outside of the ingestion, or by a run that was
+# killed before it updated the record, is written again by the next run. LATERAL … LIMIT 1 forces lookups, even without
+# statistics.
 EXISTS = """
 SELECT i.key FROM unnest(%(keys)s::text[]) AS i (key)
 JOIN LATERAL (

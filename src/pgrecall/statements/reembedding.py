@@ -1,11 +1,11 @@
-"""Chunks embedded anew: the vectors of the next space beside the active one's, the switch, and what is left after it.
+"""Re-embedding: the vectors of the next space next to those of the active one, the switch, and the cleanup.
 
-A vector of the next space is written only while its chunk's row is held and is the one that was read (`version`, its
-xmin); whoever changes the chunk after that deletes the vector in the same transaction (FORGET). So what is there is
-never stale, and what lacks is found again.
+A vector of the next space is written only while its chunk's row is locked and still is the version that was read (its
+xmin). A later change of the chunk deletes the vector in the same transaction (FORGET). So no stored vector is stale,
+and missing ones are found again.
 """
 
-# The tenant first, as every writer; then the collection, for which writers under way are waited.
+# Locks the tenant first, like every writer, then the collection, which waits for current writers.
 HELD = """
 SELECT t.erased_at, c.space_id, c.next_space_id, c.next_fingerprint, c.fingerprint,
   s.provider, s.model, s.dim, s.distance, n.provider, n.model, n.dim, n.distance
@@ -15,7 +15,7 @@ WHERE t.tenant_id = %(tenant)s AND c.tenant_id = %(tenant)s AND c.name = %(colle
 FOR SHARE OF t FOR NO KEY UPDATE OF c
 """
 
-#: As HELD, beside writers: which spaces the collection has, for as long as a batch takes.
+#: As HELD, but concurrent with writers: the collection's spaces, which can't change during the batch.
 STILL = """
 SELECT c.space_id, c.next_space_id
 FROM pgrecall.tenants t JOIN pgrecall.collections c ON c.tenant_id = t.tenant_id
@@ -33,7 +33,7 @@ UPDATE pgrecall.collections SET next_space_id = NULL, next_fingerprint = NULL
 WHERE tenant_id = %(tenant)s AND name = %(collection)s
 """
 
-# What was measured of the old space's graph says nothing of the new one's.
+# The settings of the old space's graph do not apply to the new space's.
 SWITCH = """
 UPDATE pgrecall.collections
 SET space_id = next_space_id, fingerprint = next_fingerprint, next_space_id = NULL, next_fingerprint = NULL,
@@ -41,8 +41,8 @@ SET space_id = next_space_id, fingerprint = next_fingerprint, next_space_id = NU
 WHERE tenant_id = %(tenant)s AND name = %(collection)s AND next_space_id = %(space)s
 """
 
-# One statement, so that both counts are of one moment. A vector has its chunk, and a chunk at most one vector of a
-# space, so equal counts are proof that none lacks.
+# One statement, so that both counts are consistent. Every vector has a chunk, and a chunk has at most one vector of a
+# space, so equal counts prove that none is missing.
 COUNTS = """
 SELECT
   (SELECT count(*) FROM pgrecall.chunks WHERE tenant_id = %(tenant)s AND collection = %(collection)s),
@@ -50,7 +50,7 @@ SELECT
     WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND space_id = %(space)s AND graph >= 0)
 """
 
-# A page of ids, and of it the chunks that lack a vector of the space. One row at least: the page's size and last id.
+# A page of ids, and its chunks without a vector of the space. At least one row, with the page's size and last id.
 MISSING = """
 WITH page AS MATERIALIZED (
   SELECT s.id FROM pgrecall.chunks s
@@ -83,7 +83,7 @@ ON CONFLICT DO NOTHING
 RETURNING 1
 """
 
-# For whoever changed these chunks, and holds their rows. The collection comes along: see `reads._same`.
+# For a writer that changed these chunks and holds their rows. It selects the collection as in `reads._same`.
 FORGET = """
 WITH changed AS MATERIALIZED (
   SELECT %(collection)s::text AS collection, i.id FROM unnest(%(ids)s::text[]) AS i (id))
@@ -91,7 +91,7 @@ DELETE FROM pgrecall.chunk_vectors v USING changed c
 WHERE v.tenant_id = %(tenant)s AND v.collection = c.collection AND v.chunk_id = c.id AND v.space_id = %(space)s
 """
 
-# Every `step`-th vector of the space among the first rows, with its chunk and the chunk's vector of the old space.
+# Every `step`-th vector of the space among the first rows, with its chunk, and the chunk's vector of the old space.
 SAMPLE = """
 SELECT halfvec_send(n.embedding), halfvec_send(o.embedding),
   c.id, c.text, c.metadata, c.doc_id, c.chunk_index, c.payload
@@ -114,7 +114,7 @@ SELECT DISTINCT space_id FROM pgrecall.chunk_vectors
 WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND graph >= 0
 """
 
-# Never waits for those who delete a chunk, and so its vectors: they lock the chunk first.
+# SKIP LOCKED: never waits for deletes of chunks, which lock the chunk before its vectors.
 DROP = """
 WITH picked AS MATERIALIZED (
   SELECT collection, chunk_id FROM pgrecall.chunk_vectors

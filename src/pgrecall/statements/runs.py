@@ -1,6 +1,6 @@
 """Runs, their events and their evidence.
 
-Whoever adds to a run holds its row, from which events and retrievals take their numbers: what happened has one order.
+A writer locks the run's row, which numbers events and retrievals. So everything in a run has one order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pgrecall.statements.tombstones import SUBJECT_NOT_ERASED
 _COLUMNS = """
   r.run_id, r.state, r.status, r.state_version, r.subject, r.metadata, r.expires_at, r.created_at, r.updated_at"""
 
-# A run that expired is as none: it begins anew, at version 1; its events and evidence go (EMPTY) before that.
+# An expired run counts as absent: it starts again at version 1, after its events and evidence were deleted.
 PUT_NEW = "".join(
     (
         """
@@ -44,7 +44,7 @@ RETURNING""",
     )
 )
 
-# The first of two times that is one, written without COALESCE for Citus.
+# The first of two times that is not NULL, without COALESCE, for Citus.
 PUT_NEXT = "".join(
     (
         """
@@ -68,7 +68,7 @@ SELECT r.state_version, r.subject, r.expires_at <= statement_timestamp() FROM pg
 WHERE r.tenant_id = %(tenant)s AND r.run_id = %(run)s FOR UPDATE
 """
 
-# What only has events or evidence yet.
+# A run with only events or evidence so far.
 ADD = """
 INSERT INTO pgrecall.runs (tenant_id, run_id, status) VALUES (%(tenant)s, %(run)s, 'running') ON CONFLICT DO NOTHING
 """
@@ -105,7 +105,7 @@ WHERE e.tenant_id = %(tenant)s AND e.run_id = %(run)s AND e.seq > %(after)s::int
 ORDER BY e.seq LIMIT %(limit)s::int8
 """
 
-# The space by what it is: as it was said, or the one that the collection answers in.
+# The space's properties: as given, or those of the collection's active space.
 ADD_RETRIEVAL = """
 INSERT INTO pgrecall.run_retrievals
   (tenant_id, run_id, seq, collection, provider, model, dim, distance, query_hash, query_kind, created_at)
@@ -151,7 +151,7 @@ WHERE t.tenant_id = %(tenant)s AND t.run_id = %(run)s
 ORDER BY t.seq, e.rank
 """
 
-# Runs that nobody touched since, but for the newest of all; locked in the order of their ids.
+# Runs that were not updated since, except the `keep` newest of all; locked in the order of their ids.
 PRUNABLE = """
 SELECT r.run_id FROM pgrecall.runs r
 WHERE r.tenant_id = %(tenant)s AND (%(before)s::timestamptz IS NULL OR r.updated_at < %(before)s::timestamptz)
@@ -163,7 +163,7 @@ WHERE r.tenant_id = %(tenant)s AND (%(before)s::timestamptz IS NULL OR r.updated
 ORDER BY r.run_id LIMIT %(batch)s::int8 FOR UPDATE OF r SKIP LOCKED
 """
 
-#: Leaf first; `runs` are the ids.
+#: Leaf first. `runs` are the ids.
 DELETE = {
     "evidence": """\
 DELETE FROM pgrecall.run_evidence WHERE tenant_id = %(tenant)s AND run_id = ANY (%(runs)s::text[]) RETURNING true""",
@@ -178,7 +178,7 @@ DELETE FROM pgrecall.runs WHERE tenant_id = %(tenant)s AND run_id = ANY (%(runs)
 
 @dataclass(frozen=True, slots=True)
 class RunFilters:
-    """Filters on a run's metadata and on its state. Equal where the SQL is equal."""
+    """Filters on a run's metadata and on its state. Two are equal if their SQL is equal."""
 
     metadata_shape: Hashable
     state_shape: Hashable
@@ -192,14 +192,14 @@ class RunFilters:
         return cls(of_metadata, of_state, metadata, state)
 
     def values(self) -> dict[str, Any]:
-        """What the filters bind."""
+        """The parameters of the filters."""
         found = {} if self.metadata is None else bind_values(self.metadata, "m")
         return found if self.state is None else found | bind_values(self.state, "s")
 
 
 @lru_cache(maxsize=256)
 def listing(where: RunFilters) -> str:
-    """Runs that match, the last touched first."""
+    """Matching runs, the last updated first."""
     columns = (
         runs.c.run_id, runs.c.state, runs.c.status, runs.c.state_version, runs.c.subject, runs.c.metadata,
         runs.c.expires_at, runs.c.created_at, runs.c.updated_at,
@@ -215,7 +215,7 @@ def listing(where: RunFilters) -> str:
 
 @lru_cache(maxsize=256)
 def count(where: RunFilters) -> str:
-    """How many runs match."""
+    """Count the matching runs."""
     return compiled(sa.select(sa.func.count()).select_from(runs).where(*_conditions(where)))
 
 

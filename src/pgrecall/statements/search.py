@@ -1,7 +1,7 @@
-"""Search: the chunks nearest to a vector, exactly or by a graph; those with a text's words; both, fused.
+"""Search: the chunks nearest to a vector, exactly or by a graph; the chunks with a text's words; both, fused.
 
-Composed by SQLAlchemy because they carry filters, and compiled once for each form. Every form gives the same columns:
-whether the collection answers this query at all, what it is ranked by, what a Hit is made of, and counts.
+SQLAlchemy composes the statements, because they have filters. Each form is compiled once. Every form returns the same
+columns: whether the collection can answer this query, the ranks, the parts of a Hit, and counts.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pgrecall.statements.fusion import min_max, reciprocal_rank
 from pgrecall.statements.reads import CHUNK, Where, code_points, here, in_space, lookup, matching, satisfying
 from pgrecall.types import Distance
 
-#: What pgvector measures each distance by.
+#: pgvector's operator of each distance.
 OPERATORS: dict[str, str] = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS) "
 
 
 class Graph(NamedTuple):
-    """The numbers of a space's graph; they stand in the text, so that the planner can prove that its index serves."""
+    """The numbers of a space's graph. Literals in the statement, so that the planner can use its index."""
 
     space_id: int
     dim: int
@@ -37,9 +37,9 @@ class Graph(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a search is asked; equal where the SQL is, beside its condition. Without a graph its dense leg is exact.
+    """The form of a search, without its condition. Equal if the SQL is. Without a graph the dense leg is exact.
 
-    `if_small` answers only where the collection has fewer rows than `most`; each row says how many it counted, in the
+    With `if_small` the search answers only if the collection has fewer rows than `most`. Each row has the count, in the
     column `candidates`.
     """
 
@@ -53,7 +53,7 @@ class Form:
 
 
 class FoundChunk(NamedTuple):
-    """A row of every form. The columns from `text` on are a Hit's; `chunk_id` is NULL if nothing was found."""
+    """A row of any form. The columns from `text` on are a Hit's. `chunk_id` is NULL if nothing was found."""
 
     same: bool
     chunk_id: str | None
@@ -76,7 +76,7 @@ class FoundChunk(NamedTuple):
 
 
 class _Leg(NamedTuple):
-    """What one way of searching finds, best first, and how many chunks it had to choose from where that is counted."""
+    """The results of one way of searching, best first, and the number of candidates if it is counted."""
 
     rows: sa.CTE
     candidates: Any
@@ -84,7 +84,7 @@ class _Leg(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def search(form: Form, where: Where) -> str:
-    """The statement; one row at least where the collection exists."""
+    """The statement of a search. It returns at least one row if the collection exists."""
     none = sa.null()
     order: Any
     if form.mode == "sparse":
@@ -120,7 +120,7 @@ def _dense(form: Form, where: Where, k: str) -> _Leg:
 
 
 def _exactly(form: Form, where: Where, k: str) -> _Leg:
-    """The raw column stands in ORDER BY, so that no graph's index can ever match."""
+    """The exact leg. It orders by the column itself, which no graph's index can match."""
     if where:
         found = matching(where)
         own = (chunk_vectors.c.chunk_id == found.c.id, in_space())
@@ -130,12 +130,12 @@ def _exactly(form: Form, where: Where, k: str) -> _Leg:
         candidates = candidates.where(*found.conditions)
     else:
         chunk_id, embedding = chunk_vectors.c.chunk_id, chunk_vectors.c.embedding
-        # `graph >= 0` holds for every row; it is how a statement asks for the scan index (see schema).
+        # `graph >= 0` is true of every row; only statements with this condition can use the scan index (see schema).
         every = chunk_vectors.c.graph >= sa.literal_column("0")
         candidates = sa.select(chunk_id).where(*here(chunk_vectors), in_space(), every)
     counted: Any = sa.null()
     if form.if_small:
-        # Counted once, and then a one-time filter: of a large collection no vector is read.
+        # Counted once, then a one-time filter: no vector of a large collection is read.
         every = chunk_vectors.c.graph >= sa.literal_column("0")
         bounded: Any = sa.select(sa.literal_column("1")).where(*here(chunk_vectors), in_space(), every)
         rows = sa.select(sa.func.count().label("rows")).select_from(bounded.limit(bound("most")).subquery("some"))
@@ -151,14 +151,14 @@ def _apart(form: Form, embedding: Any, query: Any) -> Any:
 
 
 def _by_graph(form: Form, graph: Graph, where: Where, k: str) -> _Leg:
-    """By the space's graph, and exactly over the rows that wait to enter it.
+    """The leg by the space's graph, and exactly over the rows that wait to enter it.
 
-    Any generation gives right rows: a newer graph holds all that an older one does, and without one both halves are
-    exact. `fetch` rows of the graph are sorted again, because it gives them in nearly the right order: apart, and by
-    another expression, or the planner would take that order for the right one, and stop at `k`.
+    The rows are right for any generation: a newer graph has all rows of an older one, and without a graph both parts
+    are exact. The graph returns rows in approximate order, so `fetch` of them are sorted again. This happens in a CTE
+    and by another expression, else the planner would take the approximate order for the right one, and stop at `k`.
 
-    With a condition, up to `most` of the chunks that match are collected first; where these are all, they are searched
-    exactly, else the graph is, checking each row that it gives.
+    With a condition, up to `most` matching chunks are collected first. If these are all, they are searched exactly.
+    Else the graph is searched, and the condition is checked for each of its rows.
     """
     query = sa.cast(bound("query"), HALFVEC)
     space = chunk_vectors.c.space_id == sa.literal_column(str(graph.space_id), sa.SmallInteger)
@@ -178,7 +178,7 @@ def _by_graph(form: Form, graph: Graph, where: Where, k: str) -> _Leg:
         few = sa.select(candidates.c.id.label("chunk_id"), apart.label("distance")).join(vector, sa.true())
         few = few.where(collected < sa.cast(bound("most"), sa.BigInteger))
         legs.append(few.order_by(apart, code_points(candidates.c.id)).limit(bound(k)))
-        # A scalar subquery is asked row by row, in the graph's order; EXISTS could become a join that sorts all.
+        # A scalar subquery is evaluated row by row in the graph's order; EXISTS could become a join that sorts.
         one = sa.select(sa.true()).where(*here(chunks), chunks.c.id == chunk_vectors.c.chunk_id, *satisfying(where))
         matches = one.limit(sa.literal_column("1")).correlate(chunk_vectors).scalar_subquery()
         conditions += [collected >= sa.cast(bound("most"), sa.BigInteger), sa.func.coalesce(matches, sa.false())]
@@ -190,7 +190,7 @@ def _by_graph(form: Form, graph: Graph, where: Where, k: str) -> _Leg:
         leg = leg.order_by(*order).limit(bound(limit))
         if limit == "fetch":
             held_rows = _materialized(leg, "held")
-            # Plus 0: since Postgres 17 the planner knows the order of a CTE's rows.
+            # `+ 0`, because since Postgres 17 the planner knows the order of a CTE's rows.
             again = held_rows.c.distance + sa.literal_column("0::float8")
             leg = sa.select(held_rows.c.chunk_id, again.label("distance"))
         legs.append(leg)
@@ -201,10 +201,10 @@ def _by_graph(form: Form, graph: Graph, where: Where, k: str) -> _Leg:
 
 
 def _candidates(where: Where) -> tuple[sa.CTE, sa.ScalarSelect[int]]:
-    """Up to `most` chunks that match, and how many those are; `most` stands for more than can be told cheaply.
+    """Up to `most` matching chunks, and their number; a number of `most` means that there may be more.
 
-    Declared keys are asked for as many, or for four times as many where the rest of the filter leaves fewer. Where they
-    find more, the graph will do, and no chunk is looked at.
+    Declared keys are read for as many ids, or for four times as many if the rest of the filter removes some. If they
+    find more, the graph is used, and no chunk is read.
     """
     if where.keys is None:
         every = sa.select(chunks.c.id).where(*here(chunks), *satisfying(where))
@@ -222,9 +222,10 @@ def _candidates(where: Where) -> tuple[sa.CTE, sa.ScalarSelect[int]]:
 
 
 def _weight(text_search: Any, query: Any) -> Any:
-    """How much of a query is in a text: each word counts more where it comes again, less in a text of many words.
+    """How well a text matches a query: repeated words count more, and words in a text of many words count less.
 
-    Postgres' rank with all weights 1 and normalization 16 (divided by 1 + the logarithm of the number of unique words).
+    This is Postgres' rank with all weights 1 and normalization 16 (divided by 1 + the logarithm of the number of unique
+    words).
     """
     ones: Any = sa.literal_column("'{1,1,1,1}'::float4[]")
     return sa.func.ts_rank(ones, text_search, query, sa.literal_column("16"), type_=sa.REAL())
@@ -233,13 +234,13 @@ def _weight(text_search: Any, query: Any) -> Any:
 def _sparse(where: Where, k: str) -> _Leg:
     """The `k` chunks that match the words best: (chunk_id, text_score).
 
-    Of up to `ranked` that match, the `pool` that ts_rank likes best are scored by ts_rank of each word times how rare
-    the word is, as BM25 does (Robertson and Zaragoza, 2009): ln(1 + (N - n + 0.5) / (n + 0.5)), for n of the pool that
-    have it. N is the collection's rows, as far as they were counted.
+    Of up to `ranked` matches, the `pool` with the highest ts_rank are scored by the ts_rank of each word times the
+    word's rarity as in BM25 (Robertson and Zaragoza, 2009): ln(1 + (N - n + 0.5) / (n + 0.5)), where n is the number of
+    chunks in the pool that have the word. N is the collection's row count, as far as it was counted.
     """
     parts = words.alternatives()
     wanted, unwanted = words.wanted(parts), words.unwanted()
-    # As subqueries they are evaluated once, not once a row, and the index may serve.
+    # As subqueries they are evaluated once instead of once per row, and an index can be used.
     any_wanted, any_unwanted = (sa.select(cte.c.query).scalar_subquery() for cte in (wanted, unwanted))
     said = (
         sa.select(chunks.c.id, chunks.c.text_search)
@@ -249,7 +250,7 @@ def _sparse(where: Where, k: str) -> _Leg:
         .subquery("matching")
     )
     rough = _weight(said.c.text_search, any_wanted)
-    # Joined with nothing it is unpacked here, once, and not again for each word: 28 % of a search of long texts.
+    # An empty concatenation unpacks the value here, once, instead of for each word: 28 % of a search of long texts.
     unpacked = said.c.text_search.op("||")(sa.literal_column("''::tsvector")).label("text_search")
     best = sa.select(said.c.id.label("chunk_id"), unpacked)
     pooled = _materialized(best.order_by(rough.desc(), code_points(said.c.id)).limit(bound("pool")), "pooled")
@@ -263,7 +264,7 @@ def _sparse(where: Where, k: str) -> _Leg:
     half: Any = sa.literal_column("0.5::float8")
     odds = divided(rows - weighed.c.having + half, weighed.c.having + half)
     rarity = sa.func.ln(sa.literal_column("1") + odds)
-    # In the order of the words, and as float4, so that equal texts tie.
+    # In the order of the words and as float4, so that equal texts get equal scores.
     total = sa.func.sum(aggregate_order_by(weighed.c.share * rarity, weighed.c.number))
     score = sa.cast(total, sa.REAL).label("text_score")
     scored = sa.select(weighed.c.chunk_id, score).group_by(weighed.c.chunk_id)
@@ -272,10 +273,10 @@ def _sparse(where: Where, k: str) -> _Leg:
 
 
 def _fused(form: Form, near: sa.CTE, said: sa.CTE) -> sa.CTE:
-    """Both legs' chunks with their ranks in each, by one score (see ReciprocalRank and Weighted)."""
+    """The chunks of both legs with their ranks in each, ordered by one score (see ReciprocalRank and Weighted)."""
     alpha = sa.cast(bound("alpha"), sa.Double)
     one: Any = sa.literal_column("1::float8")
-    # As likeness, higher is better.
+    # Likeness: higher is better.
     likeness = divided(one, one + near.c.distance) if form.distance == "l2" else -near.c.distance
     dense = _ranked(near, likeness, near.c.distance.label("distance"), near.c.distance)
     text_score = sa.cast(said.c.text_score, sa.Double)
@@ -285,7 +286,7 @@ def _fused(form: Form, near: sa.CTE, said: sa.CTE) -> sa.CTE:
     value: Any
     for leg, weight in ((dense, alpha), (sparse, one - alpha)):
         if form.fusion == "reciprocal":
-            # Twice, so that equal weights give the published formula.
+            # Times 2, so that equal weights give the published formula.
             value = sa.literal_column("2") * reciprocal_rank(leg.c.rank, sa.cast(bound("rank_k"), sa.Double))
         else:
             found = min_max(leg.c.likeness, leg.c.low, leg.c.high)
@@ -316,7 +317,7 @@ def _ranked(leg: sa.CTE, likeness: Any, kept: Any, order: Any) -> sa.Subquery:
 
 
 def _answers(form: Form) -> sa.ColumnElement[bool]:
-    """Whether the space that was bound is the collection's, and for words, its full text is the one that was bound."""
+    """Whether the collection has the given space and, for words, the given text search configuration."""
     parts = [embed_spaces.c[part] == bound(part) for part in ("provider", "model", "dim", "distance")]
     if form.mode != "dense":
         pending = collections.c.settings.op("?", is_comparison=True)(sa.literal_column("'text_pending'"))
@@ -325,7 +326,7 @@ def _answers(form: Form) -> sa.ColumnElement[bool]:
 
 
 def _hits(form: Form, near: sa.CTE, ranked: list[Any], order: Any, counts: list[Any]) -> sa.Select[Any]:
-    """The texts of `near`, after it is known which; one row at least where the collection exists."""
+    """Join the texts to the chunks of `near`. Returns at least one row if the collection exists."""
     chunk = lookup(sa.select(*CHUNK), chunks, chunks.c.id == near.c.chunk_id)
     document = lookup(sa.select(documents.c.source, documents.c.uri), documents, documents.c.id == chunk.c.doc_id)
     hits = near.join(chunk, sa.true()).outerjoin(document, sa.true())

@@ -1,7 +1,7 @@
-"""A user's words as a full-text query: words and "phrases" are alternatives, -word and -"a phrase" exclude.
+"""A user's words as a full-text query: words and "quoted phrases" are OR-ed; -word and -"a phrase" exclude.
 
-Nothing that is typed is an error: all else is punctuation, which the text search configuration leaves out.
-Postgres' own `websearch_to_tsquery` asks for every word at once, so that one unknown word finds nothing.
+Any input is accepted. Everything else is punctuation, which the text search configuration ignores. Postgres' own
+`websearch_to_tsquery` ANDs the words, so that one unknown word finds nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 from pgrecall.errors import InvalidInput
 from pgrecall.statements.compose import compiled
 
-#: Characters of a text that are looked at, and words and phrases of them, each: the time of a search grows with them.
+#: Limits on a text's characters, and on its words and on its phrases, because a search's time grows with them.
 MOST_CHARACTERS, MOST_WORDS = 4_000, 64
 
 _TOKEN = re.compile(
@@ -29,7 +29,7 @@ _QUOTES = str.maketrans(dict.fromkeys("“”„‟″＂", '"'))
 
 
 class Words(TypedDict):
-    """The parameters that the statements bind beside `text_config`."""
+    """The parameters of the statements, besides `text_config`."""
 
     words: str
     phrases: list[str]
@@ -37,10 +37,10 @@ class Words(TypedDict):
 
 
 def words(text: str) -> Words:
-    """Take a user's text apart; of a long one `MOST_CHARACTERS` and `MOST_WORDS` count. Raises InvalidInput."""
+    """Parse a user's text, up to `MOST_CHARACTERS` and `MOST_WORDS`. Raises InvalidInput."""
     if not isinstance(text, str):
         raise InvalidInput(f"the text to search for is {type(text).__name__}; expected a string")
-    # What Postgres can't store, NUL and lone surrogates, is nothing that anyone could be looking for.
+    # Postgres can't store NUL and lone surrogates, so no stored text has them.
     storable = text[:MOST_CHARACTERS].replace("\0", " ").encode(errors="ignore").decode()
     found = Words(words="", phrases=[], without=[])
     alone = []
@@ -82,17 +82,17 @@ WHERE numnode(part) > 0
 
 
 def alternatives() -> sa.CTE:
-    """Each alternative as a query of its own, one a row."""
+    """The alternatives, one query per row."""
     return _PARTS.columns(sa.column("part", postgresql.TSQUERY())).cte("parts").prefix_with("MATERIALIZED")
 
 
 def wanted(parts: sa.CTE) -> sa.CTE:
-    """Any of `parts`; evaluated once. NULL, which matches nothing, where there are none: only stop words were typed."""
+    """Any of `parts`; evaluated once. NULL, which matches nothing, if there are only stop words."""
     return _WANTED.columns(_QUERY).add_cte(parts).cte("wanted").prefix_with("MATERIALIZED")
 
 
 def unwanted() -> sa.CTE:
-    """Any of what is excluded, or NULL; evaluated once."""
+    """Any of the excluded words, or NULL; evaluated once."""
     return _UNWANTED.columns(_QUERY).cte("unwanted").prefix_with("MATERIALIZED")
 
 
@@ -104,10 +104,10 @@ def _whole() -> sa.Select[Any]:
 
 
 def asked_words() -> sa.CTE:
-    """All of it as one query, `c.query`: any of the alternatives, and none of what is excluded."""
+    """The whole query as `c.query`: any of the alternatives, and none of the excluded words."""
     return _whole().cte("asked").prefix_with("MATERIALIZED")
 
 
-#: The same as a subquery for statements in plain SQL: `text_search @@ (` + TSQUERY + `)`. It binds what `words`
-#: gives, and `text_config`. In its own parentheses it is evaluated once, not once a row, and an index may serve.
+#: The same as a subquery for statements in plain SQL: `text_search @@ (` + TSQUERY + `)`. Its parameters are those of
+#: `words`, and `text_config`. In parentheses it is evaluated once instead of once per row, and an index can be used.
 TSQUERY = compiled(_whole())

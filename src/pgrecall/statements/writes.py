@@ -1,8 +1,8 @@
-"""Upserts: whole columns as binary arrays, unchanged rows left out before anything is computed or locked.
+"""Upserts: whole columns as binary arrays. Unchanged rows are left out before anything is computed or locked.
 
-Rows come sorted by id in code point order, and the inserts keep that order, so that writers that meet take their
-locks in the same order: documents, then chunks by id, each chunk before its vector. Whoever writes or deletes a vector
-holds its chunk's row.
+Rows are sorted by id in code point order, and inserts keep that order. So concurrent writers take their locks in the
+same order: documents, then chunks by id, each chunk before its vector. A writer or deleter of a vector holds its
+chunk's row.
 """
 
 DOCUMENTS = """
@@ -18,9 +18,9 @@ WHERE (d.source, d.uri, d.content_hash, d.metadata)
   IS DISTINCT FROM (excluded.source, excluded.uri, excluded.content_hash, excluded.metadata)
 """
 
-# Documents that chunks name and nobody described: a row must exist, and one that does keeps its provenance. Those
-# that exist are locked as the chunks' foreign key will lock them, but before any chunk: a delete of the document
-# goes the same way, so the two never wait for each other crosswise.
+# Documents that chunks refer to without a description: a row must exist, and an existing row keeps its provenance.
+# Existing rows are locked as the chunks' foreign key will lock them, but before any chunk. Deletes of documents lock in
+# the same order, so the two can't deadlock.
 NAMED_DOCUMENTS = """
 WITH held AS MATERIALIZED (
   SELECT id FROM pgrecall.documents
@@ -33,8 +33,8 @@ ORDER BY i.id COLLATE "C"
 ON CONFLICT DO NOTHING
 """
 
-# Left-joined to the primary key by LATERAL … LIMIT 1, not NOT EXISTS: without statistics the planner would hash the
-# tenant's whole collection for each batch; and so the rows stay in the order of the arrays. An unchanged chunk is
+# LEFT JOIN LATERAL … LIMIT 1 by the primary key instead of NOT EXISTS: without statistics the planner would hash the
+# tenant's whole collection for each batch. It also keeps the rows in the order of the arrays. An unchanged chunk is
 # locked in its turn, because its vector may change.
 CHUNKS = """
 INSERT INTO pgrecall.chunks AS c
@@ -61,8 +61,8 @@ SET doc_id = excluded.doc_id, chunk_index = excluded.chunk_index, text = exclude
 RETURNING id
 """
 
-# Unchanged vectors are left out as unchanged chunks are, and need no lock: their chunk is locked already. A lock writes
-# to the row's page, so an unchanged ingest of 10,000 rows logged 9 MB more (whole pages, after a checkpoint).
+# Unchanged vectors are left out like unchanged chunks, and need no lock, because their chunk is locked. A lock writes
+# to the row's page: with locks an unchanged ingest of 10,000 rows logged 9 MB more (whole pages, after a checkpoint).
 VECTORS = """
 INSERT INTO pgrecall.chunk_vectors AS v (tenant_id, collection, chunk_id, space_id, embed_norm, embedding)
 SELECT %(tenant)s, %(collection)s, i.id, %(space)s, i.norm, i.embedding
@@ -80,8 +80,8 @@ WHERE (v.embedding, v.embed_norm) IS DISTINCT FROM (excluded.embedding, excluded
 RETURNING chunk_id
 """
 
-# A replacement deletes as well as writes: all that it will touch is locked in one pass, by id. One condition on the id,
-# not an OR with doc_id: for that, without statistics, the planner reads the whole collection.
+# A replacement deletes and writes: all rows that it affects are locked in one pass, by id. One condition on the id
+# instead of an OR with doc_id, for which the planner reads the whole collection without statistics.
 LOCK_REPLACED = """
 WITH locked AS (
   SELECT id FROM pgrecall.chunks
@@ -92,7 +92,7 @@ WITH locked AS (
 SELECT count(*) FROM locked
 """
 
-#: Of chunks that come without a vector: those whose stored text is the same and which have one.
+#: Those chunks without a given vector whose stored text is the same, and which have a stored vector.
 KEPT = """
 SELECT i.id
 FROM unnest(%(ids)s::text[], %(hashes)s::bytea[]) AS i (id, content_hash)
