@@ -75,7 +75,7 @@ def report() -> None:
         tenant.set_text_config("stdlib", "english")
         store = tenant.vectors("stdlib", quickstart.SPACE, embed=minilm.embed)
         kept = Evaluations(tenant)
-        questions = known_items(store.list(limit=10_000), 200, name="stdlib")
+        questions = known_items(store.list_chunks(limit=10_000), 200, name="stdlib")
         asked = kept.load_set("stdlib", kept.save_set(questions).version)
         runs = [
             evaluate(store, asked, store=kept, embed=minilm.embed, mode=mode, top_k=(1, 3, 5, 10), label=mode)
