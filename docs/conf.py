@@ -63,9 +63,9 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(collections|datetime|enum|numpy|np|npt|pathlib|sa|sqlalchemy|typing|typing_extensions)\..*"),
     (r"py:.*", r"(annotated_types|langchain|langgraph|llama_index|pydantic|ragas|psycopg).*"),
     (r"py:.*", r"(BaseCheckpointSaver|Extract|LLM|Model|Progress|Subject|dict\[str|timedelta)"),
-    (r"py:class", r"pgrecall\.(postgres|operations|statements|stores)\..*"),
+    (r"py:class", r"pgrecall\.(postgres|operations|statements|stores|testing)\..*"),
     (r"py:class", r"pgrecall\.(protocols\.RunStateT|evaluation\.jobs\.Scorer|doctor\.graphs\.Sampling)"),
-    (r"py:class", r"pgrecall\.(postgres|operations|statements|stores)\..*"),
+    (r"py:class", r"pgrecall\.(postgres|operations|statements|stores|testing)\..*"),
     (r"py:class", r"pgrecall\.(protocols\.RunStateT|evaluation\.jobs\.Scorer|doctor\.graphs\.Sampling)"),
 ]
 
