@@ -10,19 +10,21 @@ _NAME = r"\((?:name|'([^']*)')"
 
 #: What a message says -> what a user of the command line does.
 _COMMANDS = [
+    (r"\bcall (?=(?:tenant|store|db)\.|create_tenant)", "run "),
+    (rf": tenant\.vectors{_CALL}", ""),
     # A call, and the command that does the same: the command is enough.
     (rf"(?:tenant|store|db)\.\w+{_CALL},? (?:or )?(?=`?pgrecall )", ""),
     (r"`?(pgrecall [a-z -]+?)`?,? or (?:tenant|store|db)\.\w+" + _CALL, r"\1"),
     (r"connect\((?:…, )?(admin|maintenance)_url=…\)", r"--\1-url"),
     (r"(?:db\.)?create_tenant\(name, reopen=True\)", "pgrecall tenants create NAME --reopen"),
-    (rf"(?:call )?(?:db\.)?create_tenant{_CALL} first", "create it first: pgrecall tenants create"),
-    (r"(?:call )?tenant\.reopen_subject" + _CALL, "pgrecall subjects reopen SUBJECT"),
-    (rf"(?:call )?tenant\.cancel_reembed{_NAME}\)", r"pgrecall collections reembed \1 --cancel"),
-    (rf"(?:call )?tenant\.reembed\b{_CALL}", "pgrecall collections reembed"),
-    (rf"(?:call )?tenant\.set_text_config{_NAME}, None\)", r"pgrecall collections text \1 --off"),
-    (rf"(?:call )?tenant\.set_text_config{_NAME}, '(\w+)'\)", r"pgrecall collections text \1 --config \2"),
-    (rf"(?:call )?tenant\.unindex_key\b{_CALL}", "pgrecall collections index-key --drop"),
-    (rf"(?:call )?tenant\.index_key\b{_CALL}", "pgrecall collections index-key"),
+    (rf"(?:run )?(?:db\.)?create_tenant{_CALL} first", "create it first: pgrecall tenants create"),
+    (r"tenant\.reopen_subject" + _CALL, "pgrecall subjects reopen SUBJECT"),
+    (rf"tenant\.cancel_reembed{_NAME}\)", r"pgrecall collections reembed \1 --cancel"),
+    (rf"tenant\.reembed\b{_CALL}", "pgrecall collections reembed"),
+    (rf"tenant\.set_text_config{_NAME}, None\)", r"pgrecall collections text \1 --off"),
+    (rf"tenant\.set_text_config{_NAME}, '(\w+)'\)", r"pgrecall collections text \1 --config \2"),
+    (rf"tenant\.unindex_key\b{_CALL}", "pgrecall collections index-key --drop"),
+    (rf"tenant\.index_key\b{_CALL}", "pgrecall collections index-key"),
     (rf"tenant\.collection(?:_info)?{_NAME}\)", r"pgrecall collections show \1"),
     (r"(?:store\.optimize|db\.maintain)\(\)", "pgrecall maintain"),
 ]
