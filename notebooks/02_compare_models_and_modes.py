@@ -163,7 +163,7 @@ def shares(figure):
         best = max(points, key=lambda point: point.quality)
         panel.plot([best.settings["alpha"]], [best.quality], "o", markersize=9, mfc="none", color=colour)
     panel.set_xticks(ALPHAS)
-    panel.set_xlabel("alpha, from words (0) to vectors (1); ring: the best")
+    panel.set_xlabel("alpha, from words to vectors (ring: the best)")
     panel.set_ylabel("nDCG@10")
     panel.legend(frameon=False)
 

@@ -47,7 +47,7 @@ def main(started: float) -> None:
         except EmbedSpaceMismatch as refusal:
             say(f"EmbedSpaceMismatch: {refusal}")
 
-        section("Delete: a document, then its tenant (a third one, so that the next run finds the first two)")
+        section("Delete: a document, then a whole tenant (a third one)")
         db.create_tenant("scratch", reopen=True)  # the previous run deleted it, and a tombstone refuses writes
         scratch = db.tenant("scratch").vectors("stdlib", SPACE, embed=minilm.embed)
         scratch.upsert([c for c in corpus.load("data")[1] if c.doc_id in ("bisect", "heapq")])
