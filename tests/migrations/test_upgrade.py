@@ -39,7 +39,7 @@ def test_an_empty_database_is_brought_to_what_this_version_declares(new_database
     """One upgrade makes everything; a second one finds nothing to do."""
     url = new_database()
     assert migrate.pending(url)[0][0] == "0001"
-    with pytest.raises(MigrationRequired, match=r"at revision base, .* Run: pgrecall db upgrade"):
+    with pytest.raises(MigrationRequired, match=r"at revision base; .* Run: pgrecall db upgrade"):
         migrate.check(url)
     assert migrate.upgrade(url) == (None, schema.REVISION)
     assert migrate.upgrade(url) == (schema.REVISION, schema.REVISION)
@@ -125,7 +125,7 @@ def test_a_database_of_a_newer_version_is_left_alone(new_database, run):
     migrate.upgrade(url)
     run(url, "UPDATE pgrecall.alembic_version SET version_num = '9999'")
     for call in (migrate.upgrade, migrate.pending, migrate.check, lambda url: migrate.downgrade(url, "base")):
-        with pytest.raises(MigrationRequired, match=r"revision 9999, newer than .*: upgrade the package"):
+        with pytest.raises(MigrationRequired, match=r"revision 9999, which is newer than .*; upgrade the package"):
             call(url)
     assert run(url, "SELECT version_num FROM pgrecall.alembic_version") == [("9999",)]
 
@@ -135,7 +135,7 @@ def test_a_database_of_another_encoding_is_refused(bare, run, encoding):
     """It could not hold every text: the error says so, and how a database that can is made."""
     name = f"encoded_{encoding.lower()}"
     run(bare, f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0")
-    with pytest.raises(ConfigurationError, match=f"encoding {encoding}, .* needs UTF8: CREATE DATABASE"):
+    with pytest.raises(ConfigurationError, match=f"encoding {encoding}, .* requires UTF8: CREATE DATABASE"):
         migrate.upgrade(bare.set(database=name))
     run(bare, f"DROP DATABASE {name} WITH (FORCE)")
 
