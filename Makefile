@@ -13,18 +13,22 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 .PHONY: demo test test-all smoke lint docs dist bench notebooks clean
 .DELETE_ON_ERROR:
 
+# The suite starts hundreds of processes, which all import the same modules.
+unexport PYTHONDONTWRITEBYTECODE
+
 demo: $(VENV)/.demo ## set everything up and run the main job on the embedded Postgres
 	$(BIN)/python examples/quickstart/main.py
 
 test: $(VENV)/.dev ## set everything up and run the whole suite on Postgres 18
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --majors $(MAJORS) $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --majors $(MAJORS) $(SOAK) $(ARGS)
 
 test-all: MAJORS := 18,16
-test-all: test ## the same on Postgres 18 and 16
+test-all: SOAK := --soak
+test-all: test ## the same on Postgres 18 and 16, with the larger versions of tests
 
 smoke: $(VENV)/.dev ## what another Python could break: the demo, the unit tests, the contract, the adapters and the wheels
 	$(BIN)/python examples/quickstart/main.py > $(VENV)/demo.log || { cat $(VENV)/demo.log; exit 1; }
-	$(BIN)/python -m pytest --quiet --numprocesses $(JOBS) --majors $(MAJORS) $(SMOKE) $(ARGS)
+	$(BIN)/python -m pytest --quiet --numprocesses $(JOBS) --dist worksteal --majors $(MAJORS) $(SMOKE) $(ARGS)
 
 lint: $(VENV)/.dev ## style, import direction, types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

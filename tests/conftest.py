@@ -23,6 +23,7 @@ from pgrecall import embedded
 from pgrecall.admin import migrate
 
 _numbers = itertools.count()
+LONG = ("slow", "soak")  # marks
 
 LOGINS = """
 DO $$ BEGIN
@@ -48,6 +49,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="URL",
         help="run on a server of your own instead, as its superuser; it must let every login in without a password",
     )
+    parser.addoption("--soak", action="store_true", help="run the larger versions of tests too, which take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the larger versions of tests unless `--soak` asks for them; a slow test says why it is slow."""
+    silent = [item.nodeid for item in items for mark in item.iter_markers() if mark.name in LONG and not mark.args]
+    if silent:
+        raise pytest.UsageError(f"the marks slow and soak need the reason as their argument: {silent}")
+    if not config.getoption("soak"):
+        larger = [item for item in items if item.get_closest_marker("soak")]
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=larger)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

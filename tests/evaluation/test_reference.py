@@ -14,7 +14,7 @@ pytest.importorskip("tokenizers", reason="the demo group is not installed")
 SHARED = Path(os.environ.get("PGRECALL_EVAL_DATA", "nowhere"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow("embeds 2,000 texts")
 def test_squad_gives_the_reference_figures(server, db, tenant_id, monkeypatch, tmp_path):
     """nDCG@10 .850 where each question is asked of its tenant, .807 pooled; no foreign row in the first."""
     if not (SHARED / "squad").is_dir():

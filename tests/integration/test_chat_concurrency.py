@@ -51,7 +51,7 @@ def test_messages_of_one_call_are_not_torn_apart(db, tenant_id):
         assert len({m.name for m in messages[at : at + 5]}) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.soak("4,000 calls")
 def test_eight_appenders_with_five_hundred_messages_each_lose_none(db, tenant_id):
     """4,000 calls: positions strictly rise, and each writer's messages are in its own order."""
     chat = db.tenant(tenant_id).chat("s")

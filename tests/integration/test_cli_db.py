@@ -79,7 +79,7 @@ def test_no_secret_is_printed_and_no_traceback(flags):
             assert not flags or set(result.json["error"]) == {"type", "message"}
 
 
-@pytest.mark.slow
+@pytest.mark.slow("creates a server, and runs the command six times")
 def test_the_embedded_server_stays_up_until_down(reachable):
     """`up` prints the URL alone on stdout and leaves a migrated server; commands use it; `down` stops it."""
     home = reachable / "home-of-up"

@@ -7,6 +7,9 @@ import json
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,36 +26,50 @@ def large(database):
     database.tenant("acme").vectors("large", SPACE).upsert(made(LARGE))
 
 
-def started(url, what, seconds=0.0):
-    program = [
-        sys.executable,
-        "-m",
-        "support.graph_worker",
-        url.render_as_string(hide_password=False),
-        what,
-        str(seconds),
-    ]
-    return subprocess.Popen(program, cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def started(url, what):
+    program = [sys.executable, "-m", "support.graph_worker", url.render_as_string(hide_password=False), what]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(program, cwd=TESTS, text=True, **pipes)
+
+
+def enough(seen):
+    """Whether each kind of process did enough for the test to be one of all of them at once."""
+    return {"built", "conflict"} <= set(seen["maintain"]) and len(seen["write"]) > 5 and len(seen["read"]) > 20
 
 
 def test_four_maintainers_two_writers_and_two_readers_at_once(url, database):
     """One maintainer works at a time, the others are told so; every search gives 10 of 10 rows, the right ones."""
     database.maintain()
-    processes = [(what, started(url, what, 4.0)) for what in ["maintain"] * 4 + ["write"] * 2 + ["read"] * 2]
-    ended = [(what, *process.communicate(timeout=120), process.returncode) for what, process in processes]
-    assert [err for *_, err, code in ended if code] == []
     seen = collections.defaultdict(list)
-    for what, out, *_ in ended:
-        seen[what] += json.loads(out)
-    assert set(seen["maintain"]) == {"built", "conflict"}
-    assert len(seen["write"]) > 5 and len(seen["read"]) > 20
+
+    def listen(what, process):
+        for line in process.stdout:
+            seen[what].append(json.loads(line))
+
+    kinds = ["maintain"] * 4 + ["write"] * 2 + ["read"] * 2
+    with ExitStack() as stack, ThreadPoolExecutor(len(kinds)) as pool:
+        processes = [stack.enter_context(started(url, what)) for what in kinds]
+        assert {process.stdout.readline() for process in processes} == {"ready\n"}
+        heard = [pool.submit(listen, *pair) for pair in zip(kinds, processes, strict=True)]
+        try:
+            for process in processes:
+                process.stdin.write("\n")
+                process.stdin.flush()
+            deadline = time.monotonic() + 120
+            while not enough(seen) and time.monotonic() < deadline and not any(one.done() for one in heard):
+                time.sleep(0.05)
+        finally:
+            for process in processes:
+                process.stdin.close()
+        assert [process.stderr.read() for process in processes if process.wait(120)] == []
+    assert enough(seen) and set(seen["maintain"]) == {"built", "conflict"}
     assert sum(seen["read"]) / len(seen["read"]) >= 0.99
     [(generation,)] = run(url, "SELECT graph_generation FROM pgrecall.embed_spaces")
     assert generation == 1 + seen["maintain"].count("built")
     assert run(url, GRAPHS) == [(f"chunk_vectors_graph_1_{generation}",)]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("seven processes die, one after the other, and as many graphs are built")
 def test_a_maintainer_may_die_at_each_step(url, database):
     """Killed with SIGKILL before or after each step: searches find all the while, and the next maintainer heals it."""
     chunks, store = made(LARGE), database.tenant("acme").vectors("large", SPACE)

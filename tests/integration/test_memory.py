@@ -67,7 +67,7 @@ def test_writers_of_one_fact_make_one_chain(db, tenant_id):
     one_chain(db, tenant_id, race(db, tenant_id, 8, 25))
 
 
-@pytest.mark.slow
+@pytest.mark.soak("8,000 puts")
 def test_sixteen_writers_of_one_fact_make_one_chain(app_url, tenant_id):
     """16 × 500 puts: one live version, 8,000 in the chain, 8,000 events.
 

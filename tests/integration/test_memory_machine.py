@@ -209,7 +209,7 @@ def test_memory_does_what_its_model_does(db, admin_url):
     run(db, admin_url, 12, 25)
 
 
-@pytest.mark.slow
+@pytest.mark.soak("60 histories of 50 steps")
 def test_memory_does_what_its_model_does_at_length(db, admin_url):
     """The same, with many more and longer histories."""
     run(db, admin_url, 60, 50)

@@ -167,7 +167,7 @@ def reading(url, tenant_id, stop, failures, seen):
         failures.append(exc)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("runs eight processes, one after the other")
 def test_it_survives_kill_9_anywhere_beside_writers_and_readers(tenant, store, admin_connection, app_url):
     """Killed at random moments and at each step, gone on with each time: nothing is lost, doubled, stale or mixed."""
     store.upsert(made(770)[250:])

@@ -7,6 +7,7 @@ are the same, and nothing of A changes. A method without a case in `support/isol
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 from dataclasses import replace
@@ -52,6 +53,7 @@ from support.isolation import (
     remember,
 )
 
+_fillings = itertools.count()
 TABLES = [table.name for table in TENANT_TABLES]
 
 
@@ -127,7 +129,7 @@ def defended(request, app_url, admin_url, without_policies):
 @pytest.fixture(scope="module")
 def filled(app_url, admin_url, without_policies):
     """Tenant A, filled once in each database: whatever the tests do as B, it must stay as it is."""
-    tenant = f"isolation-A-{os.getpid()}"
+    tenant = f"isolation-A-{os.getpid()}-{next(_fillings)}"  # a module may come up twice in a process
     for url, admin in ((app_url, admin_url), (without_policies,) * 2):
         with pgrecall.connect(url) as db, psycopg.connect(as_dsn(admin), autocommit=True) as outside:
             fill(db, tenant, OURS, "A's secret")

@@ -13,7 +13,7 @@ from pgrecall import embedded
 from pgrecall.admin import migrate
 
 
-@pytest.mark.slow
+@pytest.mark.slow("creates three servers")
 def test_nothing_blocks_pg_upgrade(reachable, fill, run):
     """Postgres' own check, from a filled database of 16 to 18, finds nothing that could not be taken along."""
     home = reachable / "from-16"

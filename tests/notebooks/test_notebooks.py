@@ -74,7 +74,7 @@ def environment(server, _databases):
     return kept | urls | {"PGRECALL_NOTEBOOK_QUERIES": "20"}
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a kernel runs the whole notebook")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_from_a_clean_clone(name, clone, environment):
     """As `make notebooks` runs it, with few questions and the standard library's documentation."""

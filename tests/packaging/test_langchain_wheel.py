@@ -31,18 +31,10 @@ finally:
 """
 
 
-def build(folder: Path, out: Path) -> Path:
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(folder)]
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    [wheel] = out.glob("*.whl")
-    return wheel
-
-
-@pytest.mark.slow
-def test_the_two_wheels_are_enough_for_every_snippet_of_the_readme(tmp_path, reachable):
+@pytest.mark.slow("installs two wheels")
+def test_the_two_wheels_are_enough_for_every_snippet_of_the_readme(wheel, built_wheel, tmp_path, reachable):
     """What is installed is what runs, and the adapter's wheel holds its modules, the type marker and nothing else."""
-    wheels = [build(REPOSITORY, tmp_path / "core"), build(ADAPTER, tmp_path / "adapter")]
+    wheels = [wheel, built_wheel(ADAPTER)]
     with zipfile.ZipFile(wheels[1]) as archive:
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
         metadata = archive.read(next(n for n in archive.namelist() if n.endswith("/METADATA"))).decode()

@@ -20,21 +20,11 @@ from support.readme import snippets
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The core's wheel, built as for a release."""
-    out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(REPOSITORY)]
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return next(out.glob("pgrecall-*.whl"))
-
-
 def files(folder: str, *kinds: str) -> set[str]:
     return {str(path.relative_to(REPOSITORY / folder)) for kind in kinds for path in (REPOSITORY / folder).rglob(kind)}
 
 
-@pytest.mark.slow
+@pytest.mark.slow("builds a wheel")
 def test_the_wheel_holds_the_package_and_its_revisions_and_nothing_else(wheel):
     """Every module, every revision and the type marker are inside; tests, examples and caches are not."""
     with zipfile.ZipFile(wheel) as archive:
@@ -57,7 +47,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "bin"
 
 
-@pytest.mark.slow
+@pytest.mark.slow("builds and installs a wheel")
 def test_the_wheel_migrates_a_database_from_an_empty_environment(installed, new_database, tmp_path):
     """Installed somewhere else, and run from somewhere else, the command has all it needs to make the tables."""
     url = new_database()
@@ -81,7 +71,7 @@ def test_the_wheel_migrates_a_database_from_an_empty_environment(installed, new_
     migrate.check(url)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("builds and installs a wheel")
 def test_a_backend_passes_the_contract_of_the_wheel(installed, tmp_path):
     """With pytest beside the wheel the page's own backend is tested; the stores in memory need no pytest."""
     python = str(installed / "python")

@@ -1,6 +1,7 @@
-"""A process that maintains, writes or reads, for tests of several at once: `graph_worker.py URL WHAT SECONDS`.
+"""A process that maintains, writes or reads, for tests of several at once: `graph_worker.py URL WHAT`.
 
-Writes what it saw as JSON to stdout. `die-…` maintains, and kills itself with SIGKILL at that step.
+It begins when a line comes on stdin, and prints each thing that it saw as a line of JSON until stdin ends. `die-…`
+maintains once, and kills itself with SIGKILL at that step.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -78,22 +80,23 @@ def die_at(step: str) -> None:
     setattr(home, name, dies)
 
 
-def main(url: str, what: str, seconds: float) -> None:
-    """Do it again and again until the time is up, once at least."""
+def main(url: str, what: str) -> None:
+    """Do it again and again until stdin ends, once at least."""
     if what.startswith("die-"):
         die_at(what.removeprefix("die-"))
     do = reader() if what == "read" else write if what == "write" else maintain
-    seen = []
-    until = time.monotonic() + seconds
+    ended = threading.Event()
+    print("ready", flush=True)  # noqa: T201 -- the test reads it
+    sys.stdin.readline()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     with connect(url, admin_url=url) as db:
         db.backend.routes.known.clear()
         store = db.tenant("acme").vectors("large", SPACE)
         while True:
-            seen.append(do(db, store))
-            if time.monotonic() >= until:
+            print(json.dumps(do(db, store)), flush=True)  # noqa: T201
+            if ended.is_set():
                 break
-    sys.stdout.write(json.dumps(seen))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2])
