@@ -22,6 +22,7 @@ from pgrecall.cli import (
     server,
     spaces,
     subjects,
+    sweep,
     tenants,
 )
 from pgrecall.cli.session import DEFAULTS, MEANING, SHARED, signed
@@ -82,7 +83,7 @@ app.add_typer(evaluation.app, rich_help_panel=_DATA)
 app.add_typer(db.app, rich_help_panel=_RUN)
 doctor.register(app, _RUN)
 maintain.register(app, _RUN)
-facts.register(app, _RUN)
+sweep.register(app, _RUN)
 server.register(app, _RUN)
 
 

@@ -1,4 +1,4 @@
-"""`pgrecall facts` and `pgrecall sweep`: a tenant's facts and their audit trail."""
+"""`pgrecall facts`: a tenant's facts and their audit trail."""
 
 from __future__ import annotations
 
@@ -344,24 +344,3 @@ def events(
     columns = ("at", "action", "fact", "subject", "actor", "reason")
     rows = [(e.at, e.action, e.target_id, e.subject, e.actor, e.reason) for e in found]
     session.emit([asdict(e) for e in found], table(columns, rows) if rows else "No events.")
-
-
-def register(root: typer.Typer, panel: str) -> None:
-    """Add `sweep` to the command line."""
-    command(root, "sweep", rich_help_panel=panel)(sweep)
-
-
-def sweep(
-    session: Session,
-    batch: Annotated[int, typer.Option("--batch", help="Rows per transaction.")] = 1_000,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only; delete nothing.")] = False,
-) -> None:
-    """Delete expired rows, and facts whose grace time after `facts forget` is over, of all tenants.
-
-    Needs the maintenance login.
-    """
-    with session.database() as database, session.working("Sweeping…"):
-        report = database.sweep(batch=batch, dry_run=dry_run)
-    rows = [(name, count) for name, count in report.items()]
-    verb = "would be deleted" if dry_run else "deleted"
-    session.emit({"purged": dict(report), "tenants": report.tenants, "dry_run": dry_run}, table(("table", verb), rows))

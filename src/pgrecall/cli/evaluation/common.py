@@ -76,7 +76,7 @@ def found_run(kept: Evaluations, run: str) -> EvalRun:
     return load_run(kept, named_run(kept, run).run_id)
 
 
-def asked(
+def retriever_for(
     database: Database,
     tenant: str,
     made: EvalSet,

@@ -22,10 +22,10 @@ from pgrecall.cli.evaluation.common import (
     ModeOption,
     RunArgument,
     app,
-    asked,
     evaluations_of,
     found_run,
     named_run,
+    retriever_for,
     run_data,
     run_table,
 )
@@ -82,7 +82,7 @@ def run(
 
         made = kept.load_set(name, version)
         options = {option: value for option, value in (("exact", exact), ("ef_search", ef_search)) if value}
-        retriever = asked(
+        retriever = retriever_for(
             database, tenant, made, collection, embed,
             each_tenant=each_tenant, mode=mode, by=by, where=where,
             needs_model=mode is not ModeChoice.sparse, **options,
@@ -175,7 +175,7 @@ def sweep_(
         made = kept.load_set(name)
         words_only = settings.get("mode") == ["sparse"] and not exact
         mode = ModeChoice.sparse if words_only else ModeChoice.dense
-        retriever = asked(
+        retriever = retriever_for(
             database, tenant, made, collection, embed,
             each_tenant=each_tenant, mode=mode, by=by, where=where, needs_model=not words_only,
         )  # fmt: skip
