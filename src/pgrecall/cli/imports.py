@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pgrecall.types import Distance, EmbedModel
 
 
-class _Files(TyperGroup):
+class _ImportGroup(TyperGroup):
     """Without a command's name, the argument is a file: `pgrecall import handbook.jsonl`."""
 
     default = "file"
@@ -34,7 +34,7 @@ class _Files(TyperGroup):
 
 app = typer.Typer(
     name="import",
-    cls=_Files,
+    cls=_ImportGroup,
     help="Import an export, or data that another library stored in Postgres.",
     no_args_is_help=True,
 )

@@ -40,7 +40,7 @@ class Scorer(Protocol):
 
 
 @dataclass(slots=True)
-class Job:
+class EvaluationJob:
     """A run in progress: its remaining queries, and how each becomes a result."""
 
     retriever: Retriever

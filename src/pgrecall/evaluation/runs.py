@@ -25,7 +25,7 @@ from pgrecall.arguments import MAX_NAME_BYTES, check_text, whole_number
 from pgrecall.errors import InvalidInput, NotFound
 from pgrecall.evaluation.adapters import adapt
 from pgrecall.evaluation.ann import against_exact
-from pgrecall.evaluation.jobs import Job, Scorer, owners_of
+from pgrecall.evaluation.jobs import EvaluationJob, Scorer, owners_of
 from pgrecall.evaluation.metrics import Metric, standard
 from pgrecall.evaluation.sets import EvalSet
 from pgrecall.evaluation.store import Evaluations, Result, RunInfo, new_run_id
@@ -82,7 +82,7 @@ def versions() -> dict[str, Any]:
     return made
 
 
-def _config(job: Job, depths: Sequence[int], seed: int, label: str | None) -> dict[str, Any]:
+def _config(job: EvaluationJob, depths: Sequence[int], seed: int, label: str | None) -> dict[str, Any]:
     """What the figures depend on, under ``asked``, and the versions that they were made with."""
     asked = {
         "retriever": job.retriever.config,
@@ -112,7 +112,7 @@ def _prepare(
     ann_recall: bool,
     tenant_of: Callable[[str], str | None] | None,
     options: Mapping[str, Any],
-) -> tuple[Job, list[int]]:
+) -> tuple[EvaluationJob, list[int]]:
     depths = depths_of(top_k)
     if isinstance(metrics, str):
         raise InvalidInput(f"metrics is {metrics!r:.60}; expected a list of names, such as [{metrics!r:.60}]")
@@ -122,7 +122,7 @@ def _prepare(
     if ann_recall:
         asked, scorer = against_exact(asked, depths, depth)
         scorers = [*scorers, scorer]
-    return Job(asked, eval_set, chosen, depth, owners_of(eval_set, tenant_of), scorers), depths
+    return EvaluationJob(asked, eval_set, chosen, depth, owners_of(eval_set, tenant_of), scorers), depths
 
 
 def _resumable(info: RunInfo, eval_set: EvalSet, config: Mapping[str, Any]) -> None:
@@ -241,7 +241,7 @@ class _Io:
         """Call a method of the store."""
         return getattr(store, verb)(*args, **options)
 
-    def answers(self, job: Job, concurrency: int) -> Iterator[Result]:
+    def answers(self, job: EvaluationJob, concurrency: int) -> Iterator[Result]:
         """Results as they arrive; at most `concurrency` queries run at the same time."""
         if concurrency == 1:
             yield from map(job.answer, job.left)
@@ -262,7 +262,7 @@ class _AsyncIo(_Io):
         """Await the asynchronous twin of a method of the store."""
         return await_only(getattr(store, "a" + verb)(*args, **options))
 
-    def answers(self, job: Job, concurrency: int) -> Iterator[Result]:
+    def answers(self, job: EvaluationJob, concurrency: int) -> Iterator[Result]:
         """Results as they arrive; at most `concurrency` queries run at the same time."""
         queries = iter(job.left)
         running = {asyncio.ensure_future(job.aanswer(query)) for query in islice(queries, concurrency)}
@@ -286,7 +286,7 @@ class _Keeper:
     fresh: list[Result] = field(default_factory=list)
     done: dict[str, Result] = field(default_factory=dict)
 
-    def begin(self, eval_set: EvalSet, config: dict[str, Any], job: Job) -> int | None:
+    def begin(self, eval_set: EvalSet, config: dict[str, Any], job: EvaluationJob) -> int | None:
         """Begin the run, or resume it; returns the version of the set."""
         self.done = job.done
         if self.store is None:

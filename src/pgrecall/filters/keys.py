@@ -56,13 +56,13 @@ class _Leaf(NamedTuple):
     whole: bool = True
 
 
-class _Branch(NamedTuple):
+class _BranchKeys(NamedTuple):
     name: Literal["every", "some"]
     parts: list[_Node]
     whole: bool
 
 
-_Node: TypeAlias = "_Leaf | _Branch"
+_Node: TypeAlias = "_Leaf | _BranchKeys"
 
 
 def lookup(tree: Filter, keys: Iterable[Key]) -> Lookup | None:
@@ -92,9 +92,9 @@ def _node(tree: Filter, numbers: dict[tuple[tuple[str, ...], KeyType], int]) -> 
     if isinstance(tree, And) and known:
         whole = len(known) == len(parts) and all(part.whole for part in known)
         merged = _merged(known)
-        return merged[0]._replace(whole=whole) if len(merged) == 1 else _Branch("every", merged, whole)
+        return merged[0]._replace(whole=whole) if len(merged) == 1 else _BranchKeys("every", merged, whole)
     if isinstance(tree, Or) and known and len(known) == len(parts):
-        return _Branch("some", known, all(part.whole for part in known))
+        return _BranchKeys("some", known, all(part.whole for part in known))
     return None
 
 
@@ -135,7 +135,7 @@ def _compared(leaf: Compare, numbers: dict[tuple[tuple[str, ...], KeyType], int]
             elements = [_leaf(leaf.path, (text,), ("=",), numbers, scalar=False) for text in texts[:_MOST_OF_ALL]]
             known: list[_Node] = [element for element in elements if element is not None]
             whole = len(known) == len(texts)
-            return None if not known else known[0] if len(known) == 1 else _Branch("every", known, whole)
+            return None if not known else known[0] if len(known) == 1 else _BranchKeys("every", known, whole)
         case _:
             return None
     return _leaf(leaf.path, texts, comparisons, numbers, scalar=scalar)

@@ -292,7 +292,7 @@ class Collections(TenantBound):
                     "reembed() cannot run inside an atomic block, because it would keep the collection locked; call it "
                     "before or after the block"
                 )
-            job = reembed.Job(
+            job = reembed.ReembedJob(
                 self._place(gate, collection),
                 reembed.space_of(gate, to, embedder, calls),
                 embedder,

@@ -80,7 +80,7 @@ class DocumentUpdates:
         given = () if isinstance(documents, DocumentChanges) else changes.distinct(documents)
         if not callable(chunks_of):
             raise InvalidInput(f"chunks_of is {type(chunks_of).__name__}; expected a function of a document")
-        job = changes.Job(chunks_of, prune, embed or self._model.embedder, Calls(embed_concurrency), progress)
+        job = changes.UpdateJob(chunks_of, prune, embed or self._model.embedder, Calls(embed_concurrency), progress)
 
         def work(gate: Gate) -> UpdateResult:
             found = known or changes.compare(gate, self._place(gate), given)

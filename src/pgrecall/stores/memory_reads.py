@@ -15,7 +15,7 @@ from pgrecall.operations.memory import read as fact_reads
 from pgrecall.operations.memory.forget import Named
 from pgrecall.operations.memory.packing import whole_key
 from pgrecall.operations.memory.put import Memory
-from pgrecall.operations.memory.read import Search
+from pgrecall.operations.memory.read import FactSearch
 from pgrecall.postgres import wire
 from pgrecall.postgres.transactions import Gate
 from pgrecall.statements.fact_reads import Facts, filter_values
@@ -150,7 +150,7 @@ class MemoryReads:
             values["as_of"] = moment(as_of, "as_of")
         if path:
             values |= {"prefix": list(path), "beyond": [*path[:-1], path[-1] + "\x01"]}
-        asked = Search(
+        asked = FactSearch(
             which,
             values,
             text,

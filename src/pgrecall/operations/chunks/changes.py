@@ -22,7 +22,7 @@ ChunksOf: TypeAlias = Callable[[Document], Iterable[Chunk]]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class UpdateJob:
     """The options of one update."""
 
     chunks_of: ChunksOf
@@ -60,7 +60,7 @@ def compare(gate: Gate, place: Place, documents: Sequence[Document]) -> Document
     )
 
 
-def apply(gate: Gate, target: Callable[[], Target], changes: DocumentChanges, job: Job) -> UpdateResult:
+def apply(gate: Gate, target: Callable[[], Target], changes: DocumentChanges, job: UpdateJob) -> UpdateResult:
     """Write changed documents one by one, then new ones in bulk, and then delete missing ones if `job.prune`.
 
     A new document's hash is written last, after all chunks. If a call is interrupted, the hash is missing, so the next
@@ -99,7 +99,7 @@ def apply(gate: Gate, target: Callable[[], Target], changes: DocumentChanges, jo
     return UpdateResult(len(changes.new), len(changes.changed), len(changes.unchanged), gone, chunks)
 
 
-def _own(document: Document, job: Job) -> list[Chunk]:
+def _own(document: Document, job: UpdateJob) -> list[Chunk]:
     """A document's chunks, with its `doc_id` set. Raises InvalidInput."""
     chunks = job.chunks_of(document)
     several(chunks, "Chunk")

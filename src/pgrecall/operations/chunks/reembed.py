@@ -48,7 +48,7 @@ def own_text(chunk: Chunk) -> str:
 
 
 @dataclass(slots=True)
-class Job:
+class ReembedJob:
     """One call: the collection, the model and the options."""
 
     place: Place
@@ -109,7 +109,7 @@ def space_of(gate: Gate, to: EmbedSpace | EmbedModel, embedder: Embedder, calls:
     return to if isinstance(to, EmbedSpace) else to.space(len(fingerprint))
 
 
-def reembed(gate: Gate, job: Job, *, switch: bool) -> ReembedResult:
+def reembed(gate: Gate, job: ReembedJob, *, switch: bool) -> ReembedResult:
     """Fill the space, check it, switch to it and drop the old vectors, skipping steps that are already done.
 
     Raises: NotFound, EmbedSpaceMismatch, FingerprintMismatch, InvalidEmbedding, ConfigurationError, Conflict.
@@ -127,14 +127,14 @@ def reembed(gate: Gate, job: Job, *, switch: bool) -> ReembedResult:
     return ReembedResult(job.to, switched, _counts(gate, job)[0], job.embedded, dropped, *checked)
 
 
-def _counts(gate: Gate, job: Job) -> tuple[int, int]:
+def _counts(gate: Gate, job: ReembedJob) -> tuple[int, int]:
     """The number of chunks, and of those that have a vector in the new space."""
     with gate.transaction(job.place.scope, "reembed counts") as tx:
         [(chunks, vectors)] = tx.last(sql.COUNTS, job.at())
     return chunks, vectors
 
 
-def _begin(gate: Gate, job: Job) -> _OldSpace | None:
+def _begin(gate: Gate, job: ReembedJob) -> _OldSpace | None:
     """Register the new space, so that writers invalidate its vectors. Returns the old space; None if it is switched."""
     fingerprint = job.embedder.fingerprint(gate)
     guards.to_stored([fingerprint], job.to, ["the embedding function's fingerprint"])
@@ -166,7 +166,7 @@ def _begin(gate: Gate, job: Job) -> _OldSpace | None:
         return _OldSpace(old, holds)
 
 
-def _fill(gate: Gate, job: Job, old: _OldSpace, *, switch: bool) -> SampleCheck:
+def _fill(gate: Gate, job: ReembedJob, old: _OldSpace, *, switch: bool) -> SampleCheck:
     """Run passes until no vector is missing, check the space, and switch. Raises _AlreadySwitched."""
 
     def read(after: str) -> Rows:
@@ -187,12 +187,12 @@ def _fill(gate: Gate, job: Job, old: _OldSpace, *, switch: bool) -> SampleCheck:
     raise AssertionError("unreachable")
 
 
-def _report(job: Job, done: int, total: int) -> None:
+def _report(job: ReembedJob, done: int, total: int) -> None:
     if job.progress is not None:
         job.progress(done, total)
 
 
-def _missing_vectors(job: Job, read: _ReadPage) -> Iterator[tuple[_Part, list[str]]]:
+def _missing_vectors(job: ReembedJob, read: _ReadPage) -> Iterator[tuple[_Part, list[str]]]:
     """Chunks that lack a vector, ordered by id, with their texts. Each part is one call of the model."""
     after: str | None = ""
     while after is not None:
@@ -206,7 +206,7 @@ def _missing_vectors(job: Job, read: _ReadPage) -> Iterator[tuple[_Part, list[st
         after = last if size == job.batch else None
 
 
-def _texts(job: Job, chunks: Sequence[Chunk]) -> list[str]:
+def _texts(job: ReembedJob, chunks: Sequence[Chunk]) -> list[str]:
     texts = [job.text_of(chunk) for chunk in chunks]
     for chunk, text in zip(chunks, texts, strict=True):
         if not isinstance(text, str):
@@ -219,7 +219,7 @@ def _chunk(row: Sequence[Any]) -> Chunk:
     return Chunk(chunk_id, text, None, doc_id, index, metadata, payload)
 
 
-def _packed(job: Job, part: _Part, vectors: Any) -> dict[str, Any]:
+def _packed(job: ReembedJob, part: _Part, vectors: Any) -> dict[str, Any]:
     stored = guards.to_stored(list(vectors), job.to, [f"chunk {c.id!r:.80}" for c in part.chunks])
     return job.at(
         ids=wire.text_array([c.id for c in part.chunks]),
@@ -229,7 +229,7 @@ def _packed(job: Job, part: _Part, vectors: Any) -> dict[str, Any]:
     )
 
 
-def _write(gate: Gate, job: Job, part: _Part, vectors: Any) -> int:
+def _write(gate: Gate, job: ReembedJob, part: _Part, vectors: Any) -> int:
     """Write the vectors of chunks that have not changed since they were read; returns how many."""
     packed = _packed(job, part, vectors)
 
@@ -241,7 +241,7 @@ def _write(gate: Gate, job: Job, part: _Part, vectors: Any) -> int:
     return gate.retrying(body)
 
 
-def _check_still_running(job: Job, rows: list[tuple[Any, ...]]) -> None:
+def _check_still_running(job: ReembedJob, rows: list[tuple[Any, ...]]) -> None:
     """Check that the re-embedding has not been cancelled or finished by another call.
 
     Raises: _AlreadySwitched, NotFound, ConfigurationError.
@@ -255,7 +255,7 @@ def _check_still_running(job: Job, rows: list[tuple[Any, ...]]) -> None:
         raise ConfigurationError(f"another call cancelled the re-embedding of {job.what}, so this call stopped")
 
 
-def _check(gate: Gate, job: Job, old: _OldSpace) -> SampleCheck:
+def _check(gate: Gate, job: ReembedJob, old: _OldSpace) -> SampleCheck:
     """Check that the model still produces the stored vectors, and that they find their own chunks.
 
     Raises: FingerprintMismatch, InvalidEmbedding. The new vectors stay, and searches keep using the old space.
@@ -293,7 +293,7 @@ def _check(gate: Gate, job: Job, old: _OldSpace) -> SampleCheck:
     return SampleCheck(len(sample), found / len(sample), shared / len(sample))
 
 
-def _start_over(job: Job) -> str:
+def _start_over(job: ReembedJob) -> str:
     return (
         f"Searches still use the old space. To start over, first call tenant.cancel_reembed({job.place.collection!r})"
     )
@@ -307,7 +307,7 @@ def _nearest(
     return [(row.chunk_id, row.text) for row in exact(gate, query).rows if row.chunk_id is not None]
 
 
-def _switch(gate: Gate, job: Job, passes: int) -> bool:
+def _switch(gate: Gate, job: ReembedJob, passes: int) -> bool:
     """Switch unless chunks still lack a vector; returns whether it did. Raises _AlreadySwitched.
 
     After `PATIENT_PASSES`, the last few chunks are embedded here, while writers wait.

@@ -32,7 +32,7 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class FactSearch:
     """A search. `values` are the bound values of `which`."""
 
     which: Facts
@@ -116,7 +116,7 @@ def history(gate: Gate, memory: Memory, meant: Named, *, limit: int, offset: int
     return [_fact(row) for row in gate.read(memory.scope, "history", body)]
 
 
-def search(gate: Gate, memory: Memory, asked: Search) -> list[StoredFact]:
+def search(gate: Gate, memory: Memory, asked: FactSearch) -> list[StoredFact]:
     """Facts that match all conditions, in the requested order.
 
     Raises: InvalidInput, EmbedSpaceMismatch, InvalidEmbedding.
@@ -134,7 +134,7 @@ def search(gate: Gate, memory: Memory, asked: Search) -> list[StoredFact]:
     return _refreshed(gate, memory, [_fact(row) for row in rows], asked.refresh)
 
 
-def _relevant(gate: Gate, memory: Memory, asked: Search, mode: SearchMode, values: dict[str, Any]) -> Rows:
+def _relevant(gate: Gate, memory: Memory, asked: FactSearch, mode: SearchMode, values: dict[str, Any]) -> Rows:
     space = vector = None
     if mode != "sparse":
         space = memory_space(gate, memory)
@@ -169,7 +169,7 @@ def _relevant(gate: Gate, memory: Memory, asked: Search, mode: SearchMode, value
     raise AssertionError("the memory's settings changed on every attempt")
 
 
-def _query_vector(gate: Gate, memory: Memory, asked: Search, space: EmbedSpace) -> wire.Binary:
+def _query_vector(gate: Gate, memory: Memory, asked: FactSearch, space: EmbedSpace) -> wire.Binary:
     vector = asked.vector
     if vector is None:
         if memory.model.embedder is None:

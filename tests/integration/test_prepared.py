@@ -1,4 +1,4 @@
-"""Searches that the server keeps: which, for how long, and that losing them costs nothing but time."""
+"""Prepared searches: which are prepared, for how long, and that losing a statement costs only time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from support.graphs import run
 
 SPACE = pgrecall.EmbedSpace("test", "eight", 8)
 
-HELD = "SELECT name, generic_plans + custom_plans FROM pg_prepared_statements ORDER BY prepare_time"
+PREPARED = "SELECT name, generic_plans + custom_plans FROM pg_prepared_statements ORDER BY prepare_time"
 
 
 @pytest.fixture
 def one(app_url):
-    """A database with one connection, which every call therefore has."""
+    """A database with one connection, which every call uses."""
     with pgrecall.connect(app_url, pool_size=1, max_overflow=0) as database:
         yield database
 
@@ -47,8 +47,8 @@ def on_it(database, statement):
         pooled.close()
 
 
-def test_searches_by_a_vector_alone_are_kept(one, store, tenant_id, space):
-    """One plan for all tenants and questions; nothing else is kept."""
+def test_searches_by_a_vector_alone_are_prepared(one, store, tenant_id, space):
+    """Searches by a vector alone share one prepared statement across tenants; nothing else is prepared."""
     right = [hit.chunk_id for hit in store.query(vectors(1)[0], 5)]
     for _ in range(7):
         assert [hit.chunk_id for hit in store.query(vectors(1)[0], 5)] == right
@@ -56,28 +56,28 @@ def test_searches_by_a_vector_alone_are_kept(one, store, tenant_id, space):
     assert other.query(vectors(1)[0], 5) == []
     other.upsert(chunks(3, prefix="other"))
     assert {hit.chunk_id[:5] for hit in other.query(vectors(1)[0], 5)} == {"other"}
-    before = on_it(one, HELD)
+    before = on_it(one, PREPARED)
     assert sum(used for _, used in before) >= 8 and all(name.startswith("pgrecall_") for name, _ in before)
     store.query(vectors(1)[0], 5, F.lang == "de")
     store.count()
     store.upsert(chunks(40))
-    assert [name for name, _ in on_it(one, HELD)] == [name for name, _ in before]
+    assert [name for name, _ in on_it(one, PREPARED)] == [name for name, _ in before]
 
 
-def test_each_is_planned_anew_after_a_while(one, store, monkeypatch):
-    """The tables may have grown; what was kept goes."""
+def test_a_statement_is_prepared_again_after_a_while(one, store, monkeypatch):
+    """A statement is prepared again after MAX_AGE_SECONDS, and the old one is deallocated."""
     for _ in range(3):
         store.query(vectors(1)[0], 5)
-    first = on_it(one, HELD)
+    first = on_it(one, PREPARED)
     monkeypatch.setattr(prepare_manager, "MAX_AGE_SECONDS", 0.0)
     store.query(vectors(1)[0], 5)
-    then = on_it(one, HELD)
+    then = on_it(one, PREPARED)
     assert len(first) == len(then) == 2 and len({name for name, _ in [*first, *then]}) == 3
 
 
 @pytest.mark.parametrize("lost", ["forgotten", "taken"])
 def test_a_name_that_is_lost_or_taken_costs_nothing_but_time(one, store, lost, caplog):
-    """As behind a pooler that knows nothing of names: the answer is right, and nothing is kept from then on."""
+    """Behind a pooler without prepared statements the answer is right, and nothing is prepared from then on."""
     right = store.query(vectors(1)[0], 5)
     with caplog.at_level(logging.INFO, "pgrecall"):
         if lost == "forgotten":
@@ -92,11 +92,11 @@ def test_a_name_that_is_lost_or_taken_costs_nothing_but_time(one, store, lost, c
     assert "no longer prepared" in caplog.text
     on_it(one, "DEALLOCATE ALL")
     assert store.query(vectors(1)[0], 5) == right
-    assert on_it(one, HELD) == []
+    assert on_it(one, PREPARED) == []
 
 
 def test_both_modes_and_the_choice(app_url, tenant_id, space, store):
-    """Async alike; `prepare=False` keeps nothing."""
+    """Both modes prepare searches; with `prepare=False` neither does."""
 
     async def ask(database):
         own = database.tenant(tenant_id).vectors("handbook", space)
@@ -108,12 +108,12 @@ def test_both_modes_and_the_choice(app_url, tenant_id, space, store):
             assert asyncio.run(ask(database)) == [right] * 3
             same = database.tenant(tenant_id).vectors("handbook", space)
             assert [[hit.chunk_id for hit in same.query(vectors(1)[0], 5)] for _ in range(3)] == [right] * 3
-            assert bool(on_it(database, HELD)) is prepare
+            assert bool(on_it(database, PREPARED)) is prepare
 
 
 @pytest.mark.parametrize("prepare", [True, False])
 def test_an_error_that_is_not_the_names_reaches_the_caller(url, database, prepare, monkeypatch):
-    """Also where its SQLSTATE is one of theirs: the read runs once more at most, and fails as it would have."""
+    """An error with the SQLSTATE of a lost statement runs the read once more at most, and reaches the caller."""
     database.tenant("acme").vectors("handbook", SPACE).upsert(chunks(3))
     monkeypatch.setattr(prepared, "UNUSABLE", ("42P01",))
     with pgrecall.connect(url, prepare=prepare) as own:
@@ -136,7 +136,7 @@ with pgrecall.connect({url!r}, pool_size=1, max_overflow=0) as database:
     store = database.tenant({tenant_id!r}).vectors("handbook", pgrecall.EmbedSpace("test", "eight", 8))
     for _ in range(3):
         assert len(store.query({vectors(1)[0].tolist()!r}, 5)) == 5
-    held = database.backend.engines._engine.raw_connection().driver_connection.execute({HELD!r}).fetchall()
+    held = database.backend.engines._engine.raw_connection().driver_connection.execute({PREPARED!r}).fetchall()
     assert held == [], held
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
@@ -162,5 +162,5 @@ def test_searches_are_not_prepared_if_the_drivers_private_module_has_changed(app
         same = database.tenant(tenant_id).vectors("handbook", space)
         for _ in range(3):
             assert len(same.query(vectors(1)[0], 5)) == 5
-        assert on_it(database, HELD) == []
+        assert on_it(database, PREPARED) == []
     prepared._manager.cache_clear()
