@@ -1,1 +1,1 @@
-"""The figures that docs/benchmarks.md quotes: `python -m tests.benchmarks [--quick] [--json FILE] [names…]`."""
+"""The benchmarks whose figures are in docs/benchmarks: `python -m tests.benchmarks [--quick] [--page] [names…]`."""

@@ -1,4 +1,4 @@
-"""Runs the benchmarks that were named, or all of them; a whole run writes the page in docs/benchmarks."""
+"""Run the named benchmarks, or all of them. A full run writes the page in docs/benchmarks."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ NAMES = (
 
 
 def main() -> None:
-    """Measure, print, and write."""
+    """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(NAMES)}; all of them by default")
-    parser.add_argument("--quick", action="store_true", help="fewer rows and repeats: a look, not a figure to quote")
-    parser.add_argument("--major", type=int, choices=(18, 16), default=18, help="the Postgres version")
-    parser.add_argument("--peers", type=Path, metavar="PYTHON", help="the interpreter of the peers' environment")
-    parser.add_argument("--page", action="store_true", help="put what was named on the page, beside what stands there")
-    parser.add_argument("--render", action="store_true", help="measure nothing; write the page of results.json anew")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", default=page.FOLDER, help="the page's place")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(NAMES)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and repeats; do not quote these figures")
+    parser.add_argument("--major", type=int, choices=(18, 16), default=18, help="Postgres major version")
+    parser.add_argument("--peers", type=Path, metavar="PYTHON", help="interpreter of the peers' environment")
+    parser.add_argument("--page", action="store_true", help="update the named benchmarks on the page")
+    parser.add_argument("--render", action="store_true", help="measure nothing; write the page from results.json")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", default=page.FOLDER, help="folder of the page")
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; choose from {', '.join(NAMES)}")
     writes = options.render or options.page or (not options.names and not options.quick)
     if writes:
         importlib.import_module("matplotlib")  # before anything is measured

@@ -1,8 +1,9 @@
-"""`bulk_load` of 50,000 chunks, as in [ingest](#ingest), from a generator, against COPY by hand in the same commits.
+"""`bulk_load` of 50,000 chunks like those of [ingest](#ingest), from a generator, against COPY by hand.
 
-By hand is COPY, binary, by way of temporary tables, because Postgres refuses it under row-level security, and INSERT …
-SELECT into the same tables with their indexes, role and policies, 10,000 chunks a transaction, without any check. Each
-run begins with a database of its own that was never analyzed; they take turns. "Again" loads the same rows once more.
+"By hand" is binary COPY into temporary tables, because Postgres refuses COPY under row-level security, and then INSERT
+… SELECT into the same tables with the same indexes, role and policies, without any checks. Both commit every 10,000
+chunks. The two take turns, and each run starts with a new database that was never analyzed. "Again" loads the same rows
+a second time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ COMMIT = 10_000
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Without and with full text."""
+    """Measure without and with full text."""
     chunks = list(data.chunks(10_000 if bench.quick else 50_000))
     figures: list[Figure] = []
     for label, text_config in (("no full text", None), ("full text", "english")):

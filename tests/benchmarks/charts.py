@@ -1,4 +1,4 @@
-"""Plots: horizontal bars, one panel for each table of the page, a line where a target is."""
+"""Plots: horizontal bars, one panel for each table of the page, a line for each target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHERS = ("#94a3b8", "#d97706", "#059669", "#a855f7", "#dc2626", "#0891b2")
 MET, MISSED, PLAIN = "#059669", "#dc2626", "#94a3b8"
 #: Inches.
 WIDTH, BAR, ROW_GAP, PANEL = 10.0, 0.2, 0.12, 0.85
-#: Text stays text, and the same figures make the same file.
+#: Text stays text, and the same figures give the same file.
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pgrecall",
@@ -29,7 +29,7 @@ STYLE = {
 
 
 def draw(figures: Sequence[Figure], path: Path) -> None:
-    """One file for one benchmark."""
+    """Draw the plot of one benchmark."""
     panels = grids(figures)
     heights = [PANEL + sum(BAR * len(cells) + ROW_GAP for cells in grid.rows.values()) for grid in panels]
     with mpl.rc_context(STYLE):

@@ -1,8 +1,8 @@
-"""Chats: appending to one, and reading its end, against the same statements by hand in one transaction.
+"""Appending to a chat, reading its last messages, and storing a run's state, against the same statements by hand.
 
-By hand is psycopg alone on one connection: BEGIN with role and tenant, the tenant's row held, the chat's row updated
-for a position, the message inserted with its full text, COMMIT, each a round trip; no checks, no JSON of ours. Both
-append to chats of their own that hold 500 messages already.
+"By hand" is psycopg on one connection, with one round trip for each step: BEGIN with role and tenant, lock the tenant's
+row, update the chat's row to take a position, insert the message with its full text, COMMIT. It checks nothing and
+builds no JSON of pgrecall's. Both append to their own chats, which already have 500 messages.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ SELECT position, message_id, role, text, content, tool_calls, metadata, payload,
 WHERE tenant_id = %s AND session_id = %s AND status = 'active' ORDER BY position DESC LIMIT 20"""
 WHY = {
     "append, against": """
-    The server runs the same two statements. What is added, 0.5 ms, is the client's for more than half:
-    checking and packing a message, and eight pipelined statements at 20 to 30 µs each, which on one machine cost
-    more than the round trips that they save, and on a network far less: two round trips against five. The rest is
-    the server's: rows come as arrays, and an append with an id that exists replaces that message.""",
+    The server runs the same two statements. pgrecall adds 0.5 ms. More than half of it is spent in the client, on
+    checking and packing the message and on eight pipelined statements at 20 to 30 µs each. On one machine these cost
+    more than the round trips that they save; on a network they cost far less: two round trips against five. The rest
+    is spent in the server: rows are sent as arrays, and an append with an existing id replaces that message.""",
 }
 PUT = """
 UPDATE pgrecall.runs SET state = %s, state_version = state_version + 1, updated_at = statement_timestamp()
@@ -46,7 +46,7 @@ WHERE tenant_id = %s AND run_id = %s AND state_version = %s RETURNING state_vers
 
 
 class ByHand:
-    """One connection and the statements that do the same."""
+    """One connection and the same statements."""
 
     def __init__(self, url: Any) -> None:
         self._connection = psycopg.connect(dsn(url), autocommit=True)
@@ -54,7 +54,7 @@ class ByHand:
         self._version = 1
 
     def append(self, _: int) -> None:
-        """One message."""
+        """Append one message."""
         run = self._connection.execute
         run(self._begin)
         run(HOLD, [TENANT])
@@ -63,13 +63,13 @@ class ByHand:
         run("COMMIT")
 
     def last(self, _: int) -> None:
-        """The newest 20 messages."""
+        """Read the newest 20 messages."""
         self._connection.execute(self._begin)
         self._connection.execute(LAST, [TENANT, BY_HAND]).fetchall()
         self._connection.execute("COMMIT")
 
     def put(self, _: int) -> None:
-        """A run's next state."""
+        """Store a run's next state."""
         run = self._connection.execute
         run(self._begin)
         run(HOLD, [TENANT])
@@ -79,12 +79,12 @@ class ByHand:
 
 
 def state(n: int) -> dict[str, Any]:
-    """A state of some 2 kB."""
+    """A state of about 2 kB."""
     return {"step": n, "messages": [{"role": "user", "content": TEXT}] * 6, "done": False}
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Sync, then async."""
+    """Measure sync, then async."""
     rounds = 100 if bench.quick else 1_000
     figures: list[Figure] = []
     with bench.database() as url, pgrecall.connect(url) as db:

@@ -1,12 +1,13 @@
-"""Eight searchers at once, each a process that asks without pause; then the same while one ingests and one promotes.
+"""Eight processes search without pause, first alone, then while another process ingests and one promotes.
 
-The rows and questions of [search](#search), a third from each class of tenants. Who ingests upserts 1,000 chunks a call
-without pause into ten new tenants' collections, and after each call 20 into the largest that is searched, for as long
-as `pgrecall maintain`, in another process, builds the next generation of the graph of them, and ten seconds at least.
-What is ingested points anywhere, so that no question's nearest change, and recall can be told.
+Rows and questions are those of [search](#search), a third of the questions from each class of tenants. The ingesting
+process upserts without pause: 1,000 chunks per call into collections of ten new tenants, and after each call 20 chunks
+into the largest collection that is searched. At the same time `pgrecall maintain` builds the next generation of the
+graph in a process of its own. The phase lasts until that ends, and ten seconds at least. The new vectors point in
+random directions, so that no question's nearest rows change and recall can be measured.
 
-Rows that wait to enter the graph are searched one by one: 1,000 of them in one collection cost its searches 1 ms until
-the next `pgrecall maintain`. Other collections do not feel them.
+Rows that wait to enter the graph are scanned: 1,000 of them in one collection make its searches 1 ms slower until the
+next `pgrecall maintain`. They do not affect other collections.
 """
 
 from __future__ import annotations
@@ -31,21 +32,22 @@ import pgrecall
 from pgrecall import Chunk, PgRecallError
 
 SEARCHERS = 8
-#: Chunks of a call into a new tenant's collection, and into the largest that is searched.
+#: Chunks per call into a new tenant's collection, and into the largest collection that is searched.
 CALL, SOME = 1_000, 20
 IDLE, BUSY = "idle", "one ingests, one promotes"
 PHASES = (IDLE, BUSY)
 #: Marks the end of the last phase.
 OVER = len(PHASES)
 WHY = {
-    "p95:": """Two cores: the eight searchers keep both busy already when nothing else runs, and then share them with
-    who ingests, the server's side of that, and the processes that build. All classes wait alike for a core.""",
+    "p95:": """The machine has two cores, and the eight searchers alone already keep both busy. In the second phase they
+    share the cores with the ingesting process, its server process, and the processes that build the graph. All classes
+    of tenants wait equally for a core.""",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question: in which phase, of which class, and how it was answered."""
+    """One question: its phase, its class, and how it was answered."""
 
     phase: int
     kind: str
@@ -55,7 +57,7 @@ class Asked:
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Idle, then busy."""
+    """Measure the idle phase, then the busy one."""
     corpus, least = bench.corpus, 3.0 if bench.quick else 10.0
     spawn = multiprocessing.get_context("spawn")
     phase = spawn.Value("i", -1)
@@ -76,14 +78,14 @@ def run(bench: Bench) -> list[Figure]:
         with psycopg.connect(dsn(url)) as connection:
             [stored] = connection.execute("SELECT count(*) FROM pgrecall.chunks").fetchone()
     if stored != len(corpus.owners) + written:
-        raise RuntimeError(f"{stored} rows are stored, {len(corpus.owners) + written} were written")
+        raise RuntimeError(f"{stored} rows are stored, but {len(corpus.owners) + written} were written")
     if errors := {one.error for one in asked if one.error}:
         say("  " + "; ".join(sorted(errors)))
     return _figures(asked)
 
 
 def _mixed(corpus: corpora.Corpus, seed: int) -> list[Question]:
-    """As many questions of each class, in an order of its own."""
+    """The same number of questions from each class, shuffled by `seed`."""
     classes = [corpus.of_class(kind) for kind in CLASSES]
     questions = [q for kind in classes for q in kind[: min(map(len, classes))]]
     return [questions[i] for i in np.random.default_rng(seed).permutation(len(questions))]
@@ -93,13 +95,13 @@ _phase: Any = None
 
 
 def _share(phase: Any) -> None:
-    """In a searcher's process: which phase it is, as the benchmark says."""
+    """Give a searcher's process the current phase."""
     global _phase
     _phase = phase
 
 
 def _ask(url: str, questions: list[Question], space: pgrecall.EmbedSpace) -> list[Asked]:
-    """A searcher: ask without pause until it is over; an error is an answer too."""
+    """Search without pause until the last phase ends. Errors are recorded as answers."""
     asked: list[Asked] = []
     with pgrecall.connect(url) as db:
         for turn in range(10**9):
@@ -119,7 +121,7 @@ def _ask(url: str, questions: list[Question], space: pgrecall.EmbedSpace) -> lis
 
 
 def _busy(db: pgrecall.Database, url: sa.URL, corpus: corpora.Corpus, phase: Any, least: float) -> int:
-    """Ingest, and promote what was ingested; returns the rows that were written."""
+    """Ingest, and promote what was ingested. Returns the number of rows that were written."""
     count = max(sum(len(corpus.rows(tenant)) for tenant in corpus.large()) // 3, 30_000)
     anywhere = np.random.default_rng(13).normal(size=(CALL, corpus.vectors.shape[1])).astype(np.float32)
     asked = corpora.store(db, corpus.large()[0], corpus.space)
@@ -131,7 +133,7 @@ def _busy(db: pgrecall.Database, url: sa.URL, corpus: corpora.Corpus, phase: Any
         return others[number % 10].upsert(chunks).written + asked.upsert(chunks[:SOME]).written
 
     ahead = -(-count // CALL)
-    written = sum(map(ingest, range(ahead)))  # enough waits for a generation to be due
+    written = sum(map(ingest, range(ahead)))  # enough waiting rows for maintenance to build a generation
     phase.value, until = 1, time.monotonic() + least
     command = [str(Path(sys.executable).with_name("pgrecall")), "maintain", "--url", dsn(url), "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as promoting:
@@ -141,13 +143,13 @@ def _busy(db: pgrecall.Database, url: sa.URL, corpus: corpora.Corpus, phase: Any
             number += 1
         said = promoting.communicate()[0]
     if promoting.returncode or '"built"' not in said:
-        raise RuntimeError(f"pgrecall maintain ended with {promoting.returncode}, and said {said}")
-    say(f"  ingested {written - ahead * (CALL + SOME):,} rows meanwhile")
+        raise RuntimeError(f"pgrecall maintain built nothing: exit code {promoting.returncode}, output {said}")
+    say(f"  ingested {written - ahead * (CALL + SOME):,} rows during the busy phase")
     return written
 
 
 def _figures(asked: list[Asked]) -> list[Figure]:
-    """By phase and class, and over all."""
+    """The figures by phase and class, and over all."""
     figures = [Figure("errors", sum(bool(one.error) for one in asked), at_most=0)]
     p95 = {}
     for at, phase in enumerate(PHASES):

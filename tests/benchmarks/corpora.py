@@ -1,6 +1,6 @@
-"""Chunks of many tenants of very unlike sizes, and questions about them: the same for the same (n, dim, tenants, seed).
+"""Chunks of many tenants of very different sizes, and questions about them, reproducible by (n, dim, tenants, seed).
 
-A tenant talks about some of the topics; the largest of 200 owns about a quarter of all rows, the smallest a handful.
+Each tenant covers some of the topics. The largest of 200 tenants owns about a quarter of all rows, the smallest a few.
 Questions are noisy copies of a tenant's own vectors, in three classes by the tenant's share of all rows.
 """
 
@@ -20,16 +20,16 @@ from pgrecall import Chunk, EmbedSpace
 
 K = 10
 CLASSES = ("large", "medium", "small")
-#: A tenant with more than this share of all rows is large, or medium; those with fewer than K rows are not asked.
+#: A tenant with more than this share of all rows is large, or medium. Tenants with fewer than K rows get no questions.
 LARGE_SHARE, MEDIUM_SHARE = 0.05, 0.005
-#: Texts are repeated: they are stored and fetched, never searched here.
+#: Texts repeat, because they are stored and fetched here but not searched.
 TEXTS = 1_000
 COLLECTION = "bench"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """A vector asked in one tenant, and the rows that are truly its nearest; `number` is its place in the corpus."""
+    """A query vector for one tenant and its true nearest rows. `number` is its position in the corpus."""
 
     number: int
     kind: str
@@ -40,7 +40,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Corpus:
-    """`owners[i]` is the tenant of row i, whose vector is `vectors[i]`; ids are the rows' numbers, as text."""
+    """Row i belongs to tenant `owners[i]` and has the vector `vectors[i]`. Its id is its number as text."""
 
     owners: np.ndarray
     vectors: Matrix
@@ -48,7 +48,7 @@ class Corpus:
 
     @property
     def space(self) -> EmbedSpace:
-        """What the vectors are of."""
+        """The vectors' space."""
         return EmbedSpace("bench", "tenants", self.vectors.shape[1])
 
     @cached_property
@@ -62,7 +62,7 @@ class Corpus:
         return np.flatnonzero(self.owners == tenant)
 
     def sizes(self) -> dict[int, int]:
-        """How many rows each tenant has, the largest first."""
+        """Each tenant's number of rows, the largest first."""
         tenants, counts = np.unique(self.owners, return_counts=True)
         return {int(tenants[i]): int(counts[i]) for i in np.argsort(-counts, kind="stable")}
 
@@ -71,7 +71,7 @@ class Corpus:
         return [tenant for tenant, rows in self.sizes().items() if rows > LARGE_SHARE * len(self.owners)]
 
     def chunk(self, row: int) -> Chunk:
-        """One row as pgrecall takes it."""
+        """One row as a Chunk."""
         return Chunk(str(row), self.texts[row % TEXTS], self.vectors[row], metadata={"n": int(row)})
 
     def of_class(self, kind: str) -> list[Question]:
@@ -79,7 +79,7 @@ class Corpus:
         return [q for q in self.questions if q.kind == kind]
 
     def save(self, folder: Path) -> None:
-        """Where another process finds it, as arrays."""
+        """Save the corpus as arrays for another process."""
         np.save(folder / "owners.npy", self.owners)
         np.save(folder / "vectors.npy", self.vectors)
         np.save(folder / "texts.npy", np.array(self.texts))
@@ -88,7 +88,7 @@ class Corpus:
 
 
 def corpus(n: int, tenants: int, per_class: int, dim: int = data.DIM) -> Corpus:
-    """`n` rows of `tenants` tenants, and `per_class` questions of each class."""
+    """Make `n` rows for `tenants` tenants, and `per_class` questions for each class."""
     owners, vectors = _rows(n, dim, tenants, seed=7)
     return Corpus(owners, vectors, list(_questions(owners, vectors, tenants, per_class, seed=11)))
 

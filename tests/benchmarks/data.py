@@ -1,4 +1,4 @@
-"""Chunks like real ones, the same for the same seed: English sentences, metadata, clustered unit vectors."""
+"""Realistic chunks, reproducible by seed: English sentences, metadata, clustered unit vectors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Matrix = npt.NDArray[np.float32]
 
 @lru_cache(maxsize=1)
 def sentences() -> tuple[str, ...]:
-    """Sentences of the standard library's own docstrings: real words in real proportions, which full text feels."""
+    """Sentences from the standard library's docstrings. Real words in real proportions matter to full text."""
     found: dict[str, None] = {}
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:40]:
         for node in ast.walk(ast.parse(path.read_bytes())):
@@ -52,7 +52,7 @@ def vectors(count: int, seed: int, dim: int = DIM) -> Matrix:
 
 
 def chunks(count: int, seed: int = 0, block: int = 1_000) -> Iterator[Chunk]:
-    """Chunks, ten to a document, made `block` vectors at a time, so that a generator of many stays small."""
+    """Yield chunks, ten per document. Vectors are made `block` at a time, so that memory stays small."""
     rng = np.random.default_rng(seed)
     for start in range(0, count, block):
         for n, vector in enumerate(vectors(min(block, count - start), seed + start), start):

@@ -1,8 +1,8 @@
-"""Facts: a put and a look-up against the same statements by hand in one transaction; and how fast a sweep purges.
+"""Putting a fact and looking one up, against the same statements by hand in one transaction; and the speed of a sweep.
 
-By hand is psycopg alone on one connection, with role and tenant, each statement a round trip, plain values in place of
-arrays; no checks. Both supersede facts of 200 subjects with 50 each. The sweep purges 50,000 facts that expired, with
-an event for each.
+"By hand" is psycopg on one connection, with role and tenant, one round trip per statement, plain values instead of
+arrays, and no checks. Both supersede facts of 200 subjects with 50 facts each. The sweep purges 50,000 expired facts
+and writes an event for each.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OURS, BY_HAND, TENANT = "pgrecall", "by hand", "acme"
 VALUE = {"likes": ["tea", "bread"], "since": 2024}
 TEXT = "Likes tea and bread, since 2024."
 
-# The same statements, with plain values in place of arrays, one after the other in one transaction.
+# The same statements with plain values instead of arrays, one after the other in one transaction.
 LOCK_TENANT = "SELECT erased_at FROM pgrecall.tenants WHERE tenant_id = %s FOR SHARE"
 ERASED = """
 SELECT e.erased_at FROM pgrecall.erased_subjects e WHERE e.tenant_id = %(t)s AND e.subject_hash = sha256((
@@ -46,9 +46,9 @@ EVENT = """
 INSERT INTO pgrecall.memory_events (tenant_id, id, at, action, target_id, subject, actor)
 VALUES (%s, %s, %s, %s, %s, %s, 'me')"""
 WHY = {
-    "put_fact, against": """The server runs the same statements, for one fact as for a thousand: arrays are unnested,
-    and each identity is looked up by a lateral join. What is added is the client's: checks, packing, arrays, and
-    fourteen pipelined statements at 20 to 30 µs each, in two round trips against twelve.""",
+    "put_fact, against": """pgrecall runs the same statements for one fact as for a thousand: the server unnests arrays,
+    and looks up each identity by a lateral join. The rest of the difference is spent in the client: checks, packing,
+    arrays, and fourteen pipelined statements at 20 to 30 µs each, in two round trips against twelve.""",
 }
 FIND = """
 SELECT id, namespace, subject, kind, key, value, text, source, confidence, actor, valid_from, valid_to, supersedes_id,
@@ -59,14 +59,14 @@ WHERE tenant_id = %s AND subject = %s AND kind = %s AND key = %s AND valid_to IS
 
 
 class ByHand:
-    """One connection, under the application's role, as an expert would write it."""
+    """One connection with the application's role, as an expert would write it."""
 
     def __init__(self, url: sa.URL) -> None:
         self.connection = psycopg.connect(dsn(url), autocommit=True)
         self._begin = f"BEGIN; {opening(TENANT)}"
 
     def put(self, subject: str, key: str) -> None:
-        """Supersede, or put, one fact."""
+        """Put one fact, or supersede it."""
         run = self.connection.execute
         run(self._begin)
         run(LOCK_TENANT, [TENANT]).fetchall()
@@ -87,7 +87,7 @@ class ByHand:
         run("COMMIT")
 
     def find(self, subject: str, key: str) -> list[Any]:
-        """The live fact of a key."""
+        """Find the live fact of a key."""
         self.connection.execute(self._begin)
         found = self.connection.execute(FIND, [TENANT, subject, "trait", key]).fetchall()
         self.connection.execute("COMMIT")
@@ -95,7 +95,7 @@ class ByHand:
 
 
 def run(bench: Bench) -> list[Figure]:
-    """All figures of this file."""
+    """Measure puts, look-ups and the sweep."""
     with bench.database() as url, pgrecall.connect(url) as db:
         memory = db.tenant(TENANT).memory(actor="me")
         subjects = 20 if bench.quick else 200

@@ -1,4 +1,4 @@
-"""What a benchmark returns: figures with their targets, and how they are written."""
+"""What a benchmark returns: figures with their targets, and their format as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
+        """Whether the target is met; None if there is no target."""
         if self.at_least is not None:
             return self.value >= self.at_least
         return None if self.at_most is None else self.value <= self.at_most
@@ -42,7 +42,7 @@ class Figure:
 
     @property
     def text(self) -> str:
-        """The value as text; one that misses its target never reads as if it met it."""
+        """The value as text. A value that misses its target is never rounded to one that meets it."""
         rounded = number(self.value)
         if self.met is False and rounded.replace(",", "") == number(self.goal or 0).replace(",", ""):
             return f"{self.value:.4g}"
@@ -50,7 +50,7 @@ class Figure:
 
 
 def number(value: float) -> str:
-    """Three digits or so, which is what these figures are good for."""
+    """About three digits, which is the precision of these figures."""
     size = abs(value)
     if value == int(value) or size >= 100:
         return f"{value:,.0f}"
@@ -63,7 +63,7 @@ def _plain(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What one benchmark found: on which day, which machine, how long it took, its figures and plans by title."""
+    """The result of one benchmark: date, duration, machine, figures, and plans by title."""
 
     measured: str
     seconds: float
@@ -77,14 +77,14 @@ class Section:
 
     @classmethod
     def of_json(cls, held: Mapping[str, Any]) -> Self:
-        """What `as_json` made."""
+        """Read what `as_json` returned."""
         figures = [Figure(**{k: v for k, v in f.items() if k != "met"}) for f in held["figures"]]
         return cls(**{**held, "figures": figures})
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Figures of one unit, as a table: a row for each name, a column for each series."""
+    """Figures of one unit as a table: a row for each name, a column for each series."""
 
     unit: str
     series: list[str]
@@ -96,7 +96,7 @@ class Grid:
 
 
 def grids(figures: Iterable[Figure]) -> list[Grid]:
-    """The figures that belong side by side, in the order in which they were given."""
+    """Group the figures into tables, in the order in which they were given."""
     found: dict[tuple[str, bool], Grid] = {}
     for f in figures:
         grid = found.setdefault((f.unit, bool(f.series)), Grid(f.unit, [], {}))

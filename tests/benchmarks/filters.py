@@ -1,7 +1,8 @@
-"""Filters on the largest tenant of 50,000 chunks: under row-level security with declared keys, against none at all.
+"""Filters on the largest of 200 tenants: row-level security with declared keys against no row-level security.
 
-Tenants share the chunks as Zipf would have it. Row-level security is switched off in a copy of the database, where
-filters use the metadata's GIN index; neither has LEAKPROOF marks. By turns, by a login that owns nothing.
+The tenants share 50,000 chunks by Zipf's law. In a copy of the database row-level security is disabled, so that filters
+use the metadata's GIN index there. No function is marked LEAKPROOF in either database. The databases take turns, and
+the login owns no table.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LARGEST = "tenant-0"
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A filter that leaves about this share of the chunks, and the key that it is about."""
+    """A filter that keeps about this share of the chunks, and its key."""
 
     name: str
     key: str
@@ -46,7 +47,7 @@ SHARES = (
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Each share, searched and counted; and what the keys cost those who write."""
+    """Search and count with each share, and measure what declared keys cost on writes."""
     count = 10_000 if bench.quick else 50_000
     figures: list[Figure] = []
     with bench.database() as url, bench.database() as bare, ExitStack() as stack:
@@ -67,7 +68,7 @@ def run(bench: Bench) -> list[Figure]:
 
 
 def _writes(bench: Bench) -> list[Figure]:
-    """Batches of 1,000 new chunks into two collections, of which one has three keys declared."""
+    """Write batches of 1,000 new chunks to two collections, one with three declared keys."""
     chunks = list(data.chunks(3_000 if bench.quick else 15_000))
     batches = [chunks[at : at + 1_000] for at in range(0, len(chunks), 1_000)]
     with bench.database() as url, pgrecall.connect(url) as db:
@@ -90,7 +91,7 @@ def _writes(bench: Bench) -> list[Figure]:
 
 
 def _fill(url: sa.URL, count: int) -> None:
-    """Put the chunks in, build the graph, make the login."""
+    """Write the chunks, build the graph, create the login."""
     weights = 1 / np.arange(1, TENANTS + 1) ** 1.1
     sizes = np.maximum(1, (count * weights / weights.sum()).astype(int))
     with pgrecall.connect(url, admin_url=url) as db:
@@ -115,7 +116,7 @@ def _fill(url: sa.URL, count: int) -> None:
 def _figures(
     label: str, stores: dict[str, pgrecall.PostgresVectorStore], share: Share, url: sa.URL, bench: Bench
 ) -> list[Figure]:
-    """One share: before its key is declared, and after; the copy without row-level security beside both."""
+    """Measure one share before and after its key is declared, each time against no row-level security."""
     rounds = 20 if bench.quick else 100
     questions = data.vectors(rounds + 5, 7)
 
@@ -131,7 +132,7 @@ def _figures(
             OPEN: stores[OPEN],
         }
         if by_key[KEYED].count(share.tree) != stores[OPEN].count(share.tree):
-            raise AssertionError(f"{label}: the key finds other chunks")
+            raise AssertionError(f"{label}: the declared key matches a different number of chunks")
         keyed = by_turns({name: partial(ask, store) for name, store in by_key.items()}, rounds, warm=5)
         counted = by_turns({n: lambda _, s=s: s.count(share.tree) for n, s in by_key.items()}, rounds, warm=5)
     return [

@@ -1,15 +1,15 @@
-"""What the graph (HNSW) gains over exact scans of the same collections, and whether it stands what happens to it.
+"""Searches by the graph (HNSW) against exact scans of the same collections, also during builds and after deletes.
 
-The same rows in two databases, one promoted by `db.maintain()`, one never; both answer the large tenants' questions by
-turns. Then while `pgrecall maintain` takes a new tenant's rows into the next generation in another process, then after
-a fifth of each large tenant's rows was deleted, nothing vacuumed.
+Two databases have the same rows; `db.maintain()` has promoted only one of them. Both answer the large tenants'
+questions by turns: first undisturbed; then while `pgrecall maintain` in another process builds the next generation with
+a new tenant's rows; then after a fifth of each large tenant's rows was deleted, without a VACUUM.
 
-Hidden rows: 300 vectors of another tenant, nearer than any of the asking one's, stand in the same graph, and the
-asking tenant's 60 nearest are deleted just before; for five questions.
+Hidden rows: for each of five questions the graph contains 300 vectors of another tenant that are nearer than any of the
+searching tenant's, and the searching tenant's 60 nearest rows are deleted just before the search.
 
-Inserting: a graph of 5,000 rows serves. 20,000 more rows are upserted and wait, and `db.maintain()` builds the next
-generation; or, by hand, the same rows are inserted so that each enters the live graph at once, which is what a table
-with one HNSW index does.
+Inserting starts with a graph of 5,000 rows. Either 20,000 more rows are upserted and wait, and `db.maintain()` builds
+the next generation. Or the same rows are inserted by hand so that each enters the live graph at once, as in a table
+with one HNSW index.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from pgrecall import Chunk
 
 GRAPH, EXACT = "graph", "exact"
 WHY = {
-    "p50,": """Both contain what every call costs, which the graph can't make less: the transaction, checking the
-    vector, Hit objects. What the graph saves grows with the collection, and two of the three large tenants are not far
-    above the 2,000 rows from which one is taken: see the ratios by tenant, and the plans below.""",
+    "p50,": """Both times include the fixed cost of a call, which a graph does not reduce: the transaction, checking the
+    vector, Hit objects. A graph saves more in larger collections, and two of the three large tenants are not far above
+    the 2,000 rows from which a graph is used: see the ratios by tenant, and the plans below.""",
 }
 WARM = 5
 PLANTED, NEAREST_DELETED, ASKED = 300, 60, 5
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Speed, then hidden rows, then inserting."""
+    """Measure speed, then hidden rows, then inserting."""
     corpus = bench.corpus
     figures: list[Figure] = []
     with ExitStack() as stack:
@@ -75,7 +75,7 @@ def run(bench: Bench) -> list[Figure]:
 
 @dataclass
 class Pair:
-    """The corpus twice, promoted and not."""
+    """The corpus in two databases, promoted and not."""
 
     corpus: Corpus
     graph: pgrecall.Database
@@ -91,7 +91,7 @@ class Pair:
         return corpora.store(db, tenant, self.corpus.space)
 
     def ask(self, rounds: int) -> Seconds:
-        """The next questions, by turns."""
+        """Ask the next questions, by turns."""
         start = self._asked
         self._asked += rounds + WARM
 
@@ -105,7 +105,7 @@ class Pair:
         return by_turns({GRAPH: asking(self.graph), EXACT: asking(self.exact)}, rounds, warm=WARM)
 
     def by_tenant(self, took: Seconds) -> list[Figure]:
-        """The ratio for each of the tenants that were asked first, the largest first."""
+        """The ratio for each tenant of the first questions, the largest first."""
         asked = [q.tenant for q in (self.questions[WARM:] + self.questions[:WARM])[: len(took[GRAPH])]]
         figures = []
         for tenant, rows in self.left.items():
@@ -114,7 +114,7 @@ class Pair:
         return figures
 
     def figures(self, label: str, took: Seconds) -> list[Figure]:
-        """Both p50s, their ratio, and the recall of what is asked now."""
+        """Both p50s, their ratio, and the current recall."""
         p50 = {name: statistics.median(seconds) * 1e3 for name, seconds in took.items()}
         recall = statistics.mean(self.recall(question) for question in self.questions[:100])
         return [
@@ -124,17 +124,17 @@ class Pair:
         ]
 
     def nearest(self, question: Question, k: int = K) -> list[str]:
-        """What is truly nearest among the rows that are left."""
+        """The true nearest among the remaining rows."""
         rows = self.left[question.tenant]
         return [str(row) for row in rows[np.argsort(-(self.corpus.vectors[rows] @ question.vector))[:k]]]
 
     def recall(self, question: Question) -> float:
-        """Of one answer of the graph."""
+        """The recall of one answer of the graph."""
         found = {hit.chunk_id for hit in self.store(self.graph, question.tenant).query(question.vector, K)}
         return len(found & set(self.nearest(question))) / K
 
     def delete_fifth(self) -> None:
-        """The same rows in both."""
+        """Delete a fifth of each large tenant's rows, the same in both."""
         rng = np.random.default_rng(5)
         for tenant, rows in self.left.items():
             gone = rng.choice(rows, size=len(rows) // 5, replace=False)
@@ -144,13 +144,13 @@ class Pair:
 
 
 def _while_promoting(bench: Bench, pair: Pair, url: Any) -> Seconds:
-    """New rows make a fifth of all that the graph shall hold, so that maintenance builds the next generation."""
+    """Ask during a promotion. There are enough new rows for maintenance to build the next generation."""
     count = max(sum(map(len, pair.left.values())) // 3, 2_500)
     vectors = data.vectors(count, seed=9, dim=pair.corpus.space.dim)
     chunks = [Chunk(f"new-{n}", "new", vector) for n, vector in enumerate(vectors)]
     pair.graph.tenant("newcomer").vectors(corpora.COLLECTION, pair.corpus.space).upsert(chunks)
     took: Seconds = {GRAPH: [], EXACT: []}
-    say(f"  promoting {count:,} rows beside searches")
+    say(f"  promoting {count:,} rows during searches")
     command = [str(Path(sys.executable).with_name("pgrecall")), "maintain", "--url", dsn(url), "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as promoting:
         while promoting.poll() is None:
@@ -158,7 +158,7 @@ def _while_promoting(bench: Bench, pair: Pair, url: Any) -> Seconds:
                 took[name] += seconds
         said = promoting.communicate()[0]
     if promoting.returncode or '"built"' not in said:
-        raise RuntimeError(f"pgrecall maintain ended with {promoting.returncode}, and said {said}")
+        raise RuntimeError(f"pgrecall maintain built nothing: exit code {promoting.returncode}, output {said}")
     return took
 
 
@@ -170,7 +170,7 @@ def _hidden(pair: Pair) -> list[Figure]:
         noise = rng.normal(scale=0.01 / np.sqrt(len(question.vector)), size=(PLANTED, len(question.vector)))
         planted = enumerate(question.vector + noise)
         other.upsert([Chunk(f"planted-{question.number}-{n}", "nearer", vector) for n, vector in planted])
-    pair.graph.maintain()  # takes them into the graph
+    pair.graph.maintain()  # adds them to the graph
     mine, rows, right = pair.store(pair.graph, asking), [], []
     for question in questions:
         gone = pair.nearest(question, NEAREST_DELETED)
@@ -205,7 +205,7 @@ def _inserting(bench: Bench) -> list[Figure]:
         [rebuilt] = dbs[0].maintain()
         took["flat"], took["building"] = written - started, time.perf_counter() - written
         if (rebuilt.action, rebuilt.rows) != ("built", before + after):
-            raise RuntimeError(f"maintenance did not build the graph of all rows: {rebuilt}")
+            raise RuntimeError(f"maintenance did not build a graph with all rows: {rebuilt}")
         say(f"  {after:,} rows into the live graph")
         writer = handwritten.Writer(dsn(urls[1]), "acme", built.space_id, "unnest", None, graph=built.generation)
         stack.callback(writer.connection.close)
@@ -217,7 +217,7 @@ def _inserting(bench: Bench) -> list[Figure]:
             where = f"space_id = {built.space_id} AND graph <= {built.generation}"
             counted = connection.execute(f"SELECT count(*) FROM pgrecall.chunk_vectors WHERE {where}").fetchone()
         if counted != (before + after,):
-            raise RuntimeError(f"{counted} rows are in the live graph, not {before + after:,}")
+            raise RuntimeError(f"the live graph has {counted} rows, expected {before + after:,}")
     flat = took["flat"] + took["building"]
     return [
         Figure(f"inserting {after:,} rows flat", took["flat"], "s"),

@@ -1,6 +1,6 @@
-"""What an expert writes by hand with psycopg, for the same tables, indexes, role and policies: the yardstick.
+"""What an expert writes by hand with psycopg for the same tables, indexes, role and policies: the baseline.
 
-Inserts only, no checks of any kind, psycopg's and pgvector's own adapters, everything binary.
+It only inserts, checks nothing, and uses psycopg's and pgvector's own adapters in binary format.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ VALUES (%s, %s, %s, %b, %b, %b)"""
 
 
 def opening(tenant: str) -> str:
-    """The two settings that put row-level security in force."""
+    """The two settings that row-level security needs."""
     setting = sql.SQL("SET LOCAL ROLE pgrecall_app; SET LOCAL pgrecall.tenant_id = {}").format(sql.Literal(tenant))
     return setting.as_string(None)
 
 
 class Writer:
-    """One connection that fills one collection, each batch a transaction; `way` is a method's name.
+    """One connection that fills one collection, one transaction per batch. `way` is a method's name.
 
-    `unnest` may put the rows into the graph of a generation at once, `graph`.
+    `unnest` can insert the rows directly into the graph of the generation `graph`.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Writer:
         self._way: Callable[[Sequence[Chunk]], None] = getattr(self, way)
 
     def write(self, chunks: Sequence[Chunk]) -> None:
-        """One batch, one transaction."""
+        """Write a batch in one transaction."""
         with self.connection.transaction():
             self.connection.execute(self._opening)
             here = (self._tenant, COLLECTION)
@@ -85,7 +85,7 @@ class Writer:
             self._way(chunks)
 
     def unnest(self, chunks: Sequence[Chunk]) -> None:
-        """Whole columns as arrays: two statements a batch."""
+        """Insert whole columns as arrays: two statements per batch."""
         here = (self._tenant, COLLECTION)
         columns: tuple[list[Any], ...] = (
             [c.id for c in chunks],
@@ -101,7 +101,7 @@ class Writer:
         self.connection.execute(VECTOR_UNNEST, (*here, self._space, self._graph, columns[0], norms, halves))
 
     def executemany(self, chunks: Sequence[Chunk]) -> None:
-        """A row at a time, pipelined by psycopg and prepared by the server."""
+        """Insert row by row, pipelined by psycopg and prepared by the server."""
         with self.connection.cursor() as cursor:
             rows = [
                 {
@@ -121,7 +121,7 @@ class Writer:
             cursor.executemany(VECTOR_VALUES, [(*here, c.id, _norm(c), HalfVector(c.embedding)) for c in chunks])
 
     def copy(self, chunks: Sequence[Chunk]) -> None:
-        """COPY, binary. Postgres refuses it under row-level security, so it goes by way of temporary tables."""
+        """Insert by binary COPY, through temporary tables, because Postgres refuses COPY under row-level security."""
         self.connection.execute("""
             CREATE TEMP TABLE new_chunks (id text, doc_id text, chunk_index int4, text text, hash bytea, metadata jsonb)
               ON COMMIT DROP;
@@ -169,7 +169,7 @@ WITH near AS MATERIALIZED (
 
 
 def nearest_params(tenant: str, space_id: int, vector: Any, k: int) -> tuple[Any, ...]:
-    """What NEAREST binds."""
+    """The parameters of NEAREST."""
     here = (tenant, COLLECTION)
     return (HalfVector(vector), *here, space_id, k, *here, *here)
 
@@ -193,7 +193,7 @@ class Reader:
 
 
 class AsyncReader:
-    """The same, asynchronous."""
+    """The same, but asynchronous."""
 
     def __init__(self, connection: psycopg.AsyncConnection, tenant: str, space_id: int) -> None:
         self.connection = connection
@@ -211,13 +211,13 @@ class AsyncReader:
 
 
 class TenantsReader:
-    """The same for any tenant, by the exact scan or by the graph of the space's generation."""
+    """The same for any tenant, by an exact scan or by the graph of the space's generation."""
 
     def __init__(self, dsn: str, space_id: int, dim: int, generation: int) -> None:
         self.connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
         register_vector(self.connection)
         self._space = space_id
-        # The numbers stand in the text, so that the planner can prove that the partial index serves.
+        # The numbers are literals, so that the planner can prove that the partial index applies.
         leg = f"""
             SELECT chunk_id, {{apart}} AS distance FROM pgrecall.chunk_vectors
             WHERE tenant_id = %s AND collection = %s AND space_id = {space_id} AND graph {{held}} {generation}

@@ -1,7 +1,7 @@
-"""What every benchmark needs: a real server, fresh databases, the peers, and systems that take turns.
+"""What every benchmark needs: a real server, fresh databases, the peers, and turns.
 
-The machine is shared and noisy, so figures are medians, and what is compared runs in one process by turns
-(A B C, B C A, …): a slow second slows all of them, and the ratio stays.
+The machine is shared and noisy. Therefore figures are medians, and systems that are compared take turns in one process
+(A B C, B C A, …): a slow second slows all of them, and their ratio stays the same.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ import pgrecall
 from pgrecall import MaintenanceResult, embedded
 from pgrecall.admin import migrate
 
-#: Autovacuum off, so that every ingest runs on a database that was never analyzed; all else as embedded sizes it.
+#: Without autovacuum every ingest runs on a database that was never analyzed. The embedded server sizes the rest.
 SETTINGS = {"autovacuum": "off"}
 
 
 class Bench:
-    """A server of its own, fsync on, databases on it, and the peers, filled when they are first asked for."""
+    """A server with fsync on, its databases, and the peers, which are filled on first use."""
 
     def __init__(self, server: embedded.EmbeddedServer, stack: ExitStack, *, quick: bool, python: Path | None) -> None:
         self.quick = quick
@@ -51,13 +51,13 @@ class Bench:
 
     @cached_property
     def corpus(self) -> corpora.Corpus:
-        """Chunks of many tenants and questions about them: what all systems are compared on."""
+        """Chunks of many tenants and questions about them, the same for all systems."""
         return corpora.corpus(*((10_000, 100, 40) if self.quick else (50_000, 200, 200)))
 
     @cached_property
     def promoted(self) -> tuple[sa.URL, MaintenanceResult]:
-        """A database of pgrecall's that holds the corpus, its large collections in a graph; it stays until the end."""
-        say("  pgrecall takes the rows in")
+        """A pgrecall database with the corpus, its large collections in a graph. It is kept until the end."""
+        say("  filling pgrecall")
         url = self._stack.enter_context(self.database())
         with pgrecall.connect(url, admin_url=url) as db:
             corpora.fill(db, self.corpus)
@@ -67,25 +67,25 @@ class Bench:
 
     @cached_property
     def peers(self) -> dict[str, peers.Peer]:
-        """Each peer, holding the corpus in a database of its own; they stay until the end."""
+        """Each peer with the corpus in its own database. They are kept until the end."""
         if self._python is None:
-            raise SystemExit("this benchmark compares with the peers, whose environment `make bench` makes (--peers)")
+            raise SystemExit("this benchmark needs the peers' environment; run `make bench`, or pass --peers PYTHON")
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pgrecall-peers-")))
         self.corpus.save(folder)
         found = {}
-        for name, label in peers.NAMES.items():  # one after the other: two at once would slow each other
-            say(f"  {label} takes {len(self.corpus.owners):,} rows in")
+        for name, label in peers.NAMES.items():  # one after the other: in parallel they would slow each other down
+            say(f"  filling {label} with {len(self.corpus.owners):,} rows")
             url = self._stack.enter_context(self.database(migrated=False))
             found[label] = peers.fill(name, self._python, url, folder, self._stack)
             analyze(url)
         return found
 
     def attach(self, title: str, plan: str) -> None:
-        """Put a plan on the page, without the vectors' numbers."""
+        """Add a plan to the page, with vectors shortened."""
         self._plans[title] = re.sub(r"'(\[[^,\]]*),[^\]]*\]'", r"'\1, …]'", plan)
 
     def measure(self, name: str, run: Callable[[Bench], list[Figure]]) -> Section:
-        """What a benchmark finds."""
+        """Run a benchmark and return its section."""
         say(f"{name} …")
         started_at, self._plans = time.perf_counter(), {}
         found = run(self)
@@ -94,7 +94,7 @@ class Bench:
 
     @contextmanager
     def database(self, *, migrated: bool = True) -> Iterator[sa.URL]:
-        """A fresh database, migrated or with pgvector only; dropped after."""
+        """A fresh database, migrated or with pgvector only. It is dropped afterwards."""
         name = sql.Identifier(f"bench_{next(self._numbers)}")
         url = self._url.set(database=name.as_string(None).strip('"'))
         self._execute(sql.SQL("CREATE DATABASE {}").format(name))
@@ -114,7 +114,7 @@ class Bench:
 
     @cached_property
     def machine(self) -> dict[str, Any]:
-        """Where the figures come from."""
+        """The machine, versions and settings of this run."""
         settings = ("server_version", "shared_buffers", "maintenance_work_mem", "fsync", "autovacuum")
         with self.database() as url, psycopg.connect(dsn(url)) as connection:
             shown = {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in settings}
@@ -142,7 +142,7 @@ def _processor() -> str:
 
 @contextmanager
 def started(*, quick: bool, major: int = 18, python: Path | None = None) -> Iterator[Bench]:
-    """An embedded server for the benchmarks, its data in a temporary folder; `python` is the peers' interpreter."""
+    """Start an embedded server with its data in a temporary folder. `python` is the peers' interpreter."""
     folder = Path(tempfile.mkdtemp(prefix="pgrecall-bench-"))
     folder.chmod(0o755)  # as root, the server runs as another user
     try:
@@ -153,13 +153,13 @@ def started(*, quick: bool, major: int = 18, python: Path | None = None) -> Iter
 
 
 def analyze(url: sa.URL) -> None:
-    """What autovacuum would have done by now."""
+    """Do what autovacuum would have done."""
     with psycopg.connect(dsn(url), autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
 
 
 def dsn(url: sa.URL) -> str:
-    """A URL for psycopg itself."""
+    """The URL in psycopg's format."""
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
@@ -167,10 +167,10 @@ Seconds = dict[str, list[float]]
 
 
 def by_turns(systems: Mapping[str, Callable[[int], Any]], rounds: int, *, warm: int = 0, block: int = 1) -> Seconds:
-    """Call each system once a round, in turn, with the round's number; returns the seconds of every call.
+    """Call each system once per round with the round's number, in turn, and return the seconds of every call.
 
-    The first `warm` rounds are run, not counted. A system that returns `peers.Timed` has measured itself. A turn is
-    `block` calls: one after the other, as a process that serves questions has them, caches warm.
+    The first `warm` rounds are not counted. If a system returns `peers.Timed`, that is its time. A turn consists of
+    `block` consecutive calls, so that caches are warm, as in a process that answers one question after another.
     """
     took: Seconds = {name: [] for name in systems}
     with _steady():
@@ -186,7 +186,7 @@ def by_turns(systems: Mapping[str, Callable[[int], Any]], rounds: int, *, warm: 
 
 
 async def aby_turns(systems: Mapping[str, Callable[[int], Awaitable[Any]]], rounds: int, *, warm: int = 0) -> Seconds:
-    """As `by_turns`, within one event loop."""
+    """Like `by_turns`, in one event loop."""
     took: Seconds = {name: [] for name in systems}
     with _steady():
         for turn in range(rounds + warm):
@@ -206,7 +206,7 @@ def _rotated(systems: Mapping[str, Any], turn: int) -> list[str]:
 
 @contextmanager
 def _steady() -> Iterator[None]:
-    # The benchmark's own data would be walked by every full collection, at random, in one system's time.
+    # Otherwise full garbage collections would walk the benchmark's own data, at random, in one system's time.
     gc.collect()
     gc.freeze()
     try:
@@ -216,10 +216,10 @@ def _steady() -> Iterator[None]:
 
 
 def ratio(ours: list[float], theirs: list[float]) -> float:
-    """How many times as long ours took, call by call (median)."""
+    """The median over all calls of our time divided by theirs."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def say(text: str) -> None:
-    """Tell on stderr what runs, so that a silent minute is no riddle."""
+    """Print progress to stderr."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,13 +1,14 @@
-"""nDCG@10 of searches by vector, by words, and by both, on people's questions.
+"""nDCG@10 of searches by vector, by words, and by both, for questions that people asked.
 
-With all-MiniLM-L6-v2 and English full text. SQuAD: questions about paragraphs of Wikipedia, one of which has the
-answer; each article is a tenant of its own (every third question), and all are one collection ("pooled", every fifth).
-Cranfield: questions about abstracts on aerodynamics, with several judged answers each. `ts_rank` and `ts_rank_cd`,
-normalization 1, are what Postgres' own ranks give for the same words. Each time is the median of one call.
+The model is all-MiniLM-L6-v2, full text is English. SQuAD has questions about paragraphs of Wikipedia, one of which
+contains the answer. In "SQuAD" each article is a tenant (every third question); in "SQuAD, pooled" all articles are one
+collection (every fifth question). Cranfield has questions about abstracts on aerodynamics, each with several judged
+answers. `ts_rank` and `ts_rank_cd`, with normalization 1, rank the same words by Postgres' own functions. Each time is
+the median of single calls.
 
-The data is not ours to ship: PGRECALL_EVAL_DATA names a folder with squad/contexts.jsonl (context_id, title, text),
-squad/questions.jsonl (question, context_id, title), and cranfield/ in BEIR's form (corpus.jsonl, queries.jsonl,
-qrels.tsv). Vectors are made once, and kept in .bench.
+The data can't be shipped with pgrecall. PGRECALL_EVAL_DATA names a folder with squad/contexts.jsonl (context_id, title,
+text), squad/questions.jsonl (question, context_id, title), and cranfield/ in BEIR's format (corpus.jsonl,
+queries.jsonl, qrels.tsv). Vectors are computed once and cached in .bench.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ SYSTEMS = (BOTH, RANKS, VECTOR, WORDS, *POSTGRES)
 
 @dataclass(frozen=True)
 class Question:
-    """A question, in which tenant it is asked, and how good each answer is."""
+    """A question, its tenant, and the grade of each answer."""
 
     tenant: str
     text: str
@@ -62,16 +63,16 @@ class Judged:
 
 
 def folder() -> Path | None:
-    """Where the data is, if it is anywhere."""
+    """The folder of the data, or None without it."""
     named = os.environ.get("PGRECALL_EVAL_DATA")
     return Path(named) if named and (Path(named) / "squad").is_dir() else None
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Quality, what it says of the fusion, then times; nothing without the data."""
+    """Measure quality, compare hybrid with the better leg, then times. Returns nothing without the data."""
     data = folder()
     if data is None:
-        say("  no data (PGRECALL_EVAL_DATA): left out")
+        say("  skipped: PGRECALL_EVAL_DATA names no data")
         return []
     quality: list[Figure] = []
     verdicts: list[Figure] = []
@@ -91,7 +92,7 @@ def run(bench: Bench) -> list[Figure]:
 
 
 def compared(name: str, scores: dict[str, list[float]]) -> list[Figure]:
-    """Hybrid against the better leg, over all questions and question by question."""
+    """Compare hybrid with the better leg, over all questions and question by question."""
     means = {system: statistics.fmean(scores[system]) for system in (BOTH, VECTOR, WORDS)}
     better = max((VECTOR, WORDS), key=lambda leg: means[leg])
     pairs = list(zip(scores[BOTH], scores[better], strict=True))
@@ -104,7 +105,7 @@ def compared(name: str, scores: dict[str, list[float]]) -> list[Figure]:
 
 
 def fill(db: pgrecall.Database, judged: Judged) -> None:
-    """Every text of every tenant, with its vector."""
+    """Write every text of every tenant with its vector."""
     for tenant, texts in judged.texts.items():
         vectors = embedded(list(texts.values()))
         chunks = [Chunk(i, text, v) for (i, text), v in zip(texts.items(), vectors, strict=True)]
@@ -114,7 +115,7 @@ def fill(db: pgrecall.Database, judged: Judged) -> None:
 def asked(
     db: pgrecall.Database, url: sa.URL, questions: Sequence[Question]
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """nDCG@10 and seconds of each question, by system."""
+    """Return nDCG@10 and seconds of each question, by system."""
     scores: dict[str, list[float]] = {system: [] for system in SYSTEMS}
     took: dict[str, list[float]] = {system: [] for system in SYSTEMS}
     with psycopg.connect(dsn(url), autocommit=True, prepare_threshold=None) as connection:
@@ -130,7 +131,7 @@ def asked(
 def searches(
     db: pgrecall.Database, connection: psycopg.Connection, question: Question
 ) -> dict[str, Callable[[], list[str]]]:
-    """Each system, ready to be asked."""
+    """For each system a function that searches for the question."""
     store = db.tenant(question.tenant).vectors("texts", SPACE)
 
     def ours(**how: Any) -> Callable[[], list[str]]:
@@ -176,7 +177,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def squad(data: Path, every: int = 3) -> Judged:
-    """Each article a tenant."""
+    """SQuAD with each article as a tenant."""
     texts: dict[str, dict[str, str]] = {}
     for row in lines(data / "squad" / "contexts.jsonl"):
         texts.setdefault(row["title"], {})[row["context_id"]] = row["text"]
@@ -190,7 +191,7 @@ def squad(data: Path, every: int = 3) -> Judged:
 
 
 def pooled(data: Path) -> Judged:
-    """All articles in one collection, and every fifth question."""
+    """SQuAD with all articles in one collection, and every fifth question."""
     apart = squad(data, every=5)
     texts = {i: text for of_one in apart.texts.values() for i, text in of_one.items()}
     questions = [Question("pooled", q.text, q.vector, q.grades) for q in apart.questions]
@@ -198,7 +199,7 @@ def pooled(data: Path) -> Judged:
 
 
 def cranfield(data: Path) -> Judged:
-    """One collection; questions without a judged answer are left out."""
+    """Cranfield in one collection. Questions without a judged answer are skipped."""
     grades: dict[str, dict[str, int]] = {}
     for line in (data / "cranfield" / "qrels.tsv").read_text().splitlines():
         query, document, grade = line.split("\t")
@@ -215,7 +216,7 @@ def cranfield(data: Path) -> Judged:
 
 
 def embedded(texts: Sequence[str]) -> Any:
-    """The texts' vectors; made once."""
+    """The texts' vectors, cached in a file."""
     key = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
     path = CACHE / f"minilm-{key}.npy"
     if not path.exists():

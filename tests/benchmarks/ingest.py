@@ -1,11 +1,12 @@
-"""Ingest: 384 dims, about 500 characters of text, metadata, ten chunks a document, in transactions of 1,000 chunks.
+"""Ingest of chunks with 384 dimensions, about 500 characters of text, and metadata, in transactions of 1,000 chunks.
 
-pgrecall and the hand-written ways take turns batch by batch, each into a database of its own that was never analyzed,
-autovacuum off. By hand is plain INSERT without any check, psycopg's and pgvector's binary adapters, the same tables,
-indexes, role and policies; COPY goes by way of temporary tables, because Postgres refuses it under row-level security.
+A document has ten chunks. pgrecall and the hand-written variants take turns batch by batch. Each writes into its own
+database that was never analyzed, with autovacuum off. "By hand" is plain INSERT without any checks, with psycopg's and
+pgvector's binary adapters, into the same tables with the same indexes, role and policies. COPY writes to temporary
+tables first, because Postgres refuses COPY under row-level security.
 
-The peers take the 50,000 chunks of [search](#search) in, 1,000 a call, without full text: LangChain's without an index,
-which is built after that and not counted, LlamaIndex's with it, as it comes.
+The peers write the 50,000 chunks of [search](#search), 1,000 per call, without full text. LangChain's index is built
+afterwards and not counted; LlamaIndex creates its index before the first row.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ HAND = ("unnest", "executemany", "copy")
 OURS = ("pgrecall", "pgrecall, float lists")
 WHY = {
     "no full text: pgrecall / ": """
-    The targets were set beside a peer that takes 620 rows/s; on this machine it takes twice as
-    many, and pgrecall is held by what Postgres itself takes by hand, which the ratios to unnest and COPY tell.""",
+    The target assumes a peer that writes 620 rows/s. On this machine the peer writes twice as many, and the limit of
+    pgrecall is what Postgres itself can write, as the ratios to unnest and COPY show.""",
     "full text: pgrecall / ": """
-    The same; the peer keeps no full text, and Postgres spends half of our time in making it.""",
+    For the same reason. Also, the peer keeps no full text, and Postgres spends half of pgrecall's time on it.""",
 }
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Without and with full text."""
+    """Measure without and with full text."""
     chunks = list(data.chunks(5_000 if bench.quick else 20_000))
     batches = [chunks[i : i + BATCH] for i in range(0, len(chunks), BATCH)]
     figures: list[Figure] = []
@@ -86,7 +87,7 @@ def _compare(bench: Bench, batches: list[list[pgrecall.Chunk]], text_config: str
 def empty_store(
     bench: Bench, stack: ExitStack, text_config: str | None
 ) -> tuple[pgrecall.PostgresVectorStore, str, int]:
-    """A store in a fresh database, where its tenant, space and collection stand already."""
+    """A store in a fresh database that already has its tenant, space and collection."""
     url = stack.enter_context(bench.database())
     db = stack.enter_context(pgrecall.connect(url))
     store = db.tenant(TENANT).vectors(COLLECTION, data.SPACE, text_config=text_config)

@@ -1,8 +1,8 @@
-"""IVFFlat beside HNSW: the same partial index over the large collections, both ways, before and after a fifth changed.
+"""IVFFlat against HNSW: the same partial index over the large collections, before and after a fifth of them changed.
 
-50,000 chunks of 384 dims of 200 tenants. The index holds the large tenants' rows; each method has a fresh
-database, and they answer the same questions of the large tenants by turns. IVFFlat has a list for each 1,000 rows, as
-pgvector advises, and looks into the root of their number, or into half as many.
+200 tenants share 50,000 chunks of 384 dimensions. The index contains the large tenants' rows. Each method has a fresh
+database, and both answer the same questions of the large tenants by turns. IVFFlat has one list per 1,000 rows, as
+pgvector recommends, and probes the square root of the number of lists, or half of that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROMOTE = "UPDATE pgrecall.chunk_vectors SET graph = 1 WHERE graph <> 1 AND tena
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Build, ask, change a fifth, ask again."""
+    """Build, ask, change a fifth of the rows, ask again."""
     rows = ROWS // 5 if bench.quick else ROWS
     spare = int(rows * CHURN)
     corpus = corpora.corpus(rows + spare, TENANTS, QUESTIONS // 4 if bench.quick else QUESTIONS)
@@ -61,7 +61,7 @@ def run(bench: Bench) -> list[Figure]:
             for n in (max(1, probes // 2), probes)
         }
         figures += _ask("", ways, opened, corpus, asked, first)
-        say("  a fifth changes")
+        say("  changing a fifth")
         second = _changed(corpus, first, rows)
         for db, connection in opened.values():
             for tenant in corpus.large():
@@ -82,7 +82,7 @@ def _named(corpus: corpora.Corpus) -> list[str]:
 
 
 def _build(connection: psycopg.Connection, method: str) -> tuple[int, float]:
-    """The partial index of a graph, by this method."""
+    """Build the partial index of a graph with this method."""
     [count] = connection.execute("SELECT count(*) FROM pgrecall.chunk_vectors WHERE graph <= 1").fetchone() or (0,)
     lists = max(10, count // 1_000)
     connection.execute("SET maintenance_work_mem = '1GB'")
@@ -106,7 +106,7 @@ def _build(connection: psycopg.Connection, method: str) -> tuple[int, float]:
 
 
 def _changed(corpus: corpora.Corpus, first: dict[int, list[int]], rows: int) -> dict[int, list[int]]:
-    """Each large tenant without a fifth of its rows, and with its spare ones."""
+    """The rows of each large tenant without a fifth of them, but with its spare ones."""
     rng = np.random.default_rng(5)
     after = dict(first)
     for tenant in corpus.large():

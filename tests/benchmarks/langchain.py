@@ -1,8 +1,9 @@
-"""The LangChain adapter, langchain-postgres' `PGVectorStore` and the core, on the rows of [search](#search).
+"""The LangChain adapter against langchain-postgres' `PGVectorStore` and the core, with the rows of [search](#search).
 
-`add_embeddings` takes 1,000 rows a call into a fresh database: ours tenant by tenant, because a store is bound to its
-tenant, theirs as the rows come, and without an index, which is built after that and not counted. Searches are
-`similarity_search_with_score_by_vector`, ours in stores that stand already, by turns with the core's and theirs.
+`add_embeddings` writes up to 1,000 rows per call to a fresh database. The adapter writes tenant by tenant, because a
+store is bound to its tenant. `PGVectorStore` writes the rows in their order, without an index; the index is built
+afterwards and not counted. Searches are `similarity_search_with_score_by_vector`, by turns with the core and the peer;
+the adapter's stores are created before.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ BATCH = 1_000
 OURS, CORE = "langchain-pgrecall", "pgrecall, the core"
 WHY = {
     "add_embeddings: langchain-pgrecall / ": """
-    Half of the 200 tenants have fewer than 70 rows, and each has a call, a collection and
-    transactions of its own; the peer takes 1,000 rows a call, whoever owns them. In calls of 1,000 rows of one tenant
-    the core takes 20,000 rows/s and more ([ingest](#ingest)), and the adapter costs what the next figure says.""",
+    Half of the 200 tenants have fewer than 70 rows, and each needs its own call, collection and transactions. The peer
+    writes 1,000 rows per call for any tenants. With 1,000 rows of one tenant per call the core writes 20,000 rows/s and
+    more ([ingest](#ingest)); the next figure shows the adapter's overhead.""",
     "p50, large: ": """
-    As in [search](#search): the peer looks at 40 candidates of its graph, pgrecall at 100 and at what
-    waits beside it, which is what the recall shows.""",
+    As in [search](#search): the peer keeps 40 candidates of its graph. pgrecall keeps 100, and also scans the rows that
+    wait to enter the graph. The recall shows the difference.""",
 }
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Rows in, then questions."""
+    """Write the rows, then ask the questions."""
     corpus, peer = bench.corpus, bench.peers["LangChain"]
     say("  add_embeddings")
     figures = _ingest(bench, corpus, peer.rows_per_second)
@@ -41,7 +42,7 @@ def run(bench: Bench) -> list[Figure]:
         db = stack.enter_context(pgrecall.connect(bench.promoted[0]))
         ours = {tenant: _store(db, corpus, tenant) for tenant in corpus.sizes()}
         core = {tenant: corpora.store(db, tenant, corpus.space) for tenant in ours}
-        for tenant, store in ours.items():  # each store's first use compares its model
+        for tenant, store in ours.items():  # a store's first use checks its model
             store.similarity_search_with_score_by_vector([1.0] * corpus.space.dim, 1)
             core[tenant].query([1.0] * corpus.space.dim, 1)
         asked = {q.number: q.vector.tolist() for q in corpus.questions}  # floats, as an embedding object gives them
@@ -65,7 +66,7 @@ def run(bench: Bench) -> list[Figure]:
 
 
 def _store(db: pgrecall.Database, corpus: Corpus, tenant: int) -> PGRecallVectorStore:
-    fake = DeterministicFakeEmbedding(size=corpus.space.dim)  # asked for the fingerprint's text alone
+    fake = DeterministicFakeEmbedding(size=corpus.space.dim)  # called only for the fingerprint's text
     where = {"tenant": f"t{tenant}", "collection": corpora.COLLECTION}
     return PGRecallVectorStore(fake, connection=db, space=corpus.space, **where)
 
@@ -75,7 +76,7 @@ def _ids(found: list[tuple[Any, float]]) -> list[str]:
 
 
 def _ingest(bench: Bench, corpus: Corpus, theirs: float) -> list[Figure]:
-    """Adapter and core by turns, each into a database of its own."""
+    """Write with the adapter and the core by turns, each into its own database."""
     batches = [
         (tenant, rows[start : start + BATCH])
         for tenant in corpus.sizes()

@@ -1,8 +1,8 @@
-"""The LlamaIndex adapter, its `PGVectorStore` and the core, on the rows of [search](#search).
+"""The LlamaIndex adapter against LlamaIndex's `PGVectorStore` and the core, with the rows of [search](#search).
 
-`add` takes 1,000 nodes a call into a fresh database, tenant by tenant, because a store is bound to its tenant. Nodes
-are written and read as JSON by LlamaIndex's own classes, which is in the adapter's time. Searches are `query`, ours in
-stores that stand already, by turns with the core's and the peer's.
+`add` writes up to 1,000 nodes per call to a fresh database, the adapter tenant by tenant, because a store is bound to
+its tenant. LlamaIndex's own classes write and read nodes as JSON; the adapter's times include that. Searches are
+`query`, by turns with the core and the peer; the adapter's stores are created before.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ BATCH = 1_000
 OURS, CORE, PEER = "llama-index-pgrecall", "pgrecall, the core", "LlamaIndex"
 WHY = {
     "p50, large: ": """
-    As in [search](#search): the peer looks at 40 candidates of its graph, pgrecall at 100 and at what
-    waits beside it, which is what the recall shows; and a node is made of each hit's JSON.""",
+    As in [search](#search): the peer keeps 40 candidates of its graph. pgrecall keeps 100, and also scans the rows that
+    wait to enter the graph. The recall shows the difference. The adapter also makes a node from each hit's JSON.""",
 }
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Rows in, then questions."""
+    """Write the rows, then ask the questions."""
     corpus, peer = bench.corpus, bench.peers[PEER]
     say("  add")
     figures = _ingest(bench, corpus, peer.rows_per_second)
@@ -62,7 +62,7 @@ def _store(db: pgrecall.Database, corpus: Corpus, tenant: int) -> PGRecallVector
 
 
 def _ingest(bench: Bench, corpus: Corpus, theirs: float) -> list[Figure]:
-    """Adapter and core by turns, each into a database of its own."""
+    """Write with the adapter and the core by turns, each into its own database."""
     batches = [
         (tenant, rows[start : start + BATCH])
         for tenant in corpus.sizes()

@@ -1,4 +1,4 @@
-"""Peak memory of a client that ingests 100,000 chunks from a generator, in a process of its own."""
+"""Peak memory of a client process that ingests 100,000 chunks from a generator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _URL = "PGRECALL_BENCH_URL"
 
 
 def run(bench: Bench) -> list[Figure]:
-    """All or nothing, and in commits of 5,000."""
+    """Measure one transaction, and commits of 5,000 chunks."""
     count = 20_000 if bench.quick else 100_000
     figures: list[Figure] = []
     for label, commit_every in (("all or nothing", 0), ("commit_every=5000", 5_000)):
@@ -40,14 +40,14 @@ def run(bench: Bench) -> list[Figure]:
 
 def _peak_mb() -> float:
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss of a child on Linux begins with its parent's
+    if status.exists():  # on Linux, ru_maxrss of a child starts at its parent's value
         [peak] = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak.split()[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:
-    """The child: ingest, print what it took."""
+    """Ingest in the child process, and print the figures."""
     count, commit_every = int(sys.argv[1]), int(sys.argv[2])
     with pgrecall.connect(os.environ[_URL]) as db:
         store = db.tenant("acme").vectors(COLLECTION, data.SPACE)

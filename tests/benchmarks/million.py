@@ -1,14 +1,14 @@
-"""A million chunks of 5,000 tenants beside 50,000 of 200: what twenty times as many rows do to a search.
+"""Searches in 1,000,000 chunks of 5,000 tenants against searches in 50,000 chunks of 200 tenants.
 
-Both are made as in [search](#search), by the same shares of all rows: a large tenant owns more than 5 %, so it is
-twenty times as large, too; a medium one more than 0.5 %. Their large collections were promoted by `db.maintain()`. The
-same number of questions goes to both by turns; recall is against exact search by numpy.
+Both are made as in [search](#search), with the same classes: a large tenant owns more than 5 % of all rows, so it is
+also twenty times as large; a medium one owns more than 0.5 %. `db.maintain()` has promoted the large collections. Both
+databases answer the same number of questions, by turns. Recall compares with an exact search by numpy.
 
-*As large*: tenants of the million with as many rows as the medium ones of 50,000 have, 250 to 2,500: what other
-tenants' rows cost.
+*As large as medium ones of 50,000* are tenants of the million that have 250 to 2,500 rows, as many as the medium
+tenants of the 50,000. They show what the rows of other tenants cost.
 
-Filters leave 25, 2 and 0.1 % of the largest tenant's chunks, their keys declared. An answer with fewer rows than 10,
-or than match, is counted.
+Filters keep 25 %, 2 % and 0.1 % of the largest tenant's chunks, by declared keys. Answers with fewer rows than
+expected (10, or all matching rows if there are fewer) are counted.
 """
 
 from __future__ import annotations
@@ -29,29 +29,30 @@ import pgrecall
 from pgrecall import Chunk, F, Filter
 
 SAME = "as large as medium ones of 50,000"
-#: Name -> the metadata's key, and of how many rows one has it.
+#: Name -> the metadata key and n, if one in n rows matches.
 SHARES = {"25 %": ("quarter", 4), "2 %": ("fiftieth", 50), "0.1 %": ("thousandth", 1_000)}
 WHY = {
-    "p50, large:": """The graph that is walked holds thirty times as many rows: with 100 candidates a search of it reads
-    three times as many pages (the buffers of the plans here and in [search](#search)). And among 50,000 to 160,000
-    rows of one tenant more are nearly as near as the nearest, so that searches keep 460 to 600 candidates, where 100
-    found .94 of them in a third less time.""",
-    "recall@10, ": """Among 50,000 to 160,000 rows of one tenant many are nearly as near as the nearest. More candidates
-    find more (`ef_search`, or `pgrecall collections tune --recall`), and another build of the graph another share: of
-    one, 400 found .99 of the large tenants'.""",
-    "p50, medium:": """By its share of all rows a medium tenant has 5,000 to 50,000 of them here, and is searched by the
-    graph; of the 50,000 it has 250 to 2,500, and is searched exactly. Tenants of the same size: see below.""",
-    "p50, filter of": """Of the largest tenant's 159,000 rows 2 % are 3,200, too many to look at one by one, so the
-    graph is walked, and gives 700 rows until 20 match; of its 10,500 rows among the 50,000 they are 210, which are
-    looked at one by one. 25 % are found by the graph on both sides, by more candidates here (see large tenants).""",
+    "p50, large:": """The graph has thirty times as many rows, and with 100 candidates a search of it reads three times
+    as many pages (see the buffers of the plans here and in [search](#search)). Also, among 50,000 to 160,000 rows of
+    one tenant more rows are almost as near as the nearest. Therefore searches keep 460 to 600 candidates; with 100 they
+    took a third less time and found 0.94 of the nearest.""",
+    "recall@10, ": """Among 50,000 to 160,000 rows of one tenant many are almost as near as the nearest. More candidates
+    find more of them (`ef_search`, or `pgrecall collections tune --recall`). The share also differs from build to
+    build: in one graph, 400 candidates found 0.99 for the large tenants.""",
+    "p50, medium:": """A medium tenant has 5,000 to 50,000 of the million rows and is searched by the graph; of the
+    50,000 rows it has 250 to 2,500 and is searched exactly. See below for tenants of the same size.""",
+    "p50, filter of": """2 % of the largest tenant's 159,000 rows are 3,200 rows. These are too many to scan, so the
+    search uses the graph, which returns 700 rows until 20 match. Among the 50,000 rows the largest tenant has 10,500;
+    2 % of them are 210 rows, which are scanned. The filter of 25 % uses the graph in both databases, with more
+    candidates in the million (see large tenants).""",
 }
-#: Which of some rows.
+#: Selects some of the given rows.
 Among: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
 class Side:
-    """One of the two databases: what is in it, and how its answers were."""
+    """One of the two databases, its corpus, and the quality of its answers."""
 
     name: str
     corpus: Corpus
@@ -60,14 +61,14 @@ class Side:
     recalls: list[float] = field(default_factory=list)
 
     def ask(self, tenant: int, vector: data.Matrix, nearest: frozenset[str], tree: Filter | None = None) -> None:
-        """Search, and look at what came."""
+        """Search, and record the quality of the answer."""
         hits = corpora.store(self.db, tenant, self.corpus.space).query(vector, K, tree)
         self.short += len(hits) < len(nearest)
         self.recalls.append(len(nearest & {hit.chunk_id for hit in hits}) / len(nearest))
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Classes of tenants, then filters."""
+    """Measure each class of tenants, then filters."""
     rows, tenants = (100_000, 500) if bench.quick else (1_000_000, 5_000)
     small = bench.corpus
     say(f"  making {rows:,} rows")
@@ -77,7 +78,7 @@ def run(bench: Bench) -> list[Figure]:
     with ExitStack() as stack:
         sides = []
         for name, corpus in names.items():
-            say(f"  taking {name} in")
+            say(f"  filling {name}")
             url = stack.enter_context(bench.database())
             db = stack.enter_context(pgrecall.connect(url, admin_url=url))
             figures += _fill(db, url, corpus, name)
@@ -96,7 +97,7 @@ def run(bench: Bench) -> list[Figure]:
 
 
 def _fill(db: pgrecall.Database, url: sa.URL, corpus: Corpus, name: str) -> list[Figure]:
-    """Tenant by tenant; then the graph."""
+    """Write the rows tenant by tenant, then build the graph."""
     order = np.argsort(corpus.owners, kind="stable")
     bounds = np.flatnonzero(np.diff(corpus.owners[order])) + 1
     largest = corpus.large()[0]
@@ -167,7 +168,7 @@ def _filtered(side: Side, key: str, every: int) -> Callable[[int], None]:
 
 
 def _compare(sides: list[Side], kind: str, asking: list[Callable[[int], None]]) -> list[Figure]:
-    """By turns of ten."""
+    """Ask both sides, in turns of ten questions."""
     for side in sides:
         side.recalls.clear()
     systems = {side.name: one for side, one in zip(sides, asking, strict=True)}
@@ -183,7 +184,7 @@ def _compare(sides: list[Side], kind: str, asking: list[Callable[[int], None]]) 
 
 
 def _attach(bench: Bench, side: Side) -> None:
-    """How the million answers."""
+    """Add the plans of searches in the million."""
     sizes = side.corpus.sizes()
     trees = {"": None} | {f", filter of {label}": F[key] == 1 for label, (key, _) in SHARES.items()}
     asked = {(kind, ""): side.corpus.of_class(kind)[0] for kind in CLASSES}

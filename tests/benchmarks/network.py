@@ -1,8 +1,8 @@
-"""Network round trips of warm calls, counted by a proxy between client and server, and times where each takes 5 ms.
+"""Network round trips of warm calls, counted by a proxy between client and server, and times with 5 ms per round trip.
 
-One round trip is what the client sends before it waits. The counts are of tables that were never analyzed; the tests
-assert them too (`tests/integration/test_round_trips.py`). The times are of the questions and systems of
-[search](#search), each through a proxy of its own.
+A round trip is everything that the client sends before it waits for an answer. The counts are for tables that were
+never analyzed; tests assert them too (`tests/integration/test_round_trips.py`). The times are for the questions and
+systems of [search](#search), each through its own proxy.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from pgrecall import F
 
 OURS, TENANT = "pgrecall", "acme"
 ROUND_TRIP = 0.005
-#: In each direction while counting: longer than a starved client may pause between two messages that it pipelines.
+#: In each direction while counting: longer than the longest pause of a busy client between two pipelined messages.
 COUNTING_DELAY = 0.025
 
 
 WHY = {
-    f"p50, {kind}, 5 ms": """One round trip against four, longer than 5 ms each where the machine is busy (how long
-    they were stands above); what is left is the time of [search](#search), with the same reasons."""
+    f"p50, {kind}, 5 ms": """pgrecall waits for one round trip, the peer for four. On a busy machine a round trip takes
+    longer than 5 ms (its measured duration is above). The rest is the time of [search](#search), with the same
+    reasons."""
     for kind in corpora.CLASSES
 }
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Counts first, then times."""
+    """Count round trips, then measure times."""
     return _counts(bench) + _graph_counts(bench) + _times(bench)
 
 
@@ -78,7 +79,7 @@ def _graph_counts(bench: Bench) -> list[Figure]:
     vector = next(q.vector for q in corpus.questions if q.tenant == tenant)
     with Proxy(url) as proxy, pgrecall.connect(proxy.url) as db:
         store = corpora.store(db, tenant, corpus.space)
-        store.query(vector)  # learns how large the collection is, and that a graph serves
+        store.query(vector)  # caches the collection's size and graph
         proxy.delay = COUNTING_DELAY
         with proxy.counting() as count:
             store.query(vector)

@@ -1,4 +1,4 @@
-"""The best by hand without this schema: one table, one HNSW index over all tenants, a predicate on the tenant."""
+"""The best design by hand without pgrecall's schema: one table, one HNSW index, a predicate on the tenant."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SELECT id, text, metadata, embedding <=> %b AS distance FROM by_hand WHERE tenan
 
 
 def fill(url: sa.URL, corpus: Corpus) -> None:
-    """COPY, binary; the index after, in as much memory as ours is given."""
+    """Fill the table by binary COPY, then build the index with as much memory as pgrecall's."""
     with psycopg.connect(dsn(url), autocommit=True) as connection:
         register_vector(connection)
         connection.execute(f"""
@@ -37,14 +37,14 @@ def fill(url: sa.URL, corpus: Corpus) -> None:
 
 
 class Reader:
-    """BEGIN, SET LOCAL, the query, COMMIT: as many transactions of a caller who must set something for them."""
+    """BEGIN, SET LOCAL, the query, COMMIT: a transaction, because the query needs a setting."""
 
     def __init__(self, url: sa.URL) -> None:
         self.connection = psycopg.connect(dsn(url), autocommit=True, prepare_threshold=None)
         register_vector(self.connection)
 
     def query(self, tenant: int, vector: Any) -> list[str]:
-        """The ids of the nearest chunks; their text and metadata are fetched too."""
+        """The ids of the nearest chunks. Their text and metadata are fetched too."""
         run = self.connection.execute
         run("BEGIN")
         run("SET LOCAL hnsw.iterative_scan = relaxed_order")

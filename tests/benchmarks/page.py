@@ -1,4 +1,4 @@
-"""The page in docs/benchmarks: made of results.json and of what each benchmark's module says about itself."""
+"""The page in docs/benchmarks, rendered from results.json and the text in each benchmark's module."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ _VERDICT = {True: "met", False: "**missed**", None: ""}
 
 HEAD = """# Benchmarks
 
-`make bench` measures all of this and writes this page, its plots and [results.json](results.json), in about half an
-hour; it makes two environments, ours and one for the peers. `make bench ARGS="--quick query"` looks at one
-benchmark and writes nothing; `--page` puts the benchmarks that are named on this page; `--major 16` takes Postgres 16.
-The code is `tests/benchmarks`.
+`make bench` runs every benchmark and writes this page, its plots and [results.json](results.json). It takes about half
+an hour and creates two environments, one for pgrecall and one for the peers. `make bench ARGS="--quick query"` runs one
+benchmark with fewer rows and writes nothing. `--page` updates the named benchmarks on this page, and `--major 16` uses
+Postgres 16. The code is in `tests/benchmarks`.
 
-What is compared runs by turns (A B C, B C A, …) on one embedded server with fsync on; figures are medians, or say what
-they are. Machines are noisy: trust the ratios before the figures. What was measured once is in [notes](notes.md).
+Systems that are compared take turns (A B C, B C A, …) on one embedded server with fsync on. Figures are medians unless
+they say otherwise. Machines are noisy: trust the ratios more than the figures. Figures that were measured only once are
+in [notes](notes.md).
 """
 
 
 def module(name: str) -> ModuleType:
-    """A benchmark. Its docstring says what is measured; its WHY, why figures miss targets, by how their names begin."""
+    """A benchmark. Its docstring says what it measures; its WHY maps the start of a figure's name to why it misses."""
     return importlib.import_module(f"{__package__}.{name}")
 
 
 def load(folder: Path = FOLDER) -> dict[str, Section]:
-    """What the page shows now."""
+    """The sections that the page has now."""
     path = folder / "results.json"
     held = json.loads(path.read_text()) if path.exists() else {}
     return {name: Section.of_json(section) for name, section in held.items()}
 
 
 def write(sections: Mapping[str, Section], folder: Path = FOLDER) -> None:
-    """results.json, a plot for each benchmark, and the page."""
+    """Write results.json, a plot for each benchmark, and the page."""
     folder.mkdir(parents=True, exist_ok=True)
     results = {name: section.as_json() for name, section in sections.items()}
     (folder / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
@@ -70,7 +71,7 @@ def _summary(sections: Mapping[str, Section]) -> str:
 
 
 def _machines(sections: Mapping[str, Section]) -> str:
-    """Where the figures come from; more than one machine, where sections were measured on several."""
+    """The machines on which the figures were measured."""
     lines = ["## Machine", ""]
     for machine in {json.dumps(s.machine, sort_keys=True): s.machine for s in sections.values()}.values():
         on = [name for name, s in sections.items() if s.machine == machine]
@@ -90,14 +91,14 @@ def _section(name: str, section: Section) -> str:
     parts = [f"## {name}", f"{inspect.getdoc(about)}\n\n`make bench ARGS={name}`, {section.seconds:.0f} s."]
     parts += ["\n".join(_grid(grid)) for grid in grids(section.figures)]
     parts += _explained(section, getattr(about, "WHY", {}))
-    parts.append(f"![{name}: its figures as bars, targets as lines]({name}.svg)")
+    parts.append(f"![{name}: figures as bars, targets as lines]({name}.svg)")
     for title, plan in section.plans.items():
         parts.append(f"<details><summary>{title}</summary>\n\n```\n{plan.rstrip()}\n```\n\n</details>")
     return "\n\n".join(parts)
 
 
 def _grid(grid: Grid) -> list[str]:
-    """A row for each name; the target and verdict of a row beside it."""
+    """A row for each name, with its target and verdict."""
     heads = [f"figure, {grid.unit}" if grid.unit else "figure", *_columns(grid)]
     goals = {name: grid.goal(name) for name in grid.rows}
     judged = any(goals.values())
@@ -120,18 +121,18 @@ def _table(heads: list[str], rows: Iterable[Iterable[Any]]) -> list[str]:
 
 
 def unexplained(name: str, section: Section) -> list[str]:
-    """Figures that miss their targets, and nobody says why."""
+    """Figures that miss their targets without a reason in WHY."""
     why = getattr(module(name), "WHY", {})
     return [f.name for f in section.figures if f.met is False and _reason(f.name, why) is None]
 
 
 def _explained(section: Section, why: Mapping[str, str]) -> list[str]:
-    """One paragraph for each reason, after all that it explains."""
-    told: dict[str, list[str]] = {}
+    """One paragraph for each reason, with the names of the figures that it explains."""
+    explained: dict[str, list[str]] = {}
     for figure in section.figures:
         if figure.met is False:
-            told.setdefault(_reason(figure.name, why) or "Nobody has said why yet.", []).append(figure.name)
-    return [f"**Missed: {'; '.join(names)}.** {reason}" for reason, names in told.items()]
+            explained.setdefault(_reason(figure.name, why) or "No reason is given yet.", []).append(figure.name)
+    return [f"**Missed: {'; '.join(names)}.** {reason}" for reason, names in explained.items()]
 
 
 def _reason(name: str, why: Mapping[str, str]) -> str | None:
@@ -139,7 +140,7 @@ def _reason(name: str, why: Mapping[str, str]) -> str | None:
 
 
 def show(sections: Mapping[str, Section], console: Console) -> None:
-    """Print what was measured, each figure beside its target."""
+    """Print the figures with their targets."""
     for name, section in sections.items():
         for grid in grids(section.figures):
             table = Table(f"{name}{', ' if grid.unit else ''}{grid.unit}", *_columns(grid), "target", "")

@@ -1,8 +1,8 @@
-"""Hash partitions by tenant against one table each: what they cost writes and searches of collections of one tenant.
+"""Tables with 16 and 64 hash partitions by tenant against unpartitioned tables.
 
-16 and 64 partitions. All three databases take the same 10,000 chunks of 384 dims for each of three tenants, then single
-chunks, and answer the same questions of a small collection (300 rows) and of a large one (10,000 rows, in a graph), by
-turns.
+All three databases get the same 10,000 chunks of 384 dimensions for each of three tenants, then single chunks. By turns
+they answer the same questions about a small collection (300 rows) and a large one (10,000 rows, in a graph) of one
+tenant.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WAYS = {"one table": None, "16 partitions": 16, "64 partitions": 64}
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Ingest, then ask."""
+    """Ingest, then search and write."""
     rows, questions = (ROWS // 5, QUESTIONS // 4) if bench.quick else (ROWS, QUESTIONS)
     made = np.random.default_rng(0).normal(size=(rows + questions, DIM)).astype(np.float32)
     with ExitStack() as stack:

@@ -1,8 +1,8 @@
-"""A peer's own process, in the peers' environment: takes requests, one JSON line each, and times what it does.
+"""A peer's own process, in the peers' environment: reads requests, one JSON line each, and measures its own time.
 
     python peer_server.py langchain|llamaindex URL FOLDER
 
-It imports nothing of ours: only the arrays that `corpora` saved in FOLDER are shared.
+It imports nothing of pgrecall. It shares only the arrays that `corpora` saved in FOLDER.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TABLE = "bench"
 
 
 class LangChain:
-    """PGVectorStore of langchain-postgres: the tenant is a column of its own, HNSW is built after the rows are in."""
+    """PGVectorStore of langchain-postgres: the tenant is a column, HNSW is built after the rows are written."""
 
     def __init__(self, url: str, dim: int, create: bool) -> None:
         from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -30,7 +30,7 @@ class LangChain:
         if create:
             tenant, key = Column("tenant_id", "TEXT"), Column("langchain_id", "TEXT")
             engine.init_vectorstore_table(TABLE, dim, metadata_columns=[tenant], id_column=key)
-        embedding = DeterministicFakeEmbedding(size=dim)  # never called: all vectors are given
+        embedding = DeterministicFakeEmbedding(size=dim)  # never called, because all vectors are passed in
         self._store = PGVectorStore.create_sync(engine, embedding, TABLE, metadata_columns=["tenant_id"])
 
     def add(self, ids, texts, vectors, tenants):
@@ -48,7 +48,7 @@ class LangChain:
 
 
 class LlamaIndex:
-    """PGVectorStore of llama-index: the tenant is an indexed metadata key, HNSW stands before the first row."""
+    """PGVectorStore of llama-index: the tenant is an indexed metadata key, HNSW is created before the first row."""
 
     def __init__(self, url: str, dim: int, create: bool) -> None:
         from llama_index.vector_stores.postgres import PGVectorStore
@@ -91,7 +91,7 @@ class LlamaIndex:
 
 
 class Session:
-    """What a request may ask for, by its name."""
+    """The operations that a request can name."""
 
     def __init__(self, system: type, url: str, folder: Path) -> None:
         self._system, self._url = system, url
@@ -125,7 +125,7 @@ class Session:
 def main() -> None:
     name, url, folder = sys.argv[1:]
     with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)  # whatever a library prints is no answer
+        os.dup2(2, 1)  # keeps what a library prints out of the answers
         session = Session({"langchain": LangChain, "llamaindex": LlamaIndex}[name], url, Path(folder))
         for line in sys.stdin:
             request = json.loads(line)

@@ -1,7 +1,7 @@
-"""The peers, run in their own environment (they pin older libraries than ours), each as a process that times itself.
+"""The peers, each a process that measures its own time, in an environment of their own (they pin older libraries).
 
-Both are what their documentation shows for many tenants in one table: the tenant is a column (LangChain) or an indexed
-metadata key (LlamaIndex), one HNSW index with the default parameters, and a filter on the tenant in each query.
+Both are set up as their documentation shows for many tenants in one table: the tenant is a column (LangChain) or an
+indexed metadata key (LlamaIndex), one HNSW index has the default parameters, and each query filters by tenant.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SERVER = Path(__file__).with_name("peer_server.py")
 
 
 class Timed(NamedTuple):
-    """What a system gives that measured itself, within its own process."""
+    """The answer of a system that measured its own time."""
 
     seconds: float
     ids: list[str]
@@ -30,7 +30,7 @@ class Timed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A peer that holds the corpus; `rows_per_second` as it took it in, `index_seconds` for the index made after."""
+    """A peer with the corpus, its speed of ingest, and the duration of the index build after it."""
 
     name: str
     url: sa.URL
@@ -41,19 +41,19 @@ class Peer:
     folder: Path
 
     def query(self, question: int) -> Timed:
-        """Ask the corpus' question of this number."""
+        """Ask the corpus' question with this number."""
         return Timed(**_call(self.process, do="query", question=question))
 
     @contextmanager
     def through(self, url: sa.URL) -> Iterator[Peer]:
-        """The same rows, asked by another process through another address."""
+        """The same rows, searched by another process through another address."""
         with _process(self.python, self.name, url, self.folder) as process:
             _call(process, do="open")
             yield Peer(self.name, url, process, 0.0, 0.0, self.python, self.folder)
 
 
 def fill(name: str, python: Path, url: sa.URL, folder: Path, stack: ExitStack) -> Peer:
-    """Start a peer on an empty database, and have it take the corpus in that was saved in `folder`."""
+    """Start a peer on an empty database, and let it write the corpus that was saved in `folder`."""
     process = stack.enter_context(_process(python, name, url, folder))
     _call(process, do="open", create=True)
     took = _call(process, do="ingest", batch=BATCH)
@@ -61,7 +61,7 @@ def fill(name: str, python: Path, url: sa.URL, folder: Path, stack: ExitStack) -
 
 
 def versions(python: Path) -> dict[str, str]:
-    """Of the packages that say how fast the peers are."""
+    """The versions of the packages that determine the peers' speed."""
     code = "import json, sys, importlib.metadata as m; print(json.dumps({p: m.version(p) for p in sys.argv[1:]}))"
     packages = ("langchain-postgres", "llama-index-vector-stores-postgres", "SQLAlchemy", "pgvector", "numpy")
     done = subprocess.run([python, "-c", code, *packages], check=True, stdout=subprocess.PIPE, text=True)
@@ -83,5 +83,5 @@ def _call(process: subprocess.Popen[str], **request: Any) -> dict[str, Any]:
     assert process.stdin is not None and process.stdout is not None
     print(json.dumps(request), file=process.stdin, flush=True)
     if not (line := process.stdout.readline()):
-        raise RuntimeError(f"the peer's process ended at {request}; what it said stands above")
+        raise RuntimeError(f"the peer's process ended at {request}; see its output above")
     return dict(json.loads(line))

@@ -1,8 +1,8 @@
-"""A network between client and server: counts round trips, and adds latency.
+"""A proxy between client and server that counts round trips and adds latency.
 
-A round trip is a message (or many) of the client's, after which it waits for the server. It is counted when bytes
-come from a client that was given bytes since it last sent any. With latency, a client that does not wait has sent
-all it has long before the first answer reaches it, so pipelined statements count as the one round trip that they are.
+A round trip is one or more messages of the client, after which it waits for the server. It is counted when the client
+sends bytes for the first time since it received some. With latency, a client that pipelines statements has sent all of
+them long before the first answer arrives, so that they count as one round trip.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ BLOCK = 1 << 18
 
 
 class Proxy:
-    """Listens on loopback TCP in a thread of its own, in front of the server's unix socket."""
+    """Listens on loopback TCP in its own thread, in front of the server's unix socket."""
 
     def __init__(self, url: sa.URL, delay: float = 0.0) -> None:
-        """`url` names the server by its socket's folder (?host=…); `delay` is in seconds, in each direction."""
+        """`url` gives the folder of the server's socket (?host=…). `delay` is in seconds, for each direction."""
         folder, port = url.query["host"], url.query.get("port", "5432")
         self._socket = f"{folder}/.s.PGSQL.{port}"
         self._behind = url
@@ -50,13 +50,13 @@ class Proxy:
     @property
     def url(self) -> sa.URL:
         """The server as seen through the proxy."""
-        # Neither encryption is offered on a unix socket, and asking for it would be a round trip of its own.
+        # A unix socket offers neither encryption, and each request for one would be a round trip.
         query = {"sslmode": "disable", "gssencmode": "disable"}
         return self._behind.set(host="127.0.0.1", port=self._port, query=query)
 
     @contextmanager
     def counting(self) -> Iterator[Count]:
-        """Counts what happens within the block; read `trips` after it."""
+        """Count the round trips within the block; read `trips` after it."""
         count = Count()
         before = self.round_trips
         yield count
@@ -75,7 +75,7 @@ class Proxy:
             nonlocal waits
             waits = True
 
-        # Cancelled when the proxy is closed; asyncio's server would report that as an error.
+        # Closing the proxy cancels this, which asyncio's server would report as an error.
         with suppress(asyncio.CancelledError):
             await asyncio.gather(
                 self._pipe(client, to_server, on_read=sent), self._pipe(server, to_client, on_delivery=answered)
@@ -88,7 +88,7 @@ class Proxy:
         on_read: Callable[[], None] = lambda: None,
         on_delivery: Callable[[], None] = lambda: None,
     ) -> None:
-        """Read at once, deliver `delay` later: what waits in between is on the wire, and blocks nobody."""
+        """Read at once and deliver `delay` later. Data that waits in between blocks no reader or writer."""
         wire: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
         async def read() -> None:
@@ -127,7 +127,7 @@ class Proxy:
 
 @contextmanager
 def apart(url: sa.URL, delay: float) -> Iterator[sa.URL]:
-    """A proxy in a process of its own, which takes no time of a client that is measured; gives the server's new URL."""
+    """Run a proxy in its own process, so that it takes no time from the client. Yields the server's new URL."""
     command = [sys.executable, "-m", __spec__.name, url.render_as_string(hide_password=False), str(delay)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
@@ -136,7 +136,7 @@ def apart(url: sa.URL, delay: float) -> Iterator[sa.URL]:
 
 
 class Count:
-    """How many round trips a block took."""
+    """The number of round trips of a block."""
 
     trips: int = 0
 

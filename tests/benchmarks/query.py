@@ -1,6 +1,6 @@
-"""One search, top 10, against the same by hand: 380 rows and 5,000 rows of a tenant among 200 others.
+"""One search for the top 10 against the same query by hand, for tenants of 380 and 5,000 rows among 200 others.
 
-By hand is psycopg in the same transaction shape: BEGIN, SET LOCAL role and tenant, the query with the same joins, and
+"By hand" is psycopg with the same transaction: BEGIN, SET LOCAL for role and tenant, the query with the same joins, and
 COMMIT, one `execute` each.
 """
 
@@ -28,12 +28,14 @@ TARGETS = {"380 rows": (1.6, 2.0), "5,000 rows": (1.25, None)}
 OURS, HAND = "pgrecall", "by hand"
 
 WHY = {
-    f"{size}, {call}": f"The same as in [search](#search). {OVERHEAD}" for size in SIZES for call in ("query", "aquery")
+    f"{size}, {call}": f"For the same reason as in [search](#search). {OVERHEAD}"
+    for size in SIZES
+    for call in ("query", "aquery")
 }
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Sync and async, both sizes."""
+    """Measure both sizes, sync and async."""
     figures: list[Figure] = []
     rounds = 200 if bench.quick else 1_000
     with bench.database() as url, pgrecall.connect(url) as db:
@@ -52,7 +54,7 @@ def run(bench: Bench) -> list[Figure]:
 
 
 def fill(db: pgrecall.Database, others: int) -> None:
-    """Two tenants of known size, and 200 that share `others` rows as Zipf would have it."""
+    """Fill two tenants of known size, and 200 that share `others` rows by Zipf's law."""
     weights = 1 / np.arange(1, 201) ** 1.1
     sizes = {f"other-{n}": int(size) + 1 for n, size in enumerate(others * weights / weights.sum())}
     for seed, (tenant, size) in enumerate((sizes | SIZES).items()):
@@ -74,13 +76,13 @@ def questions(tenant: str, count: int) -> data.Matrix:
 
 
 def _same_answers(db: pgrecall.Database, url: sa.URL, tenant: str, vector: Any) -> None:
-    """Comparing speed means something only where both answer alike."""
+    """Check that both give the same answer; otherwise a comparison of speed means nothing."""
     reader = Reader(dsn(url), tenant, db.add_space(data.SPACE))
     theirs = [row[0] for row in reader.query(vector)]
     reader.connection.close()
     ours = [hit.chunk_id for hit in store(db, tenant).query(vector, 10)]
     if ours != theirs or len(ours) != 10:
-        raise AssertionError(f"pgrecall answered {ours}, the query by hand {theirs}")
+        raise AssertionError(f"pgrecall found {ours}, but the query by hand found {theirs}")
 
 
 def _sync(db: pgrecall.Database, url: sa.URL, tenant: str, vectors: data.Matrix) -> Seconds:

@@ -1,11 +1,13 @@
-"""A collection embedded anew by another model, killed with SIGKILL five times, beside a reader and a writer.
+"""A collection is re-embedded with another model by a process that is killed five times, during reads and writes.
 
-100,000 chunks of 384 dims, searched by a graph, and two models that cost nothing. A process embeds them anew; it is
-killed at four random points of filling, and at one between that and its end; each time the next one goes on. Meanwhile
-one thread changes, adds and deletes chunks, another asks, each by the old model until the collection refuses it. At the
-end every chunk's text and vector is compared with what must be there. Lost: a chunk that is not there, or has no vector
-of its text by the new model. Doubled: a vector too many, or left of the old space. Mixed: an answer with a score that
-is not of the model that asked.
+The collection has 100,000 chunks of 384 dimensions and a graph. Both models take almost no time. The process that
+re-embeds the chunks is killed with SIGKILL at four random points while it fills the new space, and once between that
+and its end. After each kill a new process continues. Meanwhile one thread changes, adds and deletes chunks, and another
+one searches. Each uses the old model until the collection refuses it. At the end every chunk's text and vector is
+compared with the expected one.
+
+*Lost* is a chunk that is missing, or that has no vector of its text by the new model. *Doubled* is a surplus vector, or
+one that remains in the old space. *Mixed* is an answer with a score that is not the searching model's.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ from pgrecall.postgres import wire
 
 ROWS, DIM, K, KILLS = 100_000, 384, 10, 5
 OLD, NEW = EmbedSpace("bench", "reembed-old", DIM), EmbedSpace("bench", "reembed-new", DIM)
-#: Seconds within which the last kill comes, once all is filled: the check, the switch and the drop take longer.
+#: The last kill comes within this many seconds after filling. The check, the switch and the drop take longer.
 LAST = 0.3
-#: How far a score may be from the one of the vectors before they were halved.
+#: How far a score may be from that of the vectors before their conversion to halfvec.
 CLOSE = 5e-3
 
 
 class Model:
-    """Texts "chunk NUMBER VERSION" to vectors, each unlike every other, by adding three rows of tables."""
+    """Embeds texts "chunk NUMBER VERSION" as distinct vectors, by adding three rows of tables."""
 
     def __init__(self, space: EmbedSpace) -> None:
         rng = np.random.default_rng([ord(c) for c in space.model])
@@ -45,8 +47,8 @@ class Model:
         self._tables = rng.normal(size=(3, 1_000, space.dim)).astype(np.float32)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """One row a text, of length 1."""
-        # The fingerprint's text, which is not one of ours, is one more.
+        """One row per text, of length 1."""
+        # The fingerprint's text has another form and gets a vector of its own.
         parts = [text.split()[1:] if text.startswith("chunk ") else (999_999, 999) for text in texts]
         number, version = np.array(parts, dtype=int).T
         thousands, versions = self._tables[1], self._tables[2]
@@ -64,7 +66,7 @@ def _chunks(start: int, stop: int) -> Iterator[Chunk]:
 
 @dataclass
 class Seen:
-    """What the threads beside it met, and what the writer left."""
+    """What the reading and the writing thread saw, and the chunks that the writer left."""
 
     expected: dict[str, str]
     stop: threading.Event = field(default_factory=threading.Event)
@@ -76,7 +78,7 @@ class Seen:
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Fill, embed anew with kills, compare."""
+    """Fill, re-embed with kills, compare."""
     rows = ROWS // 10 if bench.quick else ROWS
     with bench.database() as url, pgrecall.connect(url, admin_url=url) as db:
         store = db.tenant("acme").vectors("handbook", OLD, embed=Model(OLD))
@@ -84,9 +86,9 @@ def run(bench: Bench) -> list[Figure]:
         say("  the old space's graph")
         db.maintain()
         seen = Seen({f"c{n:06d}": _text(n) for n in range(rows)})
-        with _beside(db, rows, seen):
+        with _reading_and_writing(db, rows, seen):
             kills, seconds = _killed_and_resumed(url, rows)
-            time.sleep(1.0)  # both go on in the new space
+            time.sleep(1.0)  # both threads continue in the new space
         if seen.failures:
             raise seen.failures[0]
         lost, doubled = _compared(url, seen.expected)
@@ -106,7 +108,7 @@ def run(bench: Bench) -> list[Figure]:
 
 
 def _killed_and_resumed(url: sa.URL, rows: int) -> tuple[int, float]:
-    """Start it, kill it at each point, until one comes to its end; how many died, and the seconds of it all."""
+    """Start it and kill it at each point, until one finishes. Returns the number of kills and the total seconds."""
     rng = random.Random(8)
     points = sorted(rng.randrange(rows) for _ in range(KILLS - 1))
     kills, started = 0, time.perf_counter()
@@ -121,13 +123,13 @@ def _killed_and_resumed(url: sa.URL, rows: int) -> tuple[int, float]:
             code = worker.wait()
         say(f"  {'killed at' if code == -9 else 'ended, instead of killed at' if point else 'ended'} {point or ''}")
         if code not in (0, -9):
-            raise SystemExit(f"it failed with exit code {code}")
+            raise SystemExit(f"re-embedding failed with exit code {code}")
         kills += code == -9
     return kills, time.perf_counter() - started
 
 
 @contextmanager
-def _beside(db: pgrecall.Database, rows: int, seen: Seen) -> Iterator[None]:
+def _reading_and_writing(db: pgrecall.Database, rows: int, seen: Seen) -> Iterator[None]:
     threads = [threading.Thread(target=work, args=(db, rows, seen)) for work in (_read, _write)]
     for thread in threads:
         thread.start()
@@ -140,7 +142,7 @@ def _beside(db: pgrecall.Database, rows: int, seen: Seen) -> Iterator[None]:
 
 
 def _read(db: pgrecall.Database, rows: int, seen: Seen) -> None:
-    """Ask for one chunk after another, by the model that the collection answers."""
+    """Search for one chunk after another, with the model that the collection accepts."""
     models = [Model(OLD), Model(NEW)]
     rng = random.Random(1)
     while not seen.stop.is_set():
@@ -163,7 +165,7 @@ def _read(db: pgrecall.Database, rows: int, seen: Seen) -> None:
 
 
 def _write(db: pgrecall.Database, rows: int, seen: Seen) -> None:
-    """Change a chunk, add one, delete an added one; by the new model once the old one is refused."""
+    """Change a chunk, add one, delete an added one, with the new model as soon as the old one is refused."""
     stores = [db.tenant("acme").vectors("handbook", space, embed=Model(space)) for space in (OLD, NEW)]
     rng = random.Random(2)
     try:
@@ -190,7 +192,7 @@ def _write(db: pgrecall.Database, rows: int, seen: Seen) -> None:
 
 
 def _compared(url: sa.URL, expected: dict[str, str]) -> tuple[int, int]:
-    """How many chunks are lost, and how many vectors doubled."""
+    """Return the number of lost chunks and of doubled vectors."""
     model, right, vectors = Model(NEW), 0, 0
     with psycopg.connect(dsn(url)) as connection, connection.cursor(name="all", binary=True) as cursor:
         cursor.itersize = 5_000
@@ -208,7 +210,7 @@ def _compared(url: sa.URL, expected: dict[str, str]) -> tuple[int, int]:
 
 
 def _work(url: str) -> None:
-    """What is killed: embeds the collection anew, and says on stdout how many chunks have their vector."""
+    """Re-embed the collection, and print the number of finished chunks. This process is killed."""
     with pgrecall.connect(url) as db:
         db.tenant("acme").reembed(
             "handbook",

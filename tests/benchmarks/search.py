@@ -1,14 +1,14 @@
-"""Top 10 of one tenant among 200, 50,000 chunks of 384 dims in all, tenants of very unlike sizes.
+"""The 10 nearest chunks of one tenant: 50,000 chunks of 384 dimensions, 200 tenants of very different sizes.
 
-Large tenants own more than 5 % of all rows, medium ones more than 0.5 %. All systems hold the same rows, each in a
-fresh database of one server, analyzed; they answer the same questions by turns of ten, each timing itself in its own
-process.
-pgrecall's large collections were promoted by `db.maintain()`.
+A large tenant owns more than 5 % of all rows, a medium one more than 0.5 %. Every system holds the same rows in a
+fresh, analyzed database of the same server. The systems answer the same questions in turns of ten, and each peer
+measures its time in its own process. `db.maintain()` has promoted pgrecall's large collections.
 
-By hand is psycopg in pgrecall's transaction shape: BEGIN, SET LOCAL, the query, COMMIT. *Its own table* is the best
-without this schema: tenant, text, metadata and vector in one row, one HNSW index over all, `relaxed_order`.
-*Our tables* is the query that an expert would write for pgrecall's tables, role and policies: for small and medium
-tenants an exact scan, for large ones the graph with pgrecall's `ef_search`, beside the rows that wait to enter it.
+"By hand" is psycopg with the same transaction as pgrecall: BEGIN, SET LOCAL, the query, COMMIT. *Its own table* is the
+best design without pgrecall's schema: tenant, text, metadata and vector in one row, one HNSW index over all rows, and
+`relaxed_order`. *Our tables* is the query that an expert would write for pgrecall's tables, role and policies: an exact
+scan for small and medium tenants; for large ones the graph with pgrecall's `ef_search`, and a scan of the rows that
+wait to enter it.
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ import pgrecall
 from pgrecall.operations.search.routes import exact_max
 
 OURS, TABLE, TABLES = "pgrecall", "by hand, its own table", "by hand, our tables"
-#: Questions that a system answers in its turn: few enough that a slow second slows all.
+#: Questions per turn: few enough that a slow second slows all systems.
 TURN = 10
 #: p50 of pgrecall / by hand.
 BY_HAND = {"large": 1.25, "medium": 1.25, "small": 1.5}
 
 
-OVERHEAD = """What pgrecall's search does besides: it checks and converts the vector (0.05 ms), sends six statements in
-one pipeline (0.15), makes Hit objects of rows (0.08); on the server it looks up each hit's document and provenance, and
-whether the collection answers in the vector's space at all."""
+OVERHEAD = """pgrecall's search also checks and converts the vector (0.05 ms), sends six statements in one pipeline
+(0.15 ms), and makes Hit objects from rows (0.08 ms). On the server it looks up each hit's document and provenance, and
+checks that the collection uses the vector's space."""
 WHY = {
-    f"p50, {kind}: {OURS} / by hand": f"""One table has one relation to plan and to read, and neither row-level security
-    nor documents, nor rows that wait beside a graph; in the large class its recall is lower. {OVERHEAD}"""
+    f"p50, {kind}: {OURS} / by hand": f"""A table of its own is a single relation to plan and to read. It has no
+    row-level security, no documents, and no rows that wait outside a graph; in the large class its recall is lower.
+    {OVERHEAD}"""
     for kind in CLASSES
 }
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Recall and time, class by class."""
+    """Measure recall and time for each class."""
     corpus, peers = bench.corpus, bench.peers
     url, built = bench.promoted
     with ExitStack() as stack:
         db = stack.enter_context(pgrecall.connect(url))
-        say("  by hand takes the rows in")
+        say("  filling the table by hand")
         own = stack.enter_context(bench.database(migrated=False))
         onetable.fill(own, corpus)
         table = onetable.Reader(own)
@@ -69,7 +70,7 @@ def run(bench: Bench) -> list[Figure]:
 
 
 def _attach(bench: Bench, db: pgrecall.Database, corpus: Corpus) -> None:
-    """How a question of each class is answered: by the graph's index, or by the scan index."""
+    """Add the plan of a question of each class: by the graph's index, or by the scan index."""
     sizes = corpus.sizes()
     for kind in CLASSES:
         asked = corpus.of_class(kind)[0]
@@ -80,7 +81,7 @@ def _attach(bench: Bench, db: pgrecall.Database, corpus: Corpus) -> None:
 
 
 def compare(corpus: Corpus, systems: dict[str, Any], peers: tuple[str, ...]) -> list[Figure]:
-    """Each class of questions by turns."""
+    """Ask each class of questions, by turns."""
     recalls, p50s, p95s, by_hand, by_peer = [], [], [], [], []
     for kind in CLASSES:
         say(f"  {kind} tenants")
@@ -100,7 +101,7 @@ def compare(corpus: Corpus, systems: dict[str, Any], peers: tuple[str, ...]) -> 
 
 
 def ask(questions: list[corpora.Question], systems: dict[str, Any]) -> tuple[Seconds, dict[str, float]]:
-    """The seconds of each call, and the mean recall of each system."""
+    """Return the seconds of each call, and the mean recall of each system."""
     found: dict[str, list[float]] = {name: [] for name in systems}
 
     def asking(name: str, system: Any) -> Any:
@@ -113,7 +114,7 @@ def ask(questions: list[corpora.Question], systems: dict[str, Any]) -> tuple[Sec
 
         return one
 
-    # The first questions once more as a warm-up, so that each is counted once.
+    # The first questions are asked twice: the warm-up is not counted, so that each counts once.
     took = by_turns(
         {name: asking(name, s) for name, s in systems.items()}, len(questions), warm=len(questions) // 10, block=TURN
     )

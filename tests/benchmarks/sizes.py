@@ -1,7 +1,8 @@
-"""What a million chunks take: tables, indexes and graph on disk, and how long a graph is built, by the vectors' length.
+"""Disk space of a million chunks (tables, indexes, graph), and the time to build the graph, by vector dimensions.
 
-Measured on 20,000 chunks of 500 characters in one collection, and multiplied. "Vectors" is the table before its rows
-enter a graph and right after: marking them writes each row anew, and the space is used again by what comes next.
+Measured with 20,000 chunks of 500 characters in one collection, and extrapolated. "Vectors" is the size of the table
+before its rows enter a graph, and right after. Marking the rows as part of the graph rewrites each of them, and later
+writes reuse the space.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MARKED = {
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Fill, look, build, look."""
+    """Fill, measure, build, measure."""
     rows = ROWS // 5 if bench.quick else ROWS
     figures = []
     for dim in DIMS:

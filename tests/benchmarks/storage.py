@@ -1,8 +1,9 @@
-"""What the rows of [search](#search) take on disk: vectors with the indexes on them, and everything.
+"""Disk space of the rows of [search](#search): vectors with their indexes, and everything.
 
-All systems hold the same 50,000 rows, vacuumed. Ours are the vectors' table with its keys and its graph, though
-only large collections have one; for the peers, who keep a row's vector beside its text, the vectors' own bytes, without
-what their pages waste, and the HNSW index over all rows. *Everything* is each table with all of its indexes.
+All systems have the same 50,000 rows, vacuumed. For pgrecall, *vectors and their indexes* is the vectors' table with
+its keys and its graph; only large collections are in the graph. The peers store a row's vector and text in one table:
+for them it is the bytes of the vectors themselves, without the unused space of their pages, and the HNSW index over all
+rows. *Everything* is every table with all of its indexes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pgrecall
 OURS = "pgrecall"
 VECTORS = {
     OURS: "SELECT pg_total_relation_size('pgrecall.chunk_vectors')",
-    # Peers' tables differ in names, not in what they are: one with a column `embedding`, and one HNSW index.
+    # The peers' tables differ only in their names: one table with a column `embedding`, and one HNSW index.
     "peers": """
     SELECT (SELECT sum(pg_column_size(embedding)) FROM {table}) + sum(pg_relation_size(i.indexrelid))
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
@@ -32,7 +33,7 @@ WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND a.attname 
 
 
 def run(bench: Bench) -> list[Figure]:
-    """Ask each database how large it is."""
+    """Ask each database for its sizes."""
     rows = len(bench.corpus.owners)
     urls = {OURS: bench.promoted[0], **{name: peer.url for name, peer in bench.peers.items()}}
     vectors, everything = {}, {}
@@ -55,7 +56,7 @@ def run(bench: Bench) -> list[Figure]:
 
 
 def _in_a_graph(bench: Bench, peers: dict[str, float]) -> list[Figure]:
-    """The same vectors as one large collection, all of it in a graph: the most that pgrecall takes."""
+    """Measure the same vectors as one large collection in a graph: the most that pgrecall needs."""
     count = len(bench.corpus.owners)
     with bench.database() as url, pgrecall.connect(url, admin_url=url) as db:
         store = db.tenant("acme").vectors("all", bench.corpus.space)

@@ -1,7 +1,8 @@
-"""Each revision's upgrade of a filled database, and how long a writer waited for it.
+"""The upgrade to each revision on a filled database, and how long it blocks a writer.
 
-100,000 chunks, facts and messages of one tenant, rows in each other table. From the newest revision downwards: taken
-back, and upgraded again while to each table that stands before it a writer writes one row after the other.
+The database has 100,000 chunks, facts and messages of one tenant, and rows in every other table. From the newest
+revision downwards, each one is downgraded and upgraded again. During the upgrade one writer for each table that already
+existed inserts one row after the other.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from tests.benchmarks.harness import Bench, Figure, say
 
 from pgrecall.admin import migrate
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' own support is
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the tests' `support`
 
 from support.upgrades import fill, upgraded
 
 
 def run(bench: Bench) -> list[Figure]:
-    """One after the other."""
+    """Measure the revisions one after the other."""
     rows = 10_000 if bench.quick else 100_000
     figures: list[Figure] = []
     with bench.database(migrated=False) as url:
