@@ -17,9 +17,24 @@ from support.graphs import LARGE, SPACE, made, recall, run, vectors
 WAITING = "SELECT count(*) FROM pgrecall.chunk_vectors WHERE graph = 32767 AND collection = 'large'"
 
 
+@pytest.fixture(scope="module")
+def filled(_databases, admin_url):
+    """A database with a large collection, its graph, and 300 rows that wait beside it; tests work on copies of it."""
+    url = _databases(migrated=True)
+    run(url, LOGINS)
+    with pgrecall.connect(url, admin_url=url, promote_on_upsert=False) as owner:
+        store = owner.tenant("acme").vectors("large", SPACE)
+        store.upsert(made(LARGE))
+        owner.maintain()
+        store.upsert(made(300, 7, "wait"))
+    return url
+
+
 @pytest.fixture
-def url(new_database, admin_url):
-    """Migrated, with the logins of production."""
+def url(request, new_database, admin_url):
+    """With the logins of production; filled if the test uses `store`."""
+    if "store" in request.fixturenames:
+        return new_database(request.getfixturevalue("filled"))
     url = new_database(migrated=True)
     run(url, LOGINS)
     return url
@@ -39,12 +54,8 @@ def app(url):
 
 
 @pytest.fixture
-def store(app, owner):
-    """As the application: a large collection with its graph, and 300 rows that wait beside it."""
-    theirs = owner.tenant("acme").vectors("large", SPACE)
-    theirs.upsert(made(LARGE))
-    owner.maintain()
-    theirs.upsert(made(300, 7, "wait"))
+def store(app):
+    """That collection, as the application."""
     return app.tenant("acme").vectors("large", SPACE)
 
 
