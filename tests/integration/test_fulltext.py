@@ -155,7 +155,7 @@ def test_the_command_line_switches_it(tenant, store, app_url):
     done = cli("collections", "text", "handbook", "--config", "english", *at, "--json")
     assert done.json == {"tenant": tenant.tenant_id, "collection": "handbook", "text_config": "english", "changed": 25}
     assert found(store, "wing") == 25
-    assert "no full text" in cli("collections", "text", "handbook", "--off", *at).out
+    assert "no full-text search" in cli("collections", "text", "handbook", "--off", *at).out
     assert cli("collections", "text", "handbook", *at).code == 2
     assert cli("collections", "text", "nothing", "--off", *at).code == 1
 
