@@ -358,9 +358,9 @@ def test_the_command_line_indexes_shows_and_drops(app_url, store, tenant_id):
     again = cli("collections", "index-key", "c", "lang:text", "--drop", *common)
     assert (again.code, "no indexed key" in again.err) == (1, True)
     for wrong, message in (
-        ("lang", "no KEY:TYPE"),
+        ("lang", "is not KEY:TYPE"),
         ("lang:date", "expected one of text"),
-        ("[lang:text", "no JSON list"),
+        ("[lang:text", "JSON list"),
     ):
         refused = cli("collections", "index-key", "c", wrong, *common)
         assert (refused.code, message in refused.err) == (2, True), refused.err
