@@ -17,11 +17,11 @@ from pgrecall.statements.citus import Placed, State
 from pgrecall.statements.partitions import COUNT
 
 #: Called with each statement before it runs.
-Told = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def distribute(
-    url: sa.URL, *, shards: int | None = None, dry_run: bool = False, told: Told = lambda _: None
+    url: sa.URL, *, shards: int | None = None, dry_run: bool = False, report: Report = lambda _: None
 ) -> list[str]:
     """Distribute the tables that are not yet distributed, co-located by tenant; returns the statements.
 
@@ -40,7 +40,7 @@ def distribute(
             connection.execute(SAFE_PATH)
             listed = statements.distribute(_look(connection), shards)
             if not dry_run:
-                _run(connection, listed, told)
+                _run(connection, listed, report)
             return listed
     except psycopg.Error as exc:
         raise wrapped(exc) from exc
@@ -67,10 +67,10 @@ def _look(connection: psycopg.Connection) -> State:
     return State(placed, lacking, graphs, vector_schema)
 
 
-def _run(connection: psycopg.Connection, listed: list[str], told: Told) -> None:
+def _run(connection: psycopg.Connection, listed: list[str], report: Report) -> None:
     try:
         for statement in listed:
-            told(statement)
+            report(statement)
             cursor = connection.execute(statement.encode())
             if "run_command_on_workers" in statement and (said := statements.refused(cursor.fetchall())):
                 raise DatabaseError(f"a worker refused a statement: {said}")

@@ -164,7 +164,7 @@ def distribute(
 
     with session.owner() as owner:
         note = (lambda _: None) if dry_run else session.note
-        listed = citus.distribute(owner.url, shards=shards, dry_run=dry_run, told=note)
+        listed = citus.distribute(owner.url, shards=shards, dry_run=dry_run, report=note)
     done = "Distributed. Now build the graphs: pgrecall maintain" if listed else "Every table is already distributed."
     script = "".join(f"{statement};\n" for statement in listed).rstrip()
     session.emit({"statements": listed, "run": not dry_run}, script if dry_run and listed else done)

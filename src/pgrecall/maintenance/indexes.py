@@ -223,7 +223,7 @@ class Indexes:
         except psycopg.errors.DiskFull as exc:
             if "shared memory" not in (exc.diag.message_primary or ""):
                 raise
-            # A parallel build uses shared memory, of which a container has 64 MB by default.
+            # A parallel build uses shared memory, and a container has 64 MB of it by default.
             logger.warning("%s in parallel failed (%s); trying one process", share.what, exc.diag.message_primary)
             left = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier("pgrecall", name))
             self._connection.execute(left)

@@ -84,7 +84,7 @@ class Checkout:
             TransactionStatus.INTRANS,
             TransactionStatus.INERROR,
         ):
-            # Cancelled or interrupted while a message was under way: the next answer could belong to anything.
+            # Cancelled or interrupted while a message was in flight: the next answer could belong to anything.
             self._discard(connection.pooled, exc)
             return
         if status != TransactionStatus.IDLE:

@@ -92,9 +92,10 @@ def refused(rows: Iterable[Sequence[object]]) -> str | None:
 
 
 def logins(lacking: Collection[str]) -> Iterator[str]:
-    """The roles on every node, with LOGIN: Citus reaches its workers as whoever a transaction acts as.
+    """Create the roles with LOGIN on every node: Citus connects to its workers as the role of the transaction.
 
-    Without a password, so that only the cluster's own pg_hba.conf lets them in. `lacking` are those without LOGIN here.
+    They have no password, so that only the cluster's own pg_hba.conf admits them. `lacking` are the roles without LOGIN
+    on this node.
     """
     for role in ROLES:
         attributes = "LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION"

@@ -6,8 +6,8 @@ FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespa
 WHERE t.typname = 'halfvec' AND n.nspname = %(vector_schema)s
 """
 
-#: Before any role is taken: where pgvector lives, whether the tables are there at all (a downgrade leaves the version
-#: table, but nobody's right to read it), and whether this is a Citus cluster.
+#: Runs before a role is set: the schema of pgvector, whether the tables exist (a downgrade keeps the version table, but
+#: no rights to read it), and whether this is a Citus cluster.
 VECTOR_SCHEMA = """
 SELECT n.nspname, e.extversion, EXISTS (
   -- Not to_regclass: a login that takes its rights only with SET ROLE may not look into the schema by name.
@@ -18,8 +18,8 @@ FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'vector'
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 """
 
-# FOR SHARE: delete_tenant and a switch of the space update these rows, so they wait for writers under way, and
-# writers that come later see what they did. Costs nothing that can be measured.
+# FOR SHARE: delete_tenant and a switch of the space update these rows, so they wait for current writers, and later
+# writers see what they did. The lock has no measurable cost.
 GUARD = """
 SELECT t.erased_at, c.space_id, c.fingerprint, c.text_config, s.graph_generation, c.settings->'keys',
   c.next_space_id, s.provider, s.model, s.dim, s.distance
@@ -33,7 +33,7 @@ TENANT = "SELECT tenant_id, created_at, erased_at FROM pgrecall.tenants WHERE te
 
 TENANTS = "SELECT tenant_id, created_at, erased_at FROM pgrecall.tenants ORDER BY tenant_id"
 
-# By what the space is, not by a remembered number: that could have been dropped, and given to another space, meanwhile.
+# By the space's properties, not by a remembered number, which may have been dropped and given to another space.
 ADD_COLLECTION = """
 INSERT INTO pgrecall.collections (tenant_id, name, space_id, text_config, fingerprint, settings)
 SELECT %(tenant)s, %(collection)s, s.id, %(text_config)s, %(fingerprint)s::float4[], %(settings)s::jsonb
@@ -65,7 +65,7 @@ WHERE c.tenant_id = %(tenant)s AND (%(name)s::text IS NULL OR c.name = %(name)s)
 ORDER BY c.name
 """
 
-# By name, not by a cast to regconfig: that would look along the search path and fail with a database error.
+# By name, not by a cast to regconfig, which would use the search path and fail with a database error.
 KNOWN_TEXT_CONFIG = """
 SELECT cfgname::text FROM pg_catalog.pg_ts_config c JOIN pg_catalog.pg_namespace n ON n.oid = c.cfgnamespace
 WHERE n.nspname = 'pg_catalog' AND cfgname = %(text_config)s
@@ -78,7 +78,7 @@ WHERE provider = %(provider)s AND model = %(model)s AND dim = %(dim)s AND distan
 
 SPACE_BY_ID = "SELECT provider, model, dim, distance FROM pgrecall.embed_spaces WHERE id = %(space)s"
 
-# The registry is tiny and global: a lock, then the next number, so that ids have no gaps and need no sequence.
+# The registry is small and global. A lock, then the next number, so that ids have no gaps and need no sequence.
 LOCK_SPACES = "SELECT pg_advisory_xact_lock(hashtextextended('pgrecall.embed_spaces', 0::int8))"
 
 ADD_SPACE = """
@@ -91,7 +91,7 @@ SPACES = """
 SELECT s.id, s.provider, s.model, s.dim, s.distance, s.created_at FROM pgrecall.embed_spaces s ORDER BY s.id
 """
 
-# Also where it is to be the next one. A collection counts once.
+# Also counts collections that are being re-embedded to the space. A collection counts once.
 SPACE_USE = """
 SELECT space_id, sum(collections)::int8, sum(memories)::int8 FROM (
   SELECT u.space_id, 1 AS collections, 0 AS memories FROM pgrecall.collections c
