@@ -91,7 +91,7 @@ def test_late_writers_of_an_erased_subject_are_refused(db, tenant_id):
     ):
         with pytest.raises(SubjectErased, match="reopen_subject"):
             late()
-    assert memory.search_facts() == [] and tenant.list_chats() == [] and tenant.runs().list_chunks() == []
+    assert memory.search_facts() == [] and tenant.list_chats() == [] and tenant.runs().list_runs() == []
     memory.put_fact(Fact("bob", "k", "key", 1))
     tenant.runs().put(RunState("run", {}, subject="bob"))
     assert (tenant.reopen_subject("ann", actor="desk"), tenant.reopen_subject("ann", actor="desk")) == (True, False)
