@@ -1,8 +1,8 @@
-"""Alembic environment: pgrecall's tables live in schema `pgrecall`, with their own version table in it.
+"""Alembic environment: pgrecall's tables and their version table are in schema `pgrecall`.
 
-So it stands beside an application's own Alembic. A caller hands over a connection in
-`config.attributes["connection"]`; run by Alembic's own command line, which takes no lock against other
-upgrades, it connects to PGRECALL_ADMIN_URL or PGRECALL_URL.
+So it does not conflict with an application's own Alembic. A caller passes a connection in
+`config.attributes["connection"]`. If Alembic's own command line runs it, it connects to PGRECALL_ADMIN_URL or
+PGRECALL_URL, and takes no lock against concurrent upgrades.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from alembic import context
 from pgrecall.revisions import PREPARE, SAFE_PATH, SETTINGS, WITH_PGVECTOR
 from pgrecall.schema import SCHEMA, metadata
 
-#: A partition of a table that is declared.
+#: A partition of a declared table.
 PARTITION = re.compile(r"\w+_p\d+")
 
 
@@ -28,7 +28,7 @@ def _include_name(name: str | None, kind: str, _parents: object) -> bool:
 
 
 def _include_object(item: Any, _name: str | None, kind: str, reflected: bool, _compared: object) -> bool:
-    # A foreign key to a partitioned table is in the catalogs for each of its partitions too.
+    # The catalogs list a foreign key to a partitioned table for each of its partitions too.
     if kind == "foreign_key_constraint" and reflected:
         return not any(PARTITION.fullmatch(element.target_fullname.split(".")[-2]) for element in item.elements)
     return True
@@ -46,9 +46,9 @@ OPTIONS: dict[str, Any] = {
 
 
 def _offline() -> None:
-    # A named parameter style: with psycopg's own, every % in a statement would be printed twice.
+    # A named parameter style, because psycopg's would print every % in a statement twice.
     context.configure(dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True, **OPTIONS)
-    # Ahead of all, because the version table is the first thing that Alembic makes.
+    # The first statement, because Alembic creates the version table before anything else.
     context.get_context().impl.static_output(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA};")
     _run()
 
@@ -65,7 +65,7 @@ def _run() -> None:
     with context.begin_transaction():
         context.execute(SETTINGS)
         if "revision_context" in context.get_context().opts:  # autogenerate, and `alembic check`
-            context.execute(WITH_PGVECTOR)  # SQLAlchemy knows the types that it reads by their bare names
+            context.execute(WITH_PGVECTOR)  # SQLAlchemy recognizes types by their unqualified names
         context.run_migrations()
 
 

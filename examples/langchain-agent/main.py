@@ -53,8 +53,8 @@ def main() -> None:
         def store() -> PGRecallStore:
             return PGRecallStore(connection=db, tenant="acme", subject_of=subject_of)
 
-        told = {"messages": [("user", "I drink my tea without sugar.")]}
-        agent(store(), "remember", key="tea", what="without sugar").invoke(told, ana)
+        given = {"messages": [("user", "I drink my tea without sugar.")]}
+        agent(store(), "remember", key="tea", what="without sugar").invoke(given, ana)
 
         asked = {"messages": [("user", "How do I like my tea?")]}
         for message in agent(store(), "recall").invoke(asked, ana)["messages"]:

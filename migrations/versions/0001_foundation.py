@@ -1,6 +1,6 @@
 """The foundation: tenants, spaces, collections, documents, chunks and their vectors, with roles and policies.
 
-A revision is frozen once released: it spells its SQL out instead of importing today's schema.
+A released revision never changes, so it contains its SQL in full instead of importing the current schema.
 """
 
 from __future__ import annotations

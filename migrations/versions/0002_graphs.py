@@ -1,4 +1,4 @@
-"""Graphs: how many rows each space's graph took in, so that maintenance sees how many it lost."""
+"""Graphs: the number of rows that went into each space's graph, so that maintenance sees how many it lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# By their names' pattern: the version before knows no graphs, and would take them for drift.
+# Drops graphs by the pattern of their names. The previous version does not know graphs and would report them as drift.
 DROP_GRAPHS = """
 DO $$
 DECLARE

@@ -1,4 +1,4 @@
-"""Declared keys: metadata that filters look up by comparisons which row-level security lets use an index."""
+"""Declared keys: metadata whose filters can use an index under row-level security."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # Declarations go with their rows: taken up again later, a key that is called filled would find nothing.
+    # Declarations are removed with their rows. After a new upgrade, a key marked as filled would find nothing.
     with revisions.unforced("collections"):
         revisions.run("""
 DROP TABLE pgrecall.chunk_keys;

@@ -1,4 +1,4 @@
-"""Chats with their messages; runs with their events, and the evidence that they rested on."""
+"""Chats with their messages; runs with their events and evidence."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def upgrade() -> None:
     revisions.run(TABLES)
     for table in ("memory_settings", "memory_facts", "fact_vectors", "erased_subjects"):
         revisions.run(SECURED.format(table=table, everywhere="true", granted=ALL))
-    # The trail: the application appends and reads, and even maintenance alters one tenant's at a time.
+    # The application appends to the trail and reads it. Even the maintenance role alters one tenant's rows at a time.
     revisions.run(SECURED.format(table="memory_events", everywhere=OWN_TENANT, granted="SELECT, INSERT"))
 
 

@@ -1,4 +1,4 @@
-"""What ingestions remember of their keys: when each was last seen, and its group."""
+"""Index records: the keys that ingestions wrote, when each was last seen, and its group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The document store: what an ingestion remembers of its documents."""
+"""The document store: what an ingestion remembers about its documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation: eval sets with their queries, runs with their results, and the records that ragas keeps here."""
+"""Evaluation: eval sets with their queries, runs with their results, and records of ragas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embedding anew: the space that is being filled beside the one that answers."""
+"""Re-embedding: the space that is being filled while the active one answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # What was made of the new spaces so far: nothing would find it, and nothing delete it.
+    # Deletes the vectors of unfinished spaces, which nothing would find or delete later.
     with revisions.unforced("collections", "chunk_vectors"):
         revisions.run("""
 DELETE FROM pgrecall.chunk_vectors v USING pgrecall.collections c

@@ -182,13 +182,13 @@ def sweep(name: str, column: str) -> str:
         deletion = sa.delete(rows).where(rows.c.tenant_id == bound("tenant"), *joined)
         above[child] = deletion.returning(*(rows.c[c.name] for c in rows.primary_key)).cte(f"gone_{child}")
         counts.append(sa.select(sa.func.count()).select_from(above[child]).scalar_subquery())
-    told = (
+    returned = (
         [table.c.id, table.c[SUBJECTS[name]]]
         if DUE[name][column] is not None
         else [sa.null().label("id"), sa.null().label("subject")]
     )
     same = (column == due.c[column.name] for column in key)
-    gone = sa.delete(table).where(table.c.tenant_id == bound("tenant"), *same).returning(*told).cte("gone")
+    gone = sa.delete(table).where(table.c.tenant_id == bound("tenant"), *same).returning(*returned).cte("gone")
     return compiled(sa.select(*gone.c, *counts))
 
 

@@ -302,9 +302,9 @@ class PostgresChat(TenantBound):
     set_metadata, aset_metadata = twins(_set_metadata)
 
     def _set_ttl(self, ttl: timedelta | None = None, *, message_ttl: timedelta | None = None) -> Work[None]:
-        """Set the lifetimes that writes give: to the chat, from the last write on, and to a message; None is for ever.
+        """Set the chat's lifetime, counted from its last write, and the lifetime of later messages. None means forever.
 
-        The chat's own begins anew here; messages that are there keep theirs. Raises NotFound, InvalidInput.
+        This call also restarts the chat's lifetime. Existing messages keep theirs. Raises NotFound, InvalidInput.
         """
         values: dict[str, Any] = {"ttl": lifetime(ttl, "ttl"), "message_ttl": lifetime(message_ttl, "message_ttl")}
         return lambda gate: chat_verbs.configure(gate, self._chat(gate), sql.SET_TTL, values)
