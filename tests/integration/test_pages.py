@@ -91,6 +91,13 @@ def test_the_readme_runs_on_the_embedded_server() -> None:
     run_page(PAGES["README.md"])
 
 
+@pytest.mark.usefixtures("url")
+def test_a_newcomer_can_run_the_first_pages_again() -> None:
+    """The README, then the quickstart, then both again, in one database."""
+    for name in ("README.md", "docs/quickstart.md") * 2:
+        run_page(PAGES[name])
+
+
 def test_blocks_that_do_not_run_are_counted_and_say_why() -> None:
     """A block is left out by its fence only, with a reason, and a page has no more of them than is known here."""
     found = {name: [block.reason for block in blocks(page) if block.reason is not None] for name, page in PAGES.items()}
