@@ -238,7 +238,7 @@ def test_wrong_types_are_named(store, space):
         (lambda: store.delete(7), "ids is int 7; expected a list of ids"),
         (lambda: store.query(ONES, 1.0), "top_k is 1.0; expected a whole number of at least 1"),
         (lambda: store.list_chunks(limit="9"), "limit is '9'; expected a whole number of at least 0"),
-        (lambda: store.set_metadata({}), "the filter is empty, .* select chunks by ids or by a filter"),
+        (lambda: store.set_metadata({}), "the condition matches the whole collection; pass ids= or filters="),
     ]
     for call, message in cases:
         with pytest.raises(InvalidInput, match=message):

@@ -3,7 +3,7 @@
 Adapters translate their framework's filters into this tree.
 """
 
-from pgrecall.filters.compile import bind_values, compile_filter, shape
+from pgrecall.filters.compile import bind_values, compile_filter, constant, shape
 from pgrecall.filters.tree import MAX_DEPTH, OPERATORS, And, Compare, F, Field, Filter, Not, Operator, Or
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "Or",
     "bind_values",
     "compile_filter",
+    "constant",
     "shape",
 ]

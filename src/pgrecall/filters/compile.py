@@ -68,6 +68,19 @@ def compile_filter(
     return _condition(shape(tree), column, binds), bind_values(tree, prefix)
 
 
+def constant(tree: Filter) -> bool | None:
+    """The filter's value if its form makes it the same for every row, as in `And()` and `Not(Or())`; else None."""
+    if isinstance(tree, Compare):
+        return {"in": False, "nin": True}.get(tree.op) if tree.value == () else None
+    parts = [constant(part) for part in tree.filters]
+    if isinstance(tree, Not):
+        return None if parts[0] is None else not parts[0]
+    decisive = isinstance(tree, Or)
+    if decisive in parts:
+        return decisive
+    return None if None in parts else not decisive
+
+
 def shape(tree: Filter) -> Shape:
     """Return what the filter's SQL depends on: filters of equal shape compile to the same text."""
     if isinstance(tree, Compare):

@@ -24,24 +24,6 @@ def matches(tree: Filter, metadata: object) -> bool:
     return _leaf(tree, _at(metadata, tree.path))
 
 
-def matches_everything(tree: Filter) -> bool:
-    """Whether the filter's form alone makes it match every row, as `And()` and `Not(Or())` do."""
-    return _constant(tree) is True
-
-
-def _constant(tree: Filter) -> bool | None:
-    """What the filter is for every row; None if that depends on the row."""
-    if isinstance(tree, Compare):
-        return {"in": False, "nin": True}.get(tree.op) if tree.value == () else None
-    parts = [_constant(part) for part in tree.filters]
-    if isinstance(tree, Not):
-        return None if parts[0] is None else not parts[0]
-    decisive = isinstance(tree, Or)
-    if decisive in parts:
-        return decisive
-    return None if None in parts else not decisive
-
-
 def _at(value: object, path: tuple[str, ...]) -> object:
     for key in path:
         if not isinstance(value, dict) or key not in value:

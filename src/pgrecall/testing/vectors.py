@@ -20,11 +20,11 @@ from pgrecall.errors import (
     InvalidInput,
     NotFound,
 )
-from pgrecall.filters import Filter
+from pgrecall.filters import Filter, constant
 from pgrecall.hits import Fusion, Hit, SearchMode, Weighted
 from pgrecall.testing import checks, words
 from pgrecall.testing.checks import twin
-from pgrecall.testing.filters import matches, matches_everything
+from pgrecall.testing.filters import matches
 from pgrecall.types import (
     Chunk,
     DeleteReport,
@@ -355,9 +355,10 @@ class InMemoryVectorStore:
 
 def _check_named(filters: Filter | None, ids: object, doc_ids: object) -> None:
     """Refuse to change a whole collection because of an empty condition. Raises InvalidInput."""
-    if ids is None and doc_ids is None and (filters is None or matches_everything(filters)):
+    if ids is None and doc_ids is None and (filters is None or constant(filters) is True):
         raise InvalidInput(
-            "the condition is empty and would match the whole collection; give ids or a filter, or call clear()"
+            "the condition matches the whole collection; pass ids= or filters= that select chunks. To delete all of "
+            "them, call clear()"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pgrecall.arguments import whole_number
 from pgrecall.errors import FilterError, InvalidInput
-from pgrecall.filters import Compare, Filter, Not, Or
+from pgrecall.filters import Filter, constant
 from pgrecall.jsonable import json_object
 from pgrecall.operations.chunks import keys
 from pgrecall.operations.chunks.packing import id_array
@@ -130,24 +130,11 @@ def retag(gate: Gate, place: Place, where: Where, values: dict[str, Any], metada
 
 def refuse_everything(where: Where) -> None:
     """Raise InvalidInput if the condition matches the whole collection, which is likely a mistake."""
-    if not (where.by_ids or where.by_documents) and (where.tree is None or _constant(where.tree) is True):
+    if not (where.by_ids or where.by_documents) and (where.tree is None or constant(where.tree) is True):
         raise InvalidInput(
-            "the filter is empty, so it would match the whole collection; select chunks by ids or by a filter, or call "
-            "drop() to delete all of them"
+            "the condition matches the whole collection; pass ids= or filters= that select chunks. To delete all of "
+            "them, call clear()"
         )
-
-
-def _constant(tree: Filter) -> bool | None:
-    """The filter's value if it is the same for every row by its form alone, else None."""
-    if isinstance(tree, Compare):
-        return {"in": False, "nin": True}.get(tree.op) if tree.value == () else None
-    parts = [_constant(part) for part in tree.filters]
-    if isinstance(tree, Not):
-        return None if parts[0] is None else not parts[0]
-    decisive = isinstance(tree, Or)
-    if decisive in parts:
-        return decisive
-    return None if None in parts else not decisive
 
 
 def delete(gate: Gate, place: Place, where: Where, values: dict[str, Any]) -> DeleteReport:
