@@ -180,7 +180,7 @@ if not TYPE_CHECKING:
         "stores.connect",
     )
 
-    #: Deprecated names and their replacements; they go with the minor version after the one that renamed them.
+    #: Deprecated names and their replacements; the old names will be removed in 0.2.
     _RENAMED = {
         "Connection": "DatabaseLike",
         "Erased": "Erasure",
@@ -203,7 +203,7 @@ if not TYPE_CHECKING:
             import warnings
             from functools import reduce
 
-            message = f"pgrecall.{name} is deprecated; use pgrecall.{_RENAMED[name]} instead"
+            message = f"pgrecall.{name} is now pgrecall.{_RENAMED[name]}; the old name will be removed in 0.2"
             warnings.warn(message, DeprecationWarning, stacklevel=2)
             return reduce(getattr, _RENAMED[name].split("."), import_module(__name__))
         if name in __all__:

@@ -138,7 +138,8 @@ def lifetime(value: object, what: str, *, at_least: float = 1.0) -> timedelta | 
     if isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= MAX_LIFETIME.total_seconds():
         span = timedelta(seconds=float(value))
     if not isinstance(span, timedelta) or not timedelta(0) < span <= MAX_LIFETIME or span.total_seconds() < at_least:
-        least = f"at least {at_least:g} seconds" if at_least else "more than 0 seconds"
+        seconds = "1 second" if at_least == 1 else f"{at_least:g} seconds"
+        least = f"at least {seconds}" if at_least else "more than 0 seconds"
         raise InvalidInput(
             f"{what} is {value!r:.60}; expected a timedelta or a number of seconds, {least} and at most "
             f"{MAX_LIFETIME.days:,} days"

@@ -58,7 +58,7 @@ class Store:
 def test_calling_an_old_name_warns_at_the_caller_and_answers():
     """The warning points at the calling line and names both."""
     with pytest.warns(
-        DeprecationWarning, match=r"Store\.list\(\) is now list_chunks\(\); the old name goes in"
+        DeprecationWarning, match=r"Store\.list\(\) is now list_chunks\(\); the old name will be removed in"
     ) as seen:
         assert Store().list(limit=2) == ["a", "a"]
     assert seen[0].filename == __file__

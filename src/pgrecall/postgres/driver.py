@@ -66,7 +66,10 @@ def wrapped(exc: BaseException) -> errors.PgRecallError:
     if state in ("22021", "22P05"):
         return errors.InvalidInput(f"{text}; remove the character")
     if (state[:2] in ("08", "57") and state != "57014") or (isinstance(exc, psycopg.OperationalError) and not state):
-        return errors.Unavailable(f"the database can't be reached, or closed the connection: {text}; call again")
+        return errors.Unavailable(
+            f"the database can't be reached, or closed the connection ({text}); check the server and the URL, then "
+            "call again"
+        )
     if state == "P0001":
         return errors.ConfigurationError(f"{text}.{hint}")
     return errors.DatabaseError(f"{text} (SQLSTATE {state or 'none'}){hint}")

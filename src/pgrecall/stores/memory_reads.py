@@ -296,11 +296,14 @@ def named(
     namespace: Sequence[str] | None,
 ) -> Named:
     """The fact that a call names. Raises InvalidInput if the call says too little, or too much."""
-    if (fact_id is None) == (key is None):
-        raise InvalidInput("expected either a fact's id or key=, which subject=, kind= and namespace= can narrow down")
-    if fact_id is not None and not (kind is subject is namespace is None):
+    if fact_id is None and key is None:
         raise InvalidInput(
-            "an id was given together with subject=, kind= or namespace=, which go with key=; pass the id alone"
+            "no fact was named; pass its id, or key= and, if several facts have the key, subject=, kind= or namespace="
+        )
+    if fact_id is not None and not (key is kind is subject is namespace is None):
+        raise InvalidInput(
+            "a fact's id was given together with key=, subject=, kind= or namespace=; pass the id alone, or the "
+            "others without it"
         )
     parts = {"fact_id": fact_id, "key": key, "kind": kind, "subject": subject}
     checked = {name: None if value is None else check_text(value, name, 2_000) for name, value in parts.items()}

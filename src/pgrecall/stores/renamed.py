@@ -1,4 +1,4 @@
-"""Old names, which work until 0.2 and warn (DeprecationWarning) that there is a new one."""
+"""Old names. They work until 0.2, and warn (DeprecationWarning) with the new name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def warn(old: str, new: str, stacklevel: int = 3) -> None:
     """Warn that `old` is now `new`."""
-    warnings.warn(f"{old} is now {new}; the old name goes in 0.2", DeprecationWarning, stacklevel=stacklevel)
+    warnings.warn(f"{old} is now {new}; the old name will be removed in 0.2", DeprecationWarning, stacklevel=stacklevel)
 
 
 def renamed(

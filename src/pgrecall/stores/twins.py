@@ -46,13 +46,16 @@ def twins(
         return await self._arun(plan(self, *args, **kwargs))  # type: ignore[no-any-return]
 
     name = plan.__name__.lstrip("_")
+    own = plan.__qualname__
+    # Python's errors about wrong arguments name this function; its public name is what the caller wrote.
+    inspect.unwrap(plan).__qualname__ = own.replace(plan.__name__, name)
     signature = inspect.signature(plan)
     # What a caller gets is not the work but its result; annotations are strings here.
     returns = signature.return_annotation.removeprefix("Work[").removesuffix("]")
     faces: tuple[tuple[Any, str], ...] = ((call, name), (acall, "a" + name))
     for function, its_name in faces:
         function.__name__ = its_name
-        function.__qualname__ = plan.__qualname__.replace(plan.__name__, its_name)
+        function.__qualname__ = own.replace(plan.__name__, its_name)
         function.__annotations__ = {**plan.__annotations__, "return": returns}
         function.__signature__ = signature.replace(return_annotation=returns)
     return call, acall

@@ -60,12 +60,12 @@ class VectorSearch:
         a few of the nearest chunks; a small one is always scanned.
 
         Args:
-            vector: The query's vector, of the space's length. SearchMode "sparse" ignores it.
+            vector: The query's vector, of the space's length. Mode "sparse" ignores it.
             top_k: The number of chunks to return.
             filters: Search only chunks whose metadata matches.
             text: The words to search for. Words and "quoted phrases" are OR-ed; `-word` and -"a phrase" exclude. Any
                 input is accepted; the first 4,000 characters and 64 words count. A text of stop words or exclusions
-                only finds nothing. Words need full text, see `Tenant.set_text_config`. SearchMode "dense" ignores it.
+                only finds nothing. Words need full text, see `Tenant.set_text_config`. Mode "dense" ignores it.
             mode: "dense" ranks by the distance to `vector`, "sparse" by the words of `text`, "hybrid" by both. The
                 default follows from what is given: a vector alone, a text alone, or both.
             fusion: How a hybrid search combines the two rankings: `Weighted()`, the default, or `ReciprocalRank()`.

@@ -275,10 +275,12 @@ class InMemoryFactStore:
         eligible: Callable[[Row], bool],
     ) -> FactKey | None:
         """The identity that a call names; None if there is no such fact. Raises InvalidInput if there are several."""
-        if (fact_id is None) == (key is None):
-            raise InvalidInput("expected either a fact's id or key=")
-        if fact_id is not None and not (kind is subject is namespace is None):
-            raise InvalidInput("subject=, kind= or namespace= was given with an id; expected them only with key=")
+        if fact_id is None and key is None:
+            raise InvalidInput("no fact was named; pass its id or key=")
+        if fact_id is not None and not (key is kind is subject is namespace is None):
+            raise InvalidInput(
+                "a fact's id was given together with key=, subject=, kind= or namespace=; pass the id alone"
+            )
         path = None if namespace is None else labels(namespace, "namespace")
         keys = {
             row.fact.fact_key: None
