@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgrecall import InvalidInput
@@ -36,6 +36,7 @@ def test_words_phrases_and_exclusions_are_told_apart(text, alone, phrases, witho
     assert words(text) == {"words": alone, "phrases": phrases, "without": without}
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.one_of(st.sampled_from('"- aé\0\n“😀\\'), st.characters())))
 def test_any_text_can_be_stored_apart(text):
     """Whatever is typed, no part has a quote, a NUL or a lone surrogate, and no phrase is empty."""
