@@ -59,7 +59,7 @@ class SubjectErased(PgRecallError):
 
 
 class Refused(PgRecallError):
-    """Nothing was done, because the call would destroy what is in use or protected: take that away first."""
+    """Nothing was done, because the call would destroy data that is in use or protected."""
 
 
 class ConfigurationError(PgRecallError):

@@ -93,7 +93,7 @@ def _matrix(vectors: Sequence[Vector], space: EmbedSpace, names: Sequence[str]) 
         if len(one) != space.dim:
             raise InvalidEmbedding(
                 f"the embedding of {name} has {len(one):,} dimensions; the space {space} has {space.dim:,}. "
-                "Was another model used?"
+                "Embed with the space's model"
             )
         ones.append(one)
     return np.stack(ones)

@@ -95,7 +95,7 @@ def _first_problem(value: object, where: str, depth: int, *, nul_is_one: bool) -
     if not isinstance(value, dict | list | tuple):
         return (
             f"{where}: found {_type_name(value)}, expected a JSON value "
-            "(None, bool, int, float, str, list, dict with string keys): convert it first"
+            "(None, bool, int, float, str, list, dict with string keys); convert it first"
         )
     if depth >= MAX_DEPTH:
         # `where` would be pages long here; its beginning identifies the value.

@@ -1,4 +1,4 @@
-"""What revisions share besides Alembic's `op`: what must exist before they run, and how they see rows.
+"""What revisions need in addition to Alembic's `op`: what must exist before they run, and how they see rows.
 
 Released revisions call these functions, so their behaviour must not change.
 """

@@ -37,7 +37,7 @@ def test_a_vector_stores_errors_say_what_was_expected(db, tenant_id):
     with pytest.raises(InvalidInput, match=r"chunk 'x' has doc_id 'other'; expected 'd' or None"):
         store.replace_document(Document("d"), [Chunk("x", "text", ONES, "other")])
     for everything in (None, F.n.nin([])):
-        with pytest.raises(InvalidInput, match="would match the whole collection"):
+        with pytest.raises(InvalidInput, match="the condition matches the whole collection"):
             store.delete(filters=everything)
     with pytest.raises(InvalidInput, match="mode 'hybrid' needs a vector, but none was given"):
         store.query(text="x", mode="hybrid")
@@ -46,7 +46,7 @@ def test_a_vector_stores_errors_say_what_was_expected(db, tenant_id):
     with pytest.raises(ConfigurationError, match="collection 'plain' has no full-text search"):
         store.query(text="x")
     for vector, message in (
-        ([1.0] * 7, "has 7 dimensions; the space .* has 8. Was another model used"),
+        ([1.0] * 7, "has 7 dimensions; the space .* has 8. Embed with the space's model"),
         ([float("nan")] * 8, "NaN or infinite"),
         ([0.0] * 8, "all zeros"),
         (["1"] * 8, "expected a flat list of numbers"),
@@ -71,9 +71,9 @@ def test_a_memory_stores_errors_say_which_facts_are_meant(db, tenant_id):
         memory.restore(old.id)
     with pytest.raises(InvalidInput, match=r"'diet' matches 2 facts.*'ann'.*'bob'.*Select one by subject="):
         memory.delete(key="diet")
-    with pytest.raises(InvalidInput, match="either a fact's id or key="):
+    with pytest.raises(InvalidInput, match="no fact was named; pass its id, or key="):
         memory.delete()
-    with pytest.raises(InvalidInput, match="an id was given together with"):
+    with pytest.raises(InvalidInput, match="a fact's id was given together with"):
         memory.delete(old.id, kind="preference")
     with pytest.raises(InvalidInput, match="expected a datetime with a time zone"):
         memory.search_facts(as_of="today")

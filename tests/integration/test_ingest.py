@@ -144,7 +144,7 @@ def test_other_wrong_input_is_refused(ingest, folder, tmp_path):
         (("--chunk-size", 0), [folder], "expected 1 or more"),
         (("--metadata", "[1]"), [folder], "expected a JSON object"),
         (("--metadata", "{"), [folder], "not JSON"),
-        ((), [folder / "empty.txt"], "no document was found"),
+        ((), [folder / "empty.txt"], "no text was found"),
     ]:
         refused = ingest(*arguments, paths=paths)
         assert refused.code == 2 and said in refused.json["error"]["message"], (arguments, paths)

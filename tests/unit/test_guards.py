@@ -46,7 +46,7 @@ def test_whole_numbers_and_bools_are_numbers(given):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (ONE[:7], r"has 7 dimensions; the space test/m \(8 dims, .*\) has 8\. Was another model used"),
+        (ONE[:7], r"has 7 dimensions; the space test/m \(8 dims, .*\) has 8\. Embed with the space's model"),
         ([*ONE, 1.0], "has 9 dimensions"),
         ([], "has 0 dimensions"),
         ([*ONE[:7], float("nan")], "has NaN or infinite values; expected finite numbers"),

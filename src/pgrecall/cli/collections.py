@@ -178,7 +178,7 @@ def text(
     interrupted, run it again: it continues where it stopped.
     """
     if off is (config is not None):
-        raise InvalidInput("pass either --config with a language, such as english, or --off")
+        raise InvalidInput("--config and --off were both given, or neither; pass one, for example --config english")
     with session.tenant(tenant) as opened:
         found = opened.collection_info(name)
         with progress(session, f"updating full text of {name}", None if found is None else found.chunks) as report:

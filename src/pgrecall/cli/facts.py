@@ -316,7 +316,7 @@ def erase(
     """Permanently delete a fact, by ID or --key: every version, including forgotten ones, and their vectors."""
     meant = _meant(fact_id, key, kind, subject, namespace)
     if (fact_id is None) == (key is None):
-        raise InvalidInput("name one fact: by ID or by --key")
+        raise InvalidInput("ID and --key were both given, or neither; pass one of them")
     session.confirm(f"This permanently deletes fact {fact_id or key!r} of tenant {tenant!r}", yes=yes)
     with session.tenant(tenant) as opened:
         count = _memory(opened, actor).erase(**meant, reason=reason)

@@ -52,7 +52,7 @@ def ingest(
     """Ingest text (.txt), Markdown (.md) and JSON lines (.jsonl): split into chunks and embedded by --embed.
 
     A text or Markdown file is one document, named by its path below the given folder. In JSON lines, each line is a
-    document: an object [cyan]{"text": "…", "id": "…", "uri": "…", "metadata": {…}}[/], of which only text is required.
+    document: an object [cyan]{"text": "…", "id": "…", "uri": "…", "metadata": {…}}[/]. Only text is required.
 
     A second run embeds and writes only new and changed documents; all chunks of a changed document are replaced. All
     files are read and checked before anything is written. If the command is interrupted, run it again.
@@ -131,7 +131,7 @@ class _Files:
                     self._path_of[document.id] = path
                     self.documents.append(document)
         if not self.documents:
-            raise InvalidInput(f"no document was found in {', '.join(map(str, paths))}")
+            raise InvalidInput(f"no text was found in {', '.join(map(str, paths))}; expected files that have some")
 
     def source(self, document: Document) -> Source:
         """The document's text. Raises InvalidInput if its file changed meanwhile and has no such document any more."""

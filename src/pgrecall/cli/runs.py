@@ -121,7 +121,7 @@ def prune(
     """Delete runs that were not written for some time, with their events and evidence."""
     age = None if older_than is None else _age(older_than)
     if age is None and keep_latest is None:
-        raise InvalidInput("nothing says which runs to delete; pass --older-than AGE, --keep-latest N, or both")
+        raise InvalidInput("no condition was given; pass --older-than AGE, --keep-latest N, or both")
     with session.tenant(tenant) as opened:
         spared = "" if keep_latest is None else f", except the latest {keep_latest:,}"
         old = "all runs" if older_than is None else f"all runs older than {older_than}"

@@ -84,7 +84,7 @@ class RagasScorer:
         return {"scorer": "ragas", "metrics": list(self._metrics), "llm": None if model is None else str(model)}
 
     def __call__(self, query: EvalQuery, rows: Sequence[Retrieved]) -> dict[str, float | str]:
-        """The scores of one answer by name; a string where there is none, which says why."""
+        """The scores of one answer by name; a string in place of a score says why there is none."""
         with _ONE:
             loop = _loop()
         return asyncio.run_coroutine_threadsafe(self.ascore(query, rows), loop).result()

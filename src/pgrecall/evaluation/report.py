@@ -42,7 +42,7 @@ def report(
         main: The metric by which queries and tenants are ranked. By default the first of the summary, which is
             nDCG at the largest depth.
         worst: How many of the worst queries are shown in full; by default 20.
-        texts: Returns the texts of a tenant's ids, as a mapping, of which the beginnings are shown.
+        texts: Returns the texts of a tenant's ids, as a mapping. The report shows the beginning of each.
 
     Raises:
         InvalidInput: There is no run, a run is on other data, or the last run does not have the metric `main`.

@@ -165,7 +165,7 @@ def _evaluate(
         retriever: A core store, a LangChain or LlamaIndex retriever, or a function; see `adapt`.
         eval_set: The queries and judgements.
         store: Stores the run, and the set if it is new. By default the run is only returned.
-        top_k: The depths of the measures, of which the largest is requested; by default (1, 3, 5, 10).
+        top_k: The depths of the measures; by default (1, 3, 5, 10). The retriever is asked for the largest.
         metrics: Names of measures, such as ``ndcg@10``. By default all except ndcg_exp, at each depth.
         scorers: Score by more than ids, such as `RagasScorer`.
         ann_recall: Compare each answer of a core store with its exact search, as ``ann_recall@k``; by default False.

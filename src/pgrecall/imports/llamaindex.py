@@ -36,7 +36,7 @@ def _adapter(module: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Nodes(Table):
-    """A table of `PGVectorStore`. It may have several rows for one node, of which the last counts."""
+    """A table of `PGVectorStore`. If it has several rows for one node, the last one counts."""
 
     found: dict[str, Document] = field(default_factory=dict)
 

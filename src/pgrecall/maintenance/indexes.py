@@ -42,8 +42,8 @@ MIN_MEMORY = 96 * 2**20
 def graph_bytes(dim: int, m: int) -> int:
     """Memory of one row while a graph is built: its half-precision vector, its neighbours, and their overhead.
 
-    Measured by where builds of one process with 16 MB ran out: 747 bytes at 16 dims, 1,483 at 384 and 3,791 at 1,536
-    with m = 16; 1,995 at 384 with m = 32.
+    Measured as the rows at which builds of one process with 16 MB ran out of memory: 747 bytes at 16 dims, 1,483 at
+    384 and 3,791 at 1,536 with m = 16; 1,995 at 384 with m = 32.
     """
     return 2 * dim + 32 * m + 210
 

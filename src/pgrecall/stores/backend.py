@@ -88,7 +88,7 @@ class Backend:
         return self.maintenance.sync_gate()
 
     def maintenance_ground(self, gate: Gate) -> Ground:
-        """What every scope of this database stands on, asked as the maintenance role if it is not known yet."""
+        """The facts that every scope of this database needs; the maintenance role reads them if they are unknown."""
         if self._server is None:
             self._server = registry.probe(gate, maintenance=True)
         return self._server.ground
@@ -132,7 +132,7 @@ class Backend:
     def as_owner(
         self, gate: Gate, what: str, done: str, work: Callable[[sa.URL, threading.Event], R], note: str = ""
     ) -> R:
-        """Run work with the login of the tables' owner, outside the event loop; what is known is asked again after it.
+        """Run work with the login of the tables' owner, outside the event loop; then forget what was known of it.
 
         Raises: ConfigurationError inside an atomic block, or if the owner's login is not known.
         """

@@ -140,7 +140,7 @@ class Collections(TenantBound):
             raise InvalidInput(f"target is {target!r:.40}; expected a recall above 0, up to 1")
         k, queries = whole_number(k, "k", 1), whole_number(queries, "queries", 1)
         if k >= MOST_EF_SEARCH // 2:
-            raise InvalidInput(f"k is {k}; expected at most {MOST_EF_SEARCH // 2 - 1}, as many as a graph is asked for")
+            raise InvalidInput(f"k is {k}; expected at most {MOST_EF_SEARCH // 2 - 1}, the limit of a graph search")
 
         def work(gate: Gate) -> TuneResult:
             place = self._place(gate, collection)

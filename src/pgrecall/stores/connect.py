@@ -82,13 +82,13 @@ def connect(
         url = os.environ.get("PGRECALL_URL") or None
     admin_url = admin_url or os.environ.get("PGRECALL_ADMIN_URL")
     maintenance_url = maintenance_url or os.environ.get("PGRECALL_MAINTENANCE_URL")
-    read_url = os.environ.get("PGRECALL_READ_URL") if read_url is None else read_url  # "" is none, whatever that says
+    read_url = os.environ.get("PGRECALL_READ_URL") if read_url is None else read_url  # "" turns off the environment's
     admin = parse_url(admin_url) if admin_url else None
     server = None
     if not given and url is None:
         server = embedded.start(home)
         url = server.url
-        # The embedded server is its user's own: one login for everything, whatever the environment says of others.
+        # The embedded server has one login for everything, so the environment's other logins are ignored.
         admin, maintenance_url, read_url = parse_url(url), None, None
     try:
         replica = Engines(parse_url(read_url), **sizes) if read_url else None

@@ -28,7 +28,7 @@ from pgrecall.testing.contract.stores import OpensVectorStores
 
 
 def counted(report: DeleteReport) -> dict[str, int]:
-    """The report without the tables of which nothing was deleted."""
+    """The report's counts that are not zero."""
     return {table: count for table, count in report.items() if count}
 
 

@@ -125,7 +125,7 @@ def from_peer(
 
 
 def is_text(chunk: Chunk) -> bool:
-    """Whether the node is neither an index nor an image node, of which LlamaIndex keeps a copy itself."""
+    """Whether the node is neither an index nor an image node. LlamaIndex keeps copies of those itself."""
     kind = _CLASSES.get(((chunk.payload or {}).get(FORM) or {}).get("class_name", ""), TextNode)
     return not issubclass(kind, IndexNode | ImageNode)
 
