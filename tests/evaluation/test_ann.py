@@ -96,7 +96,7 @@ def test_each_question_is_embedded_once(store, nearest):
 
 
 def test_a_sweep_goes_through_the_settings_of_a_search(store, nearest):
-    """Candidates beside the exact search, alpha, modes and depths, of a store and of a retriever."""
+    """A sweep covers candidates, the exact search, alpha, modes and depths, for a store and for a retriever."""
     points = sweep(
         store, nearest, [{"ef_search": [1, 400]}, {"exact": [True]}], metric="ann_recall@5", embed=embed, top_k=10
     )

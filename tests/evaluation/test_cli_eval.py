@@ -84,7 +84,7 @@ def test_three_commands_lead_from_a_folder_to_a_report(cli, tmp_path):
 
 
 def test_a_run_that_is_interrupted_says_how_it_goes_on(cli, monkeypatch):
-    """And ends with the figures of one that was not; failures are told with their reason, in a sweep too."""
+    """A resumed run has the figures of an uninterrupted one, and failures show their reason, in a sweep too."""
     cli("eval", "load", "fruit", "-c", "fruit")
     model = sys.modules[os.environ["PGRECALL_EMBED"].partition(":")[0]]
     embed, asked = model.embed, []

@@ -78,7 +78,7 @@ def test_equal_scores_rank_as_they_were_retrieved(measure):
     by_score = theirs(tied)
     assert {q: metric(sorted_as_theirs[q], judged[q]) for q in judged} == pytest.approx(by_score, abs=1e-9)
     if measure != "hit":
-        assert by_rank != pytest.approx(by_score, abs=1e-9), "the two orders can be told apart"
+        assert by_rank != pytest.approx(by_score, abs=1e-9), "the two orders give different figures"
     assert "unjudged" not in theirs({**tied, "unjudged": {"d1": 1.0}}) and metric(["d1"], {}) == 0
 
 

@@ -82,7 +82,7 @@ def test_measures_by_id_and_by_text_are_scores_of_a_run():
         assert run.summary["metrics"]["ragas_id_based_context_recall"]["mean"] == 1.0
 
 
-def test_what_can_not_be_scored_is_left_out_and_told(db, tenant_id):
+def test_what_can_not_be_scored_is_left_out_and_reported(db, tenant_id):
     """An empty answer is 0; a query without contexts is unscored, and the mean is of the others."""
     from pgrecall.evaluation import Evaluations, load_run
 

@@ -150,8 +150,8 @@ def test_rows_of_other_tenants_are_counted(db, tenant_id, store):
     judged = EvalSet("two tenants", tuple(queries))
     pooled = evaluate(store, judged, embed=embed, top_k=8)
     assert pooled.summary["foreign_rows"] == 8 * 4 and pooled.summary["rows"] == 64
-    told = evaluate(lambda text: ["c0", "unjudged"], judged, tenant_of={"c0": mine, "unjudged": other}.get)
-    assert told.summary["foreign_rows"] == 4 + 4  # what no question asks for belongs to somebody too
+    foreign = evaluate(lambda text: ["c0", "unjudged"], judged, tenant_of={"c0": mine, "unjudged": other}.get)
+    assert foreign.summary["foreign_rows"] == 4 + 4  # what no question asks for belongs to somebody too
     for tenant, part in ((mine, queries[:4]), (other, queries[4:])):
         chunks = [Chunk(c, f"{WORDS[int(c[1])]} twice") for q in part for c in q.judged]
         db.tenant(tenant).vectors("words", SPACE, embed=embed).upsert(chunks)
@@ -250,7 +250,7 @@ def test_what_a_run_can_not_do_is_refused_before_it_begins(options, message):
 
 @pytest.mark.parametrize("row", [("c0", float("nan")), "c\0", "c\ud800"], ids=["nan", "nul", "surrogate"])
 def test_an_answer_that_can_not_be_kept_is_a_failed_query(kept, row):
-    """With the reason; the queries beside it are kept."""
+    """The failed query has the reason, and the other queries are kept."""
     run = evaluate(lambda text: [row] if "apple" in text else ["c1"], eval_set(), store=kept)
     assert run.summary["failed"] == 1 and "the answer[0]" in run.results[0].error
     assert len(kept.results(run.run_id)) == 8
@@ -288,7 +288,7 @@ def endless(text, k):
     ],
     ids=["duplicates", "endless", "async", "another-tenant", "set", "text", "none", "score", "no-id"],
 )
-def test_what_a_retriever_should_not_give_is_counted_or_told(retrieve, expected):
+def test_what_a_retriever_should_not_give_is_counted_or_refused(retrieve, expected):
     """Duplicates count once, in their first place; no more than k is read; what has no order is not a ranking."""
     one = EvalSet("one", (EvalQuery("q", "?", {"c0": 1}, tenant="acme"),))
     for concurrency in (1, 4):

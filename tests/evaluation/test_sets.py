@@ -127,7 +127,7 @@ def test_the_hash_depends_on_content_alone():
 
 
 def test_two_queries_of_one_id_are_refused():
-    """They could not be told apart in a run."""
+    """Queries with one id could not be distinguished in a run."""
     query = EvalQuery("a", "?", {"x": 1})
     with pytest.raises(InvalidInput, match="2 queries with the id 'a'"):
         EvalSet("twice", (query, query))

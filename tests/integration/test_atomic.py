@@ -180,7 +180,7 @@ def test_other_threads_are_not_in_the_block_and_copies_of_its_context_are(db, te
     assert seen == [0] and store.count() == 6
 
 
-def test_a_new_space_is_registered_beside_the_block(db, tenant_id):
+def test_a_new_space_is_registered_outside_the_block(db, tenant_id):
     """Nobody else waits for the registry until the block ends, and its number stays when the block is rolled back."""
     space = EmbedSpace("test", f"of-{tenant_id}", 4)
 

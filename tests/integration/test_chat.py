@@ -1,4 +1,4 @@
-"""Chats: one order, whoever writes; reading, replacing, trimming, expiring, searching; and hostile content."""
+"""Chats: one order for all writers; reading, replacing, trimming, expiring, searching; and hostile content."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def age(admin_connection, tenant_id, by):
         )
 
 
-def test_a_chat_that_expired_is_gone_and_a_write_begins_it_anew(db, tenant_id, admin_connection):
+def test_a_chat_that_expired_is_gone_and_a_write_creates_it_again(db, tenant_id, admin_connection):
     """Each write renews the lifetime; after it nothing is read; positions go on."""
     tenant = db.tenant(tenant_id)
     chat = tenant.chat("s", "ana", ttl=2 * DAY)

@@ -42,7 +42,7 @@ def test_eight_appenders_make_one_order(db, tenant_id):
 
 
 def test_messages_of_one_call_are_not_torn_apart(db, tenant_id):
-    """Whoever appends meanwhile, they stand next to each other."""
+    """Messages of one call have consecutive positions even if others append at the same time."""
     chat = db.tenant(tenant_id).chat("s")
     race(chat, 4, 10, per_call=5)
     messages = chat.list_messages()

@@ -133,13 +133,13 @@ def standing(distributed, new_database) -> sa.URL:
 
 
 def test_the_tables_are_distributed_and_whole_again(standing):
-    """Registry first, tenants, then the rest beside it; keys, policies and grants as the schema declares them."""
-    told = [what for (what,) in run(standing, "SELECT what FROM told ORDER BY n")]
-    placed = [what for what in told if what.startswith(("reference", "distributed"))]
+    """The registry comes first, then tenants, then the co-located tables; keys, policies and grants are complete."""
+    recorded = [what for (what,) in run(standing, "SELECT what FROM recorded ORDER BY n")]
+    placed = [what for what in recorded if what.startswith(("reference", "distributed"))]
     assert placed[:2] == ["reference pgrecall.embed_spaces", "distributed pgrecall.tenants"]
     assert len(placed) == len(TENANT_TABLES) + 1
-    assert sum(what.startswith("truncated") for what in told) == len(placed)
-    workers = [what for what in told if what.startswith("workers")]
+    assert sum(what.startswith("truncated") for what in recorded) == len(placed)
+    workers = [what for what in recorded if what.startswith("workers")]
     assert len(workers) == 2 and all("enable_ddl_propagation" in what and "LOGIN" in what for what in workers)
     with migrate._connected(standing, locked=False) as (connection, _):
         assert drift.differences(connection) == []
@@ -182,7 +182,7 @@ def test_what_is_printed_is_one_transaction_of_ddl(standing, new_database):
     assert "shard_count" not in script
 
 
-def test_what_was_forgotten_is_told_and_distributed_by_a_second_run(standing):
+def test_what_was_forgotten_is_reported_and_distributed_by_a_second_run(standing):
     """A table that a later revision added: the doctor fails, the next run distributes it alone, and then nothing."""
 
     def placement() -> tuple[str, str, str]:
@@ -199,8 +199,8 @@ def test_what_was_forgotten_is_told_and_distributed_by_a_second_run(standing):
         status, found, fix = placement()
         assert (status, fix) == ("fail", "pgrecall db distribute") and f"but {table} are not" in found
         again = cli("db", "distribute", "-u", text(standing), "--json").json["statements"]
-        made_anew = [s for s in again if s.startswith("SELECT create")]
-        assert len(made_anew) == 1 and f"pgrecall.{table}'" in made_anew[0]
+        created = [s for s in again if s.startswith("SELECT create")]
+        assert len(created) == 1 and f"pgrecall.{table}'" in created[0]
         assert cli("db", "check", "-u", text(standing)).code == 0
         assert placement()[0] == "ok"
     run(standing, "UPDATE pg_dist_partition SET colocationid = 99 WHERE logicalrelid = 'pgrecall.chunks'::regclass")
@@ -243,7 +243,7 @@ def test_a_worker_that_refuses_stops_it_and_marks_go_to_workers(new_database):
     run(url, "DROP TABLE refusing")
     assert len(tuning.tune(url)) == 2
     marked = [
-        what for (what,) in run(url, "SELECT what FROM told") if "NOT LEAKPROOF" not in what and "LEAKPROOF" in what
+        what for (what,) in run(url, "SELECT what FROM recorded") if "NOT LEAKPROOF" not in what and "LEAKPROOF" in what
     ]
     assert len(marked) == 2
     # An error of Citus' own leaves nothing behind.

@@ -148,7 +148,7 @@ def test_listing_tenants_needs_maintenance(cli, app_url):
 
 
 def test_collections(cli, handbook, monkeypatch):
-    """Collections of a tenant are listed and shown with their space and counts, and dropped when told twice."""
+    """A tenant's collections are listed and shown with space and counts, and dropped after a confirmation."""
     monkeypatch.setenv("PGRECALL_TENANT", handbook)
     [listed] = cli("collections", "list", "--json").json
     assert (listed["name"], listed["chunks"], listed["space"]["model"]) == ("handbook", 4, "eight")
@@ -197,14 +197,16 @@ def test_search_by_words_and_by_both(cli, db, handbook, models):
     found = cli(*arguments, "--mode", "sparse", "--json").json
     assert "sea" in [h["chunk_id"] for h in found] and all(h["distance"] is None for h in found)
     both = (*arguments, "--embed", f"{models}:embed", "--mode", "hybrid", "--ranks", "--alpha", 0.3, "--fetch-k", 3)
-    told = cli(*both, "--explain", "--json").json
-    assert told["explanation"]["fusion"] == {"k": 60.0, "alpha": 0.3}
-    assert told["explanation"]["depth"] == {"dense": 3, "sparse": 3} and told["explanation"]["round_trips"] >= 1
+    explained = cli(*both, "--explain", "--json").json
+    assert explained["explanation"]["fusion"] == {"k": 60.0, "alpha": 0.3}
+    assert (
+        explained["explanation"]["depth"] == {"dense": 3, "sparse": 3} and explained["explanation"]["round_trips"] >= 1
+    )
     shown = cli(*both, "--plan").out
     assert all(part in shown for part in ("vector", "words", "hybrid", "search exact", "Execution Time"))
     assert cli(*both, "--alpha", 2).code == 2
-    told = cli(*both, "--exact", "--explain", "--json").json["explanation"]
-    assert (told["shape"], told["exact"]) == ("exact", True)
+    explained = cli(*both, "--exact", "--explain", "--json").json["explanation"]
+    assert (explained["shape"], explained["exact"]) == ("exact", True)
     assert cli(*both, "--ef-search", 1001).code == 2
 
 

@@ -39,7 +39,7 @@ def test_a_database_from_empty_to_base_and_back(new_database):
     assert run("db", "upgrade", "nope", "--sql").code == 2
 
 
-def test_drift_is_told_and_exits_1(new_database):
+def test_drift_is_reported_and_exits_1(new_database):
     """A grant that should not be there is named by `db check`, and fails the doctor."""
     url = new_database(migrated=True)
     with psycopg.connect(as_dsn(url), autocommit=True) as connection:

@@ -55,8 +55,8 @@ def test_a_fact_from_put_to_erase(cli):
     assert cli("facts", "erase", "-k", "diet", "--yes").out.strip() == "erased 2 versions"
     assert cli("facts", "erase", "-k", "diet", "--yes").code == cli("facts", "restore", "-k", "diet").code == 1
     events = cli("facts", "events", "--json").json
-    told = [(e["action"], e["reason"]) for e in events]
-    assert told == [
+    entries = [(e["action"], e["reason"]) for e in events]
+    assert entries == [
         ("put", "said so"), ("supersede", None), ("forget", "asked"), ("restore", None), ("erase", None),
     ]  # fmt: skip
     assert len(cli("facts", "events", "--action", "forget", "--target", second["id"], "--json").json) == 1

@@ -155,7 +155,7 @@ def test_two_replacements_of_one_document_leave_one_version_whole(db, tenant_id,
 
 
 def test_a_deleted_tenant_refuses_writers_that_were_under_way(db, tenant_id, space, admin_connection):
-    """delete_tenant beside eight busy writers: each writer ends with TenantErased, and nothing is left anywhere."""
+    """If delete_tenant runs during eight busy writers, each writer ends with TenantErased and nothing is left."""
     store = db.tenant(tenant_id).vectors("handbook", space)
     store.upsert(chunks(5))
     refused, started = [], threading.Barrier(9)

@@ -264,7 +264,7 @@ def test_settings_come_from_the_environment(app_url, monkeypatch, tenant_id, spa
         assert db.tenant(tenant_id).vectors("handbook", space).count() == 0
 
 
-def test_a_login_without_the_role_is_told_so(app_url):
+def test_a_login_without_the_role_is_refused(app_url):
     """A login that may not act as pgrecall_app gets a configuration error, not rows."""
     with pgrecall.connect(app_url.set(username="test_stranger")) as db, pytest.raises(ConfigurationError, match="role"):
         db.tenant("t").vectors().count()

@@ -158,7 +158,7 @@ def test_an_application_login_that_could_reach_more_fails(patient, login, power)
     assert found.status == "fail" and POWERS[power][1] in found.found and login in found.found
 
 
-def test_a_login_without_the_role_is_told_the_grant(patient, login):
+def test_a_login_without_the_role_gets_the_grant_to_run(patient, login):
     """A login that may not act as pgrecall_app fails without a crash, and the first advice heals it."""
     url = patient.url.set(username=login)
     found = patient.findings(url)
@@ -177,7 +177,7 @@ def test_the_maintenance_login_is_looked_at_too(patient, login):
     assert gone.status == "fail" and "nobody_at_all" in gone.found
 
 
-def test_an_empty_database_is_told_to_upgrade(new_database):
+def test_an_empty_database_needs_an_upgrade(new_database):
     """Before the first migration the doctor says what is missing and stops there."""
     url = new_database()
     found = Patient(url).findings(url, maintenance_url=None)
@@ -185,7 +185,7 @@ def test_an_empty_database_is_told_to_upgrade(new_database):
     assert "drift" not in found
 
 
-def test_tables_that_were_never_analyzed_are_told(patient):
+def test_tables_that_were_never_analyzed_are_reported(patient):
     """A large table without statistics warns; ANALYZE, as advised, settles it."""
     patient.run("ALTER TABLE pgrecall.tenants SET (autovacuum_enabled = off)")
     patient.run("INSERT INTO pgrecall.tenants SELECT 't' || n FROM generate_series(1, 11000) n")

@@ -72,8 +72,8 @@ def test_its_json_has_the_graphs_in_numbers(url, database, store):
     """`metrics.graphs` has a row for each space with a large collection."""
     database.maintain()
     store.upsert(made(10, 5, "new"))
-    told = cli("doctor", "-u", as_dsn(url), "--json", "--recall-queries", "5", "--recall-k", "3").json
-    [graph] = told["metrics"]["graphs"]
+    report = cli("doctor", "-u", as_dsn(url), "--json", "--recall-queries", "5", "--recall-k", "3").json
+    [graph] = report["metrics"]["graphs"]
     assert graph["space_id"] == 1 and graph["valid"] and graph["generation"] == 1
     assert (graph["rows"], graph["waiting"], graph["large_collections"]) == (LARGE + 10, 10, 1)
     assert graph["waiting_share"] == pytest.approx(10 / (LARGE + 10)) and graph["lost_share"] == 0

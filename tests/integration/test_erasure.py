@@ -98,7 +98,7 @@ def test_late_writers_of_an_erased_subject_are_refused(db, tenant_id):
     assert memory.put_fact(Fact("ann", "k", "key", 3)).supersedes_id is None
 
 
-def test_an_erasure_beside_busy_writers_leaves_nothing(db, tenant_id, admin_connection):
+def test_an_erasure_during_busy_writes_leaves_nothing(db, tenant_id, admin_connection):
     """Each writer ends with SubjectErased, whatever it had under way."""
     started = threading.Barrier(7)
 
@@ -142,7 +142,7 @@ def test_a_deleted_tenant_keeps_ids_and_hashes(db, tenant_id, admin_connection):
     assert left == {"tenants", "memory_events"}
 
 
-def test_hooks_erase_elsewhere_and_a_failing_one_is_told(db, tenant_id):
+def test_hooks_erase_elsewhere_and_a_failing_one_is_reported(db, tenant_id):
     """Each is called with what was erased; the erasure stands, and a second call calls them again."""
     calls = []
 
@@ -161,8 +161,8 @@ def test_hooks_erase_elsewhere_and_a_failing_one_is_told(db, tenant_id):
     memory.put_fact(Fact("ann", "k", "key", 1))
     report = db.tenant(tenant_id).erase_subject("ann", actor="desk")
     assert report["memory_facts"] == 1 and memory.search_facts() == []
-    told = {name.rpartition(".")[2]: error for name, error in report.failed_hooks.items()}
-    assert told["broken"] == "OSError: no route to archive" and told["slowly"].startswith(
+    errors = {name.rpartition(".")[2]: error for name, error in report.failed_hooks.items()}
+    assert errors["broken"] == "OSError: no route to archive" and errors["slowly"].startswith(
         "InvalidInput: the hook is async"
     )
     assert [(c.tenant_id, c.subject) for c in calls] == [(tenant_id, "ann")] and isinstance(calls[0], Erasure)

@@ -1,4 +1,4 @@
-"""Full text switched on, off and to another language for a collection that has rows, beside readers and writers."""
+"""Full text is added, removed and changed for a collection with rows, during reads and writes."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def found(store, words):
 
 
 def test_a_collection_with_rows_gets_its_full_text(tenant, store):
-    """In batches, told as they go; searches find all of it after, and writers keep it."""
-    told = []
-    assert tenant.set_text_config("handbook", "english", batch=10, progress=lambda *at: told.append(at)) == 25
-    assert told == [(10, 25), (20, 25), (25, 25)]
+    """Rows are indexed in batches with progress; afterwards searches find all of them, and writers keep it."""
+    progress_calls = []
+    assert tenant.set_text_config("handbook", "english", batch=10, progress=lambda *at: progress_calls.append(at)) == 25
+    assert progress_calls == [(10, 25), (20, 25), (25, 25)]
     assert (found(store, "wing"), found(store, "run")) == (25, 25)
     store.upsert(made(3, start=25))
     assert found(store, "wing") == 28
@@ -75,9 +75,9 @@ def test_an_interrupted_one_goes_on_and_meanwhile_nothing_is_missed(tenant, stor
             store.query(**asked)
     assert len(store.query(ONES)) == 10
     store.upsert(made(30)[24:])  # one that is there, unchanged, and new ones
-    told = []
-    assert tenant.set_text_config("handbook", "english", batch=10, progress=lambda *at: told.append(at)) == 5
-    assert told[-1][0] == told[-1][1] == 10  # the ids after the last that was done
+    progress_calls = []
+    assert tenant.set_text_config("handbook", "english", batch=10, progress=lambda *at: progress_calls.append(at)) == 5
+    assert progress_calls[-1][0] == progress_calls[-1][1] == 10  # the ids after the last that was done
     assert found(store, "wing") == 30
 
 
@@ -106,7 +106,7 @@ def test_writers_and_several_calls_at_once(tenant, store, monkeypatch):
     def guarded(work):
         try:
             work()
-        except BaseException as exc:  # noqa: BLE001 -- told below
+        except BaseException as exc:  # noqa: BLE001 -- asserted below
             failures.append(exc)
 
     def write():

@@ -94,7 +94,7 @@ def test_the_plan_of_a_graph_search_takes_the_graph_and_the_index_of_what_waits(
 
 
 def test_rows_are_found_before_they_enter_the_graph_and_after(url, database, shapes):
-    """New and changed vectors wait beside the graph, a few enter it, and many make a new one."""
+    """New and changed vectors are found while they wait; a few enter the graph, and many cause a new one."""
     store = database.tenant("acme").vectors("large", SPACE)
     chunks = made(LARGE)
     store.upsert(chunks)
@@ -128,19 +128,19 @@ def test_a_call_may_scan_or_say_how_far_the_graph_is_searched(database, shapes):
     shapes.clear()
     store.query(questions[0])  # what an exact search learned of the collection is its size, not that it is small
     assert shapes == ["graph"]
-    told = store.query(questions[0], exact=True, explain=True).explanation
-    assert (told.shape, told.exact, told.ef_search, told.settings) == ("exact", True, None, {})
+    explained = store.query(questions[0], exact=True, explain=True).explanation
+    assert (explained.shape, explained.exact, explained.ef_search, explained.settings) == ("exact", True, None, {})
     for ef in (1, 1_000):
         hits = store.query(questions[0], 10, ef_search=ef, explain="plan")
-        told = hits.explanation
-        assert (told.shape, told.ef_search, told.settings["hnsw.ef_search"]) == ("graph", ef, str(ef))
-        assert len(hits) == 10 and "chunk_vectors_graph" in told.plan
+        explained = hits.explanation
+        assert (explained.shape, explained.ef_search, explained.settings["hnsw.ef_search"]) == ("graph", ef, str(ef))
+        assert len(hits) == 10 and "chunk_vectors_graph" in explained.plan
     right = [
         sum(len({*ids(store.query(q, 10, ef_search=ef))} & {*truth(chunks, q)}) for q in questions) for ef in (1, 1_000)
     ]
     assert right[0] < 160 < 180 < right[1]  # of 200; 119 to 137 and 197 to 200 in ten builds
-    told = store.query_mmr(questions[0], 5, ef_search=77, explain=True).explanation
-    assert told.settings["hnsw.ef_search"] == "77"
+    explained = store.query_mmr(questions[0], 5, ef_search=77, explain=True).explanation
+    assert explained.settings["hnsw.ef_search"] == "77"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_nearer_rows_of_other_tenants_and_deleted_ones_hide_none(database, shape
 
 
 @pytest.mark.parametrize("every", [2, 40, 600, 100_000])
-def test_a_filter_finds_its_rows_in_the_graph_beside_it_and_outside(database, shapes, every):
+def test_a_filter_finds_its_rows_in_the_graph_waiting_and_outside(database, shapes, every):
     """Half of the rows, some, a few, one: what matches is found, waiting rows too, and nothing else."""
     store = database.tenant("acme").vectors("large", SPACE)
     chunks = [replace(c, metadata={"n": n, "hit": n % every == 0}) for n, c in enumerate(made(LARGE))]

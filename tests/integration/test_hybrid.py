@@ -34,19 +34,25 @@ def test_a_warm_hybrid_search_takes_one_round_trip(app_url, tenant_id, space):
         with proxy.counting() as count:
             assert len(store.query(**asked)) == 10
         assert count.trips == 1
-        told = store.query(**asked, explain=True).explanation
-        assert told.round_trips == 1 and [step.name for step in told.steps] == ["search exact"]
+        explained = store.query(**asked, explain=True).explanation
+        assert explained.round_trips == 1 and [step.name for step in explained.steps] == ["search exact"]
 
 
 def test_an_explanation_tells_what_was_done(store):
     """Mode, shape, what each leg had to choose from, depths, fusion, language, times, and the plan where asked."""
     hits = store.query(vectors(1)[0], 3, text="number 7", fusion=ReciprocalRank(10), fetch_k=20, explain="plan")
-    told = hits.explanation
-    assert (told.mode, told.shape, told.fell_back, told.top_k, told.rows) == ("hybrid", "exact", False, 3, 40)
-    assert told.depth == {"dense": 20, "sparse": 20} and told.candidates == {"dense": 20, "sparse": 40}
-    assert (told.fusion, told.text_config, told.generation) == (ReciprocalRank(10), "english", None)
-    assert 0 < told.steps[-1].wait_ms < told.total_ms
-    assert "chunk_vectors_scan_idx" in told.plan and "actual time" in told.plan and "'[…]'" in told.plan
+    explained = hits.explanation
+    assert (explained.mode, explained.shape, explained.fell_back, explained.top_k, explained.rows) == (
+        "hybrid",
+        "exact",
+        False,
+        3,
+        40,
+    )
+    assert explained.depth == {"dense": 20, "sparse": 20} and explained.candidates == {"dense": 20, "sparse": 40}
+    assert (explained.fusion, explained.text_config, explained.generation) == (ReciprocalRank(10), "english", None)
+    assert 0 < explained.steps[-1].wait_ms < explained.total_ms
+    assert "chunk_vectors_scan_idx" in explained.plan and "actual time" in explained.plan and "'[…]'" in explained.plan
     assert store.query(vectors(1)[0]).explanation is None
     sparse = store.query(text="number", explain=True).explanation
     assert (sparse.shape, sparse.candidates, sparse.depth, sparse.plan) == (
@@ -61,7 +67,7 @@ def test_an_explanation_tells_what_was_done(store):
         store.query(vectors(1)[0], explain="everything")
 
 
-def test_what_is_asked_afresh_is_told(db, store, tenant_id, space):
+def test_what_is_asked_again_is_reported(db, store, tenant_id, space):
     """The first search of a process looks the collection up, and says so."""
     db.backend.routes.forget()
     steps = store.query(vectors(1)[0], explain=True).explanation.steps
@@ -69,7 +75,7 @@ def test_what_is_asked_afresh_is_told(db, store, tenant_id, space):
 
 
 def test_the_dense_leg_takes_the_graph_where_a_search_would(new_database):
-    """Hybrid over a large collection: the graph and what waits beside it, in the same statement as the words."""
+    """A hybrid search of a large collection uses the graph, the waiting rows and the words in one statement."""
     url = new_database(migrated=True)
     with pgrecall.connect(url, admin_url=url) as db:
         store = db.tenant("acme").vectors("large", SPACE, text_config="english")
@@ -81,11 +87,11 @@ def test_the_dense_leg_takes_the_graph_where_a_search_would(new_database):
             if statistics:
                 run(url, "ANALYZE pgrecall.chunks, pgrecall.chunk_vectors")
             hits = store.query(vector, text="7", explain="plan")
-            told = hits.explanation
-            assert (told.shape, told.generation, told.fell_back) == ("graph", 1, False)
+            explained = hits.explanation
+            assert (explained.shape, explained.generation, explained.fell_back) == ("graph", 1, False)
             # The words' leg may scan a table of so few pages: it then reads less than by the index.
             scans = "Seq Scan on chunk_vectors" if statistics else "Seq Scan on chunk"
-            assert "chunk_vectors_graph_1_1" in told.plan and scans not in told.plan
+            assert "chunk_vectors_graph_1_1" in explained.plan and scans not in explained.plan
         assert {hits[0].chunk_id, hits[1].chunk_id} == {held[5].id, "c00007"}
         exact = {h.chunk_id for h in store.query(vector, 50)}
         assert {h.chunk_id for h in store.query(vector, 100, text="7") if h.dense_rank and h.dense_rank <= 50} >= exact
@@ -104,9 +110,9 @@ def test_the_index_of_words_serves_under_row_level_security_once_tuned(new_datab
             store.upsert(chunks(2000))
         with psycopg.connect(as_dsn(url), autocommit=True) as connection:
             connection.execute("VACUUM ANALYZE pgrecall.chunks")
-        told = store.query(text="1234", explain="plan")
-        assert [h.chunk_id for h in told] == ["c1234"]
-        assert ("chunks_text_search_idx" in told.explanation.plan) is tuned
+        explained = store.query(text="1234", explain="plan")
+        assert [h.chunk_id for h in explained] == ["c1234"]
+        assert ("chunks_text_search_idx" in explained.explanation.plan) is tuned
 
 
 def test_a_rare_word_weighs_more_than_a_common_one(db, tenant_id, space):

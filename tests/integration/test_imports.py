@@ -84,10 +84,10 @@ def test_a_vector_table_comes_over_with_the_same_answers(db, tenant_id, peer):
             300, 0, 0, dry_run=True
         )
         assert db.tenant(tenant_id).list_collections() == []
-        told = []
-        progress = lambda done, total: told.append((done, total))  # noqa: E731 the shortest there is
+        calls = []
+        progress = lambda done, total: calls.append((done, total))  # noqa: E731 the shortest there is
         first = vectors.load(db.tenant(tenant_id), rows, "docs", MODEL, progress=progress)
-        assert (first.found, first.written, first.unchanged) == (300, 300, 0) and told[-1] == (300, 300)
+        assert (first.found, first.written, first.unchanged) == (300, 300, 0) and calls[-1] == (300, 300)
         assert first.compared == 200 and first.same >= 198
         again = vectors.load(db.tenant(tenant_id), rows, "docs", MODEL, questions=0)
         assert (again.written, again.unchanged, again.compared) == (0, 300, 0)
@@ -165,8 +165,8 @@ def test_the_command_line_imports(admin_url, app_url, tenant_id, peer, monkeypat
     monkeypatch.setenv("PGRECALL_ADMIN_URL", as_dsn(admin_url))
     given = ["import", "langchain-postgres", "Docs", "-t", tenant_id, "--model", "test/peer", "--from", as_dsn(peer)]
     assert run(*given, "--dry-run", "--json").json["found"] == 300
-    told = run(*given, "-c", "docs", "--json").json
-    assert (told["written"], told["compared"]) == (300, 200) and told["same"] >= 198
+    calls = run(*given, "-c", "docs", "--json").json
+    assert (calls["written"], calls["compared"]) == (300, 200) and calls["same"] >= 198
     assert "300 unchanged" in run(*given, "-c", "docs").out
     assert run("import", "langchain-postgres", "nothing", *given[3:]).code == 1
     assert run(*given, "--distance", "hamming").code == 2

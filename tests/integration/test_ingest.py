@@ -24,7 +24,7 @@ def embed(texts):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Files of each kind, and one that is none; with a model beside them."""
+    """Files of each kind, one of an unknown kind, and a model."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "counting_model.py").write_text(MODEL)
     monkeypatch.delitem(sys.modules, "counting_model", raising=False)
@@ -68,7 +68,7 @@ def counts(result):
 
 
 def test_files_become_documents_and_passages(database, ingest):
-    """Each kind as it is told; provenance and metadata with every hit."""
+    """Each kind is read by its rules, and every hit has provenance and metadata."""
     assert counts(ingest("--chunk-size", 300, "--metadata", '{"team": "hr"}')) == {"new": 4, "empty": 1}
     store = database.tenant("acme").vectors("h")
     assert [d.id for d in store.list_documents()] == ["deep/guide.md", "faq.jsonl#1", "plain.txt", "two"]

@@ -1,4 +1,4 @@
-"""Declared keys: entries are kept by every write, filled beside writers, and dropped while others remember them."""
+"""Declared keys: every write keeps entries; they are filled during writes, and dropped while others still know them."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_a_key_is_used_only_once_it_is_filled_and_filling_goes_on_where_it_was_c
 def test_a_key_that_is_dropped_while_it_is_filled_stops_the_filling(
     store, tenant, tenant_id, admin_connection, monkeypatch
 ):
-    """The filler is told, and leaves nothing behind."""
+    """The filling process gets an error and leaves no entries."""
     store.upsert(chunks(30))
     monkeypatch.setattr(keys, "BATCH", 10)
     with pytest.raises(NotFound, match="was dropped from collection 'c' while it was being filled"):
@@ -343,7 +343,7 @@ def test_a_writer_under_way_is_waited_for(db, tenant, tenant_id, space, admin_co
 
 
 def test_the_command_line_indexes_shows_and_drops(app_url, store, tenant_id):
-    """KEY:TYPE, a nested key as a JSON list; both ways of output; what is wrong is told with an example."""
+    """It takes KEY:TYPE and nested keys as JSON lists, has both outputs, and shows an example with each error."""
     store.upsert(chunks(12))
     common = ("-t", tenant_id, "-u", as_dsn(app_url))
     assert "indexed lang:text" in cli("collections", "index-key", "c", "lang:text", *common).out

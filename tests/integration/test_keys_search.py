@@ -175,7 +175,7 @@ def large(_databases):
     ],
 )
 def test_a_large_collection_is_searched_the_same_by_keys_and_graph(large, tree, matches):
-    """The nearest of those that match, be they few, which are searched one by one, or so many that the graph is."""
+    """The nearest matches are found by a scan if few chunks match, and by the graph if many do."""
     store, made, _ = large
     question = vectors(1, 16, 5)[0]
     nearest = sorted((1 - float(c.embedding @ question), c.id) for c in made if matches(c.metadata))[:10]

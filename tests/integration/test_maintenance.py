@@ -42,7 +42,7 @@ def did(database, *args, **options):
     return [(d.action, d.generation) for d in database.maintain(*args, **options)]
 
 
-def test_a_graph_that_lost_a_fifth_of_its_rows_is_built_anew(database, store):
+def test_a_graph_that_lost_a_fifth_of_its_rows_is_rebuilt(database, store):
     """Deleted rows stay in a graph until vacuum; a new one is cheaper than repairing the old."""
     chunks = made(LARGE * 2)
     store.upsert(chunks)
@@ -127,7 +127,7 @@ def test_how_a_graph_is_built_can_be_said_and_is_kept(url, database, store):
 
 
 def test_a_parallel_build_without_shared_memory_goes_on_alone(url, database, store, caplog):
-    """A container's 64 MB of shared memory end a parallel build; it is built by one process, and that is told."""
+    """If 64 MB of shared memory end a parallel build, one process builds the graph, and a warning says so."""
     run(url, "ALTER TABLE pgrecall.chunk_vectors SET (parallel_workers = 2)")
     with caplog.at_level(logging.WARNING, "pgrecall"):
         assert did(database, build=GraphBuild(memory="900GB", workers=2)) == [("built", 1)]
@@ -143,7 +143,7 @@ def test_a_build_that_does_not_fit_its_memory_says_so(database, store, caplog):
 
 
 def test_vectors_too_long_for_a_graph_stay_exact_and_a_graph_for_them_is_refused(url, database):
-    """Above 4,000 dims maintenance passes by; who asks for the graph is told why there is none."""
+    """Above 4,000 dimensions maintenance skips the space, and a request for the graph gets the reason."""
     number = database.add_space(EmbedSpace("test", "long", 4_001))
     assert did(database) == [("exact", 0)]
     with pytest.raises(InvalidInput, match="4,000 dimensions"):
@@ -167,13 +167,13 @@ def test_a_large_collection_of_long_vectors_is_searched_exactly(database):
 def test_progress_tells_what_is_done(database, store):
     """Marking counts rows up to all of them; the build shows its phases."""
     heard = []
-    database.maintain(progress=lambda *told: heard.append(told))
+    database.maintain(progress=lambda *event: heard.append(event))
     assert heard[0] == ("space 1: marking rows for graph 1", LARGE, LARGE)
     assert all(0 <= done <= total or total == 0 for _, done, total in heard)
 
 
 def test_an_interrupted_build_ends_on_the_server_and_leaves_nothing(url, database, store):
-    """Ctrl-C, or an error of whoever watches, while the build waits for a writer's transaction: no index, no lock."""
+    """After Ctrl-C, or an error in the progress callback, a waiting build leaves no index and no lock."""
 
     def stop(what, *_):
         if "waiting for writers" in what:
@@ -190,7 +190,7 @@ def test_an_interrupted_build_ends_on_the_server_and_leaves_nothing(url, databas
 
 
 def test_one_maintainer_at_a_time_and_only_with_the_owner(url, database, store):
-    """A second one is told so, or waits its turn; without the owner's login the message says what is missing."""
+    """A second maintainer gets an error or waits; without the owner's login the message says what is missing."""
     with psycopg.connect(as_dsn(url), autocommit=True) as other:
         assert other.execute(statements.TRY_LOCK).fetchone() == (True,)
         for options in ({}, {"wait": 0.3}):

@@ -1,4 +1,4 @@
-"""Maintenance beside everything else: several processes at once, writers and readers meanwhile, and sudden death."""
+"""Maintenance under load: several processes at once, concurrent writers and readers, and killed processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def enough(seen):
 
 
 def test_four_maintainers_two_writers_and_two_readers_at_once(url, database):
-    """One maintainer works at a time, the others are told so; every search gives 10 of 10 rows, the right ones."""
+    """One maintainer works at a time, the others get an error, and every search returns the right 10 rows."""
     database.maintain()
     seen = collections.defaultdict(list)
 

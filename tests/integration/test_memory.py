@@ -174,7 +174,7 @@ def test_labels_that_look_like_array_syntax_are_labels(db, tenant_id):
 # Lifetimes
 
 
-def test_reading_starts_a_ttl_anew_where_the_fact_or_the_caller_says_so(db, tenant_id):
+def test_reading_restarts_a_ttl_if_the_fact_or_the_caller_says_so(db, tenant_id):
     """`refresh_on_read` is the fact's wish, `refresh` the caller's; an end that was set outright stays."""
     memory = db.tenant(tenant_id).memory(actor="me")
     wishes, plain = memory.put_facts(

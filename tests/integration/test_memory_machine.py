@@ -1,4 +1,4 @@
-"""Memory as a state machine: what happens to three tenants' facts, beside a model in plain Python."""
+"""Memory as a state machine: the facts of three tenants compared with a model in plain Python."""
 
 from __future__ import annotations
 
@@ -185,8 +185,8 @@ class Memories(RuleBasedStateMachine):
             real, model = self.both(tenant, lambda store: store.search_facts(top_k=50))
             self.same(tenant, real, model)
             trails = self.both(tenant, lambda store: store.list_events(limit=1_000))
-            told = [sorted((e.action, e.subject, e.actor) for e in trail) for trail in trails]
-            assert told[0] == told[1]
+            actions = [sorted((e.action, e.subject, e.actor) for e in trail) for trail in trails]
+            assert actions[0] == actions[1]
 
 
 def run(db, admin_url, examples, steps):

@@ -76,16 +76,16 @@ def explained(database: pgrecall.Database, statement: str, params: dict[str, obj
 
 
 def test_a_graph_s_life_in_partitions(url, database):
-    """Built in each partition, searched in the tenant's, entered, left half, built anew, dropped."""
+    """It is built in each partition, searched in the tenant's, entered, half emptied, rebuilt and dropped."""
     stores = [database.tenant(f"t{n}").vectors("large", SPACE) for n in range(6)]
     contents = [made(LARGE, n) for n in range(6)]
     for store, content in zip(stores, contents, strict=True):
         store.upsert(content)
-    told = []
-    [done] = database.maintain(progress=lambda what, at, total: told.append((at, total)))
+    result = []
+    [done] = database.maintain(progress=lambda what, at, total: result.append((at, total)))
     assert (done.action, done.rows, done.generation) == ("built", 6 * LARGE, 1)
     assert run(url, GRAPHS) == [(f"chunk_vectors_graph_1_1_p{n}",) for n in range(PARTS)]
-    assert all(at <= total for at, total in told)
+    assert all(at <= total for at, total in result)
     for store, content in zip(stores, contents, strict=True):
         assert recall(store, content) >= 0.98
         assert store.query(vectors(1)[0], explain=True).explanation.shape == "graph"
@@ -178,9 +178,9 @@ def test_partitions_are_closed_and_the_doctor_and_drift_are_content(shared, db):
         (f"CREATE POLICY x ON {part} TO pgrecall_app USING (true)", f"DROP POLICY x ON {part}"),
     ):
         run(shared, change)
-        told = cli("db", "check", "-u", text(shared))
+        result = cli("db", "check", "-u", text(shared))
         run(shared, undo)
-        assert told.code == 1 and "chunks_p1" in told.out, change
+        assert result.code == 1 and "chunks_p1" in result.out, change
 
 
 def test_partitions_are_chosen_once_and_while_the_tables_are_empty(new_database):
@@ -203,7 +203,7 @@ def test_partitions_are_chosen_once_and_while_the_tables_are_empty(new_database)
     assert cli("db", "check", "-u", text(empty)).code == 0
 
 
-def test_filled_tables_are_refused_whoever_owns_them(new_database):
+def test_filled_tables_are_refused_for_any_owner(new_database):
     """A plain owner sees no row under forced row-level security, and must not take that for empty tables."""
     url = new_database()
     run(url, "CREATE EXTENSION vector")
@@ -237,8 +237,8 @@ def test_rows_move_into_partitions_by_a_dump(new_database, shared):
         database.tenant("acme").memory(actor="test").put_fact(Fact("ann", "likes", "tea", "tea"))
     dump, restore = (str(embedded.binaries(18) / name) for name in ("pg_dump", "psql"))
     chosen = ["--data-only", "--schema=pgrecall", "--exclude-table=pgrecall.alembic_version"]
-    told = subprocess.run([dump, *chosen, f"--dbname={as_dsn(plain)}"], text=True, check=True, capture_output=True)
-    lines = "".join(line for line in told.stdout.splitlines(keepends=True) if "transaction_timeout" not in line)
+    result = subprocess.run([dump, *chosen, f"--dbname={as_dsn(plain)}"], text=True, check=True, capture_output=True)
+    lines = "".join(line for line in result.stdout.splitlines(keepends=True) if "transaction_timeout" not in line)
     command = [restore, "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction", f"--dbname={as_dsn(parts)}"]
     subprocess.run(command, input=lines, text=True, check=True, capture_output=True)
     with pgrecall.connect(parts) as database:
@@ -257,6 +257,6 @@ def test_the_sql_for_an_administrator_makes_the_same_tables(new_database):
     dumps = []
     for url in (by_hand, from_here):
         dump = [str(embedded.binaries(18) / "pg_dump"), "--schema-only", f"--dbname={as_dsn(url)}"]
-        told = subprocess.run(dump, text=True, check=True, capture_output=True).stdout
-        dumps.append([line for line in told.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))])
+        result = subprocess.run(dump, text=True, check=True, capture_output=True).stdout
+        dumps.append([line for line in result.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))])
     assert dumps[0] == dumps[1]

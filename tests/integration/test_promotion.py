@@ -19,7 +19,7 @@ WAITING = "SELECT count(*) FROM pgrecall.chunk_vectors WHERE graph = 32767 AND c
 
 @pytest.fixture(scope="module")
 def filled(_databases, admin_url):
-    """A database with a large collection, its graph, and 300 rows that wait beside it; tests work on copies of it."""
+    """A database with a large collection, its graph, and 300 waiting rows; tests work on copies of it."""
     url = _databases(migrated=True)
     run(url, LOGINS)
     with pgrecall.connect(url, admin_url=url, promote_on_upsert=False) as owner:
@@ -171,7 +171,7 @@ def test_optimize_of_small_unknown_and_graphless_collections(app, owner):
 
 
 def test_the_log_asks_for_maintenance_once(url, app, owner, caplog):
-    """A large collection without a graph, or with much that waits beside it, is told once an hour for each space."""
+    """A large collection without a graph, or with many waiting rows, is logged once an hour for each space."""
     store = app.tenant("acme").vectors("large", SPACE)
     store.upsert(made(LARGE))
     with caplog.at_level(logging.WARNING, "pgrecall"):

@@ -27,15 +27,15 @@ def test_the_demo_shows_what_it_promises_and_a_second_run_writes_nothing(reachab
     monkeypatch.setattr(main, "console", Console(width=200, highlight=False, markup=False))
     monkeypatch.setattr(main, "say", lambda *args: main.console.print(*args, end="\n\n"))
     monkeypatch.setattr(main, "section", main.console.rule)
-    told = []
+    outputs = []
     with pgrecall.connect():  # the server stays up between the two runs
         for _ in range(2):
             main.main(0.0)
-            told.append(capsys.readouterr().out)
-    counts = [re.search(r"([\d,]+) embedded, ([\d,]+) unchanged", text).groups() for text in told]
+            outputs.append(capsys.readouterr().out)
+    counts = [re.search(r"([\d,]+) embedded, ([\d,]+) unchanged", text).groups() for text in outputs]
     assert counts[0] == counts[1][::-1]
     assert counts[1][0] == "0" and len(counts[1][1]) > 2
-    for text in told:
+    for text in outputs:
         assert text.count("https://docs.python.org/3") == 6 * 3  # six questions, three chunks each
         assert len(re.findall(r"networking: How do I open", text)) == 2
         assert re.search(r"get\(\['\S+', '\S+', '\S+'\]\) returns \[\]", text)

@@ -1,4 +1,4 @@
-"""A collection embedded anew by another model, beside readers and writers, through kill -9 at any point."""
+"""A collection is re-embedded with another model, during reads and writes, and after kill -9 at any point."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def assert_whole(tenant, expected, admin_connection):
 
 def test_a_collection_answers_in_the_old_space_until_all_of_it_is_in_the_new_one(tenant, store, admin_connection):
     """Readers and writers go on with the old model; then the new one's vectors stand alone, each made of its text."""
-    told, during = [], []
+    progress_calls, during = [], []
 
     def embed(texts):
-        if len(told) == 3:  # in the middle: one text changes, one goes, two come, and one is only tagged
+        if len(progress_calls) == 3:  # in the middle: one text changes, one goes, two come, and one is only tagged
             store.upsert([Chunk("c00001", "another text", metadata={"n": -1}), *made(2, 250)])
             store.delete(["c00002"])
             store.set_metadata({"seen": True}, ids=["c00003"])
@@ -86,9 +86,9 @@ def test_a_collection_answers_in_the_old_space_until_all_of_it_is_in_the_new_one
             during.append((hit.chunk_id, tenant.collection_info("handbook").next_space))
         return models.new(texts)
 
-    done = tenant.reembed("handbook", NEW, embed, batch=100, progress=lambda *at: told.append(at))
+    done = tenant.reembed("handbook", NEW, embed, batch=100, progress=lambda *at: progress_calls.append(at))
     assert during and set(during) == {("c00001", NEW)}
-    assert told[:2] == [(0, 250), (100, 250)] and told[-1] == (251, 251)
+    assert progress_calls[:2] == [(0, 250), (100, 250)] and progress_calls[-1] == (251, 251)
     assert (done.space, done.switched, done.chunks, done.dropped) == (NEW, True, 251, 251)
     assert done.embedded == 253  # one twice, which had its vector when its text changed; and one went
     assert done.sampled >= 10 and done.found == 1.0 and 0.0 <= done.overlap <= 1.0
@@ -142,7 +142,7 @@ def writing(tenant, expected, stop, failures, seed):
                 stores[by].delete([gone])
                 expected.pop(gone, None)
             time.sleep(0.01)
-    except BaseException as exc:  # noqa: BLE001 -- told by the test
+    except BaseException as exc:  # noqa: BLE001 -- asserted by the test
         failures.append(exc)
 
 
@@ -163,12 +163,12 @@ def reading(url, tenant_id, stop, failures, seen):
                     continue
                 assert hits[0].chunk_id == f"c{n:05d}" and hits[0].score > 0.99 and len(hits) == 5
                 seen.append(by)
-    except BaseException as exc:  # noqa: BLE001 -- told by the test
+    except BaseException as exc:  # noqa: BLE001 -- asserted by the test
         failures.append(exc)
 
 
 @pytest.mark.slow("runs eight processes, one after the other")
-def test_it_survives_kill_9_anywhere_beside_writers_and_readers(tenant, store, admin_connection, app_url):
+def test_it_survives_kill_9_anywhere_during_writes_and_reads(tenant, store, admin_connection, app_url):
     """Killed at random moments and at each step, gone on with each time: nothing is lost, doubled, stale or mixed."""
     store.upsert(made(770)[250:])
     expected = {c.id: c.text for c in made(770)}
@@ -255,7 +255,7 @@ def test_what_the_model_makes_is_checked_before_the_switch(tenant, store, admin_
 
 
 def test_bad_vectors_stop_it_and_the_command_line_says_how_it_goes_on(tenant, store, app_url, tmp_path, monkeypatch):
-    """NaN, too few, a wrong length: told, with the chunk, and the old space answers. Ctrl-C is 130, then --cancel."""
+    """NaN, too few vectors and a wrong length are errors that name the chunk; Ctrl-C exits with 130; --cancel works."""
 
     def flawed(texts):
         return models.new(texts) * np.where(np.array(texts) == "text 120", np.nan, 1.0)[:, None]
@@ -276,8 +276,8 @@ def test_bad_vectors_stop_it_and_the_command_line_says_how_it_goes_on(tenant, st
     )
     monkeypatch.syspath_prepend(tmp_path)
     command = ("collections", "reembed", "handbook", "-t", tenant.tenant_id, "-u", as_text(app_url))
-    told = cli(*command, "--provider", "test", "--model", "new", "--embed", "my_interrupted_model:embed")
-    assert told.code == 130 and "Run the same command to continue" in " ".join(told.err.split())
+    progress_calls = cli(*command, "--provider", "test", "--model", "new", "--embed", "my_interrupted_model:embed")
+    assert progress_calls.code == 130 and "Run the same command to continue" in " ".join(progress_calls.err.split())
     assert store.query(models.old(["text 7"])[0], 1)[0].chunk_id == "c00007"
     assert tenant.collection_info("handbook").next_space == NEW
     assert [cli(*command, "--cancel", "--json").json["cancelled"] for _ in range(2)] == [True, False]
@@ -292,7 +292,7 @@ class Busy(Exception):
 
 
 def test_several_calls_at_once_patient_with_a_busy_model(tenant, store, admin_connection, monkeypatch):
-    """Async: never more calls than asked for, busy answers tried again, other errors told; text_of is heeded."""
+    """Async calls stay within the limit, busy answers are retried, other errors are raised, and text_of is used."""
     monkeypatch.setattr(calls, "_backoff", lambda _: 0.001)
     monkeypatch.setattr(reembedding, "EMBED_BATCH", 10)
     running = most = asked = 0
@@ -350,10 +350,16 @@ def test_the_new_graph_can_stand_before_the_switch(tmp_path, new_database):
         arguments = ("--provider", "test", "--model", "new", "--dim", "16", "--embed", "my_new_model:embed")
         sys.path.insert(0, str(tmp_path))
         try:
-            told = cli("collections", "reembed", "handbook", "-t", "acme", *arguments, "-u", as_text(url), "--json")
+            progress_calls = cli(
+                "collections", "reembed", "handbook", "-t", "acme", *arguments, "-u", as_text(url), "--json"
+            )
         finally:
             sys.path.remove(str(tmp_path))
-        assert (told.json["switched"], told.json["embedded"], told.json["dropped"]) == (True, 0, LARGE)
+        assert (progress_calls.json["switched"], progress_calls.json["embedded"], progress_calls.json["dropped"]) == (
+            True,
+            0,
+            LARGE,
+        )
         hits = tenant.vectors("handbook", NEW).query(models.new(["text 7"])[0], 5, explain=True)
         assert (hits[0].chunk_id, hits.explanation.shape) == ("c00007", "graph")
         assert sorted(did.action for did in db.maintain()) == ["dropped", "none"]

@@ -96,7 +96,7 @@ def test_an_aupsert_of_a_thousand_chunks_takes_at_most_four(proxy, store):
 
 
 def test_chats_runs_and_facts_take_one_or_two(proxy, tenant_id, store):
-    """A read takes one, what writes two: only in a message of its own can a COMMIT be told from one that was lost."""
+    """A read takes one and a write two, because only a COMMIT in its own message shows whether it was lost."""
     tenant = Tenant(store._backend, tenant_id)
     chat, runs, memory = tenant.chat("s", "ana"), tenant.runs(), tenant.memory(actor="me")
     question = vectors(1)[0]

@@ -109,7 +109,7 @@ def test_runs_are_listed_and_filtered(runs):
 
 
 def test_events_have_one_order(runs):
-    """Whoever adds them; the first event makes the run where nobody put it, and the first put still makes version 1."""
+    """Events of all writers have one order; a first event creates the run, and the first put still makes version 1."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda w: [runs.append_event("r", "tick", {"w": w, "n": n}) for n in range(15)], range(8)))
     events = runs.list_events("r")
@@ -287,7 +287,7 @@ def test_prune_of_many_goes_batch_by_batch(runs, admin_connection, tenant_id):
     assert runs.prune(keep_latest=0) == 1_201
 
 
-def test_a_run_that_expired_is_gone_and_may_begin_anew(db, tenant_id, admin_connection):
+def test_a_run_that_expired_is_gone_and_may_be_created_again(db, tenant_id, admin_connection):
     """Each write renews the store's lifetime; a time that the caller gives is kept."""
     runs = db.tenant(tenant_id).runs(ttl=2 * DAY)
     runs.put(RunState("r", {"n": 1}, subject="ana"))

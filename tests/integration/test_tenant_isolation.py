@@ -150,10 +150,10 @@ def everything_of(outside, tenant):
 def outcome(call, names, tenant):
     """What a caller can learn from a call, with the names it used taken out."""
     try:
-        told = repr(call())
+        shown = repr(call())
     except PgRecallError as exc:
-        told = f"{type(exc).__name__}: {exc}"
-    return told.replace(names.prefix, "NAME").replace(tenant, "TENANT")
+        shown = f"{type(exc).__name__}: {exc}"
+    return shown.replace(names.prefix, "NAME").replace(tenant, "TENANT")
 
 
 # Both faces are one body: of chats and runs each is called once with what B has too, and once without.
@@ -169,7 +169,7 @@ CALLS = [
 
 @pytest.mark.parametrize(("on", "verb", "shared", "face"), CALLS)
 def test_names_of_another_tenant_are_names_of_nothing(filled, defended, tenant_id, on, verb, shared, face):
-    """As tenant B, what A has can't be told from what nobody has, and nothing of A is changed."""
+    """For tenant B, A's names look like missing ones, and nothing of A is changed."""
     db, outside = defended
     before = everything_of(outside, filled)
     outcomes = []

@@ -134,7 +134,7 @@ def test_full_text_and_fingerprint_come_along(db, tenant_id, space, admin_connec
 
 
 def test_an_empty_collection_comes_back_empty(db, tenant_id, space):
-    """A collection without chunks is exported, and made anew with its space."""
+    """A collection without chunks is exported, and created again with its space."""
     store = db.tenant(tenant_id).vectors("handbook", space)
     store.upsert(chunks(1))
     store.delete(["c0000"])

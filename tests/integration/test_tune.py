@@ -1,4 +1,4 @@
-"""How far searches go into a graph: by the collection's size, or as was found by measuring; and who is told."""
+"""How many candidates a search keeps: by the collection's size or as measured; and which processes learn of it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def store(database):
 
 
 def used(store, **asked):
-    told = store.query(vectors(1, 5)[0], 10, explain=True, **asked).explanation
-    return int(told.settings["hnsw.ef_search"]) if told.shape == "graph" else None
+    explained = store.query(vectors(1, 5)[0], 10, explain=True, **asked).explanation
+    return int(explained.settings["hnsw.ef_search"]) if explained.shape == "graph" else None
 
 
 def test_the_smallest_that_finds_enough_is_chosen_and_used(database, store):

@@ -40,7 +40,7 @@ def test_marks_are_given_and_taken_back(new_database):
     assert "chunks_metadata_idx" not in plan(url)
 
 
-def test_who_is_no_superuser_is_told_so(admin_url, app_url):
+def test_a_login_that_is_no_superuser_gets_a_clear_error(admin_url, app_url):
     """The error says who may, and that nothing is wrong without it."""
     with pytest.raises(ConfigurationError, match="only a superuser"):
         tuning.tune(app_url)

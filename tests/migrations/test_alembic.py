@@ -1,4 +1,4 @@
-"""Alembic's own tools: its command line, SQL scripts for an administrator, and life beside an application's Alembic."""
+"""Alembic's own tools: its command line, SQL scripts for an administrator, and an application's own Alembic."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def application(tmp_path):
 
 
 @pytest.mark.parametrize("ours_first", [True, False])
-def test_it_lives_beside_an_applications_own_alembic(new_database, run, application, alembic, monkeypatch, ours_first):
+def test_it_coexists_with_an_applications_own_alembic(new_database, run, application, alembic, monkeypatch, ours_first):
     """Neither sees the other's tables, versions or absence: both checks are clean, and each goes by itself."""
     url = application.attributes["url"] = new_database()
     monkeypatch.setenv("PGRECALL_ADMIN_URL", as_dsn(url))

@@ -36,8 +36,8 @@ def test_rows_stay_and_writers_go_on(new_database, record_property):
         after = counted(url)
         assert {name: after[name] for name in before} == before
         assert set(after) <= {table.name for table in schema.TENANT_TABLES}
-        told = f"{done.seconds * 1e3:.0f} ms, longest block of a write {done.blocked * 1e3:.0f} ms ({done.table})"
-        record_property("measured", f"revision {done.revision}, {ROWS:,} rows a table: {told}")
+        durations = f"{done.seconds * 1e3:.0f} ms, longest block of a write {done.blocked * 1e3:.0f} ms ({done.table})"
+        record_property("measured", f"revision {done.revision}, {ROWS:,} rows a table: {durations}")
 
 
 def _git(*arguments: str) -> bytes:

@@ -43,7 +43,7 @@ def test_a_plain_createrole_owner_migrates_and_grants_itself_its_roles(new_owner
 
 
 def test_a_login_that_owns_nothing_runs_and_can_not_migrate(new_owner, bare, run):
-    """What the application needs is membership of pgrecall_app, and nothing beside it."""
+    """The application needs membership of pgrecall_app and nothing else."""
     url = new_owner("owner", "CREATEROLE")
     run(bare.set(database=url.database), "CREATE EXTENSION vector")
     migrate.upgrade(url)

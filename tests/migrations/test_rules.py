@@ -86,7 +86,7 @@ ORDER BY 1
 
 
 def test_every_foreign_key_between_tenant_tables_joins_tenant_to_tenant(catalog):
-    """A row can refer to its own tenant's rows only, whoever wrote it."""
+    """A row can refer only to rows of its own tenant, for every writer."""
     found = catalog(FOREIGN_KEYS)
     assert [name for name, *_ in found] == [
         "chat_messages_session_fkey",
@@ -134,7 +134,7 @@ def empty(new_database):
 def test_foreign_key_checks_take_the_whole_key_on_a_database_without_statistics(empty):
     """Their plans are cached, so that what empty tables make look cheap stays while the rows come in."""
     checks = empty.execute(FOREIGN_KEYS, {"tables": TENANT_TABLES}).fetchall()
-    # New indexes are weighed anew; where two cost the same it is chance that decides.
+    # The planner compares new indexes again, and picks at random between two with the same cost.
     empty.execute("REINDEX SCHEMA CONCURRENTLY pgrecall")
     for name, table, referred, columns, key in checks:
         parent = f"SELECT 1 FROM ONLY pgrecall.{referred} x WHERE {bound(key)} FOR KEY SHARE OF x"

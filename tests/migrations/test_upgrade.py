@@ -99,7 +99,7 @@ def test_a_downgrade_takes_the_declarations_of_keys_along(new_database, run, fil
         assert store.count(pgrecall.F.lang == "de") == 7
 
 
-def test_a_downgrade_takes_along_what_was_being_embedded_anew(new_database, run, fill):
+def test_a_downgrade_deletes_an_unfinished_re_embedding(new_database, run, fill):
     """The vectors of a space that nothing names any more would stay for ever; those that answer do stay."""
     url = new_database()
     migrate.upgrade(url)
@@ -174,7 +174,7 @@ def lock_holder(new_database):
 
 
 def waiting(connection, url, count):
-    """Wait until so many other sessions have asked for the lock."""
+    """Wait until `count` other sessions have requested the lock."""
     asking = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
     deadline = time.monotonic() + 60
     while connection.execute(asking, [url.database]).fetchone()[0] < count:
@@ -196,7 +196,7 @@ def test_an_upgrade_waits_for_anothers_lock(lock_holder):
 
 
 def test_waiting_for_the_lock_ends_with_a_clear_error(lock_holder, monkeypatch):
-    """Who waited in vain is told what holds it up and where to look."""
+    """The error after the timeout says what holds the lock and where to look."""
     monkeypatch.setattr(migrate, "LOCK_WAIT_SECONDS", 0.2)
     with pytest.raises(ConfigurationError, match=r"another migration has held the lock .* pg_locks"):
         migrate.upgrade(lock_holder[0])
@@ -224,7 +224,7 @@ def test_twenty_simultaneous_upgrades_of_an_empty_database_all_succeed(lock_hold
 
 
 def test_two_databases_of_one_server_make_its_roles_at_the_same_moment(bare, run, processes):
-    """Roles belong to the server: whoever comes second takes those of the first, again and again."""
+    """Roles belong to the server, so the second database uses those of the first, on each repeat."""
     with processes(2) as pool:
         for attempt in range(3):
             urls = [bare.set(database=f"at_once_{attempt}_{n}") for n in range(2)]

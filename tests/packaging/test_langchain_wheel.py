@@ -1,4 +1,4 @@
-"""The LangChain adapter's wheel beside the core's, in an environment that has nothing else: its README runs there."""
+"""The LangChain adapter's wheel and the core's, in an environment with nothing else: its README runs there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADAPTER = REPOSITORY / "integrations" / "langchain"
 
-#: Run by the new environment's Python, with only the tests' folder beside what is installed.
+#: Run by the new environment's Python, with only the tests' folder in addition to what is installed.
 RUN_README = f"""
 import sys, warnings
 sys.path.append({str(REPOSITORY / "tests")!r})

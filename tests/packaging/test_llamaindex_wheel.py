@@ -1,4 +1,4 @@
-"""The LlamaIndex adapter's wheel beside the core's, in an environment that has nothing else: its README runs there."""
+"""The LlamaIndex adapter's wheel and the core's, in an environment with nothing else: its README runs there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADAPTER = REPOSITORY / "integrations" / "llamaindex"
 
-#: Run by the new environment's Python, with only the tests' folder beside what is installed.
+#: Run by the new environment's Python, with only the tests' folder in addition to what is installed.
 RUN_README = f"""
 import sys
 sys.path.append({str(REPOSITORY / "tests")!r})
@@ -34,7 +34,7 @@ finally:
 """
 
 
-def test_the_hub_is_told_of_every_class():
+def test_the_hub_lists_every_class():
     """LlamaHub reads the class names and the module from pyproject.toml; the namespace packages have no __init__.py."""
     hub = tomllib.loads((ADAPTER / "pyproject.toml").read_text())["tool"]["llamahub"]
     assert hub["import_path"] == "llama_index.vector_stores.pgrecall"

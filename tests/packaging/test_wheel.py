@@ -73,16 +73,25 @@ def test_the_wheel_migrates_a_database_from_an_empty_environment(installed, new_
 
 @pytest.mark.slow("builds and installs a wheel")
 def test_a_backend_passes_the_contract_of_the_wheel(installed, tmp_path):
-    """With pytest beside the wheel the page's own backend is tested; the stores in memory need no pytest."""
+    """With pytest installed, the page's own backend is tested; the stores in memory need no pytest."""
     python = str(installed / "python")
     subprocess.run([python, "-c", "from pgrecall.testing import InMemoryDatabase"], cwd=tmp_path, check=True)
-    beside = tmp_path / "pytest"
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--target", str(beside)]
+    pytest_folder = tmp_path / "pytest"
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        "--target",
+        str(pytest_folder),
+    ]
     subprocess.run([*pip, "--constraint", str(REPOSITORY / "constraints.txt"), "pytest"], check=True)
     for at, (_, code) in enumerate(snippets(REPOSITORY / "docs" / "testing.md", "python")):
         (tmp_path / f"test_block_{at}.py").write_text(code)
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "test_block_0.py"]
-    given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(beside)}
+    given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(pytest_folder)}
     done = subprocess.run([*command, "test_block_1.py"], cwd=tmp_path, capture_output=True, text=True, env=given)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout

@@ -28,7 +28,7 @@ SET allow_system_table_mods = on;
 CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass, partmethod "char", colocationid int, repmodel "char");
 CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass, shardid int8);
 GRANT SELECT ON pg_catalog.pg_dist_partition, pg_catalog.pg_dist_shard TO PUBLIC;
-CREATE TABLE public.told (n int GENERATED ALWAYS AS IDENTITY, what text);
+CREATE TABLE public.recorded (n int GENERATED ALWAYS AS IDENTITY, what text);
 INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
   SELECT 99999, 'citus', 10, oid, false, '13.0' FROM pg_namespace WHERE nspname = 'pg_catalog';
 
@@ -49,7 +49,7 @@ CREATE FUNCTION pg_catalog.create_reference_table(t regclass) RETURNS void LANGU
 BEGIN
   PERFORM public.ready(t);
   INSERT INTO pg_catalog.pg_dist_partition VALUES (t, 'n', 1, 't');
-  INSERT INTO public.told (what) VALUES ('reference ' || t);
+  INSERT INTO public.recorded (what) VALUES ('reference ' || t);
 END $$;
 CREATE FUNCTION pg_catalog.create_distributed_table(t regclass, col text, distribution_type text DEFAULT 'hash',
   colocate_with text DEFAULT 'default', shard_count int DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
@@ -61,18 +61,18 @@ BEGIN
     RAISE '% by % with %', t, col, colocate_with; END IF;
   INSERT INTO pg_catalog.pg_dist_partition VALUES (t, 'h', other, 's');
   INSERT INTO pg_catalog.pg_dist_shard SELECT t, generate_series(1, coalesce(shard_count, 32));
-  INSERT INTO public.told (what) VALUES ('distributed ' || t);
+  INSERT INTO public.recorded (what) VALUES ('distributed ' || t);
 END $$;
 CREATE FUNCTION pg_catalog.truncate_local_data_after_distributing_table(t regclass) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = t) THEN RAISE '% is local', t; END IF;
-  INSERT INTO public.told (what) VALUES ('truncated ' || t);
+  INSERT INTO public.recorded (what) VALUES ('truncated ' || t);
 END $$;
 CREATE FUNCTION pg_catalog.run_command_on_workers(command text,
   OUT nodename text, OUT nodeport int, OUT success bool, OUT result text) RETURNS SETOF record LANGUAGE plpgsql AS $$
 BEGIN
   EXECUTE command;
-  INSERT INTO public.told (what) VALUES ('workers ' || command);
+  INSERT INTO public.recorded (what) VALUES ('workers ' || command);
   RETURN QUERY VALUES ('one', 5432, true, 'DO'::text);
   RETURN QUERY SELECT 'two', 5432, NOT EXISTS (SELECT FROM pg_class WHERE relname = 'refusing'), 'no'::text;
 END $$;
@@ -198,7 +198,7 @@ class Rules:
         known, local = tables & (self._distributed | self._reference), tables - self._distributed - self._reference
         found = []
         if tables & self._distributed and local:
-            found.append(f"local tables {sorted(local)} are read beside distributed ones {sorted(known)}")
+            found.append(f"local tables {sorted(local)} are read together with distributed ones {sorted(known)}")
         if known and (locks := {f for f in self._called(tree) if "advisory" in f}):
             found.append(f"{sorted(locks)} would be called on a worker")
         for query in queries:
@@ -211,12 +211,12 @@ class Rules:
         return found
 
     def _locking(self, query: Node) -> Iterator[str]:
-        """A reference table's rows are locked on each node, and in a CTE such a table must not stand beside a lock."""
+        """A reference table's rows are locked on each node, and a CTE that locks rows must not read such a table."""
         entries = query.get("rtable") or []
         for cte in nodes(query.get("cteList"), into_queries=False):
             inner = cte.get("ctequery")
             if isinstance(inner, dict) and inner.get("rowMarks") and set(self._tables(inner)) & self._reference:
-                yield "a CTE locks rows beside a reference table"
+                yield "a CTE locks rows and reads a reference table"
         for mark in nodes(query.get("rowMarks"), into_queries=False):
             if mark["kind"] == "ROWMARKCLAUSE":
                 entry = entries[int(mark["rti"]) - 1]

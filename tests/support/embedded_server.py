@@ -1,4 +1,4 @@
-"""Users of an embedded server in processes of their own, and what is looked at beside them."""
+"""Users of an embedded server in their own processes, and helpers that inspect them."""
 
 import shutil
 import subprocess

@@ -36,7 +36,7 @@ POOLS = {
     ],
 }  # fmt: skip
 POOLS["mixed"] = [value for pool in list(POOLS.values()) for value in pool]
-#: Lists that arrays are ordered by; rows have others beside them.
+#: Lists that arrays are compared with; rows have other lists too.
 POOLS["ordered"] = [[], [1], [1.0], [1, 2], [1, 3], [2], ["a"], ["a", "b"], ["Z"], ["é", 1], [0, "0"], [10**23]]
 SCALARS = ("str", "int", "float", "bool", "null")
 

@@ -92,8 +92,8 @@ STORE: dict[str, Callable] = {
         s.query(ONES, 10, exact=True),
         s.query(ONES, 10, ef_search=40),
         s.query(ONES, 10, text="b secrets"),
-        (told := s.query(text="b secrets", explain=True)),
-        (told.explanation.rows, told.explanation.candidates),
+        (plain := s.query(text="b secrets", explain=True)),
+        (plain.explanation.rows, plain.explanation.candidates),
     ],
     "for_run": lambda s, n: s.for_run(n.run).query(ONES, 10),
     "query_mmr": lambda s, n: [s.query_mmr(ONES, 5), s.query_mmr(ONES, 5, ids=[n.chunk])],
@@ -119,31 +119,31 @@ STORE: dict[str, Callable] = {
 MESSAGE = pgrecall.Message("user", "B's")
 
 
-def told(messages):
+def plain(messages):
     """What of messages does not differ from call to call."""
     return [(m.text, m.position, m.role, m.status) for m in messages if m]
 
 
 CHAT: dict[str, Callable] = {
-    "append": lambda c, n: [told(c.append([MESSAGE, replace(MESSAGE, id=n.message)])), told(c.list_messages())],
-    "replace": lambda c, n: told(c.replace([replace(MESSAGE, id=n.message)])),
+    "append": lambda c, n: [plain(c.append([MESSAGE, replace(MESSAGE, id=n.message)])), plain(c.list_messages())],
+    "replace": lambda c, n: plain(c.replace([replace(MESSAGE, id=n.message)])),
     "replace_message": lambda c, n: [
-        told([c.replace_message(n.message, MESSAGE)]),
-        told([c.replace_message(0, MESSAGE)]),
+        plain([c.replace_message(n.message, MESSAGE)]),
+        plain([c.replace_message(0, MESSAGE)]),
     ],
     "list_messages": lambda c, n: [
-        told(c.list_messages()),
-        told(c.list_messages(3, status=None)),
-        told(c.list_messages(after=-1, limit=9)),
+        plain(c.list_messages()),
+        plain(c.list_messages(3, status=None)),
+        plain(c.list_messages(after=-1, limit=9)),
     ],
-    "get": lambda c, n: told([c.get(n.message)]),
+    "get": lambda c, n: plain([c.get(n.message)]),
     "count": lambda c, n: [c.count(), c.count(None)],
-    "window": lambda c, n: [told(c.window(9)), told(c.window(max_tokens=9, count_tokens=lambda m: 1))],
-    "search": lambda c, n: [told(h.message for h in c.search("secret own"))],
+    "window": lambda c, n: [plain(c.window(9)), plain(c.window(max_tokens=9, count_tokens=lambda m: 1))],
+    "search": lambda c, n: [plain(h.message for h in c.search("secret own"))],
     "delete": lambda c, n: [c.delete([n.message]), c.delete(positions=[1, 2])],
-    "pop": lambda c, n: told([c.pop(), c.pop(1)]),
-    "delete_oldest": lambda c, n: told(c.delete_oldest(2)),
-    "archive_oldest": lambda c, n: told(c.archive_oldest(2)),
+    "pop": lambda c, n: plain([c.pop(), c.pop(1)]),
+    "delete_oldest": lambda c, n: plain(c.delete_oldest(2)),
+    "archive_oldest": lambda c, n: plain(c.archive_oldest(2)),
     "clear": lambda c, n: [c.clear("active"), c.clear()],
     "drop": lambda c, n: c.drop(),
     "info": lambda c, n: getattr(c.info(), "messages", None),
@@ -236,7 +236,7 @@ TENANT: dict[str, Callable] = {
     "list_chats": lambda t, n: [
         [(i.session_id, i.messages) for i in found] for found in (t.list_chats(), t.list_chats(n.prefix))
     ],
-    "search_chats": lambda t, n: told(
+    "search_chats": lambda t, n: plain(
         h.message for s in (None, n.prefix) for h in t.search_chats("secret own", subject=s)
     ),
     "info": lambda t, n: t.info() is None,

@@ -1,4 +1,4 @@
-"""A process that embeds a collection anew, slowly, and may die on the way.
+"""A process that re-embeds a collection slowly, and may kill itself.
 
     python -m support.reembed_worker URL TENANT [STEP]
 

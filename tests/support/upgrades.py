@@ -16,7 +16,7 @@ from pgrecall.evaluation import EvalQuery, EvalSet, Evaluations, evaluate
 from support.data import vectors
 
 SPACE = EmbedSpace("test", "eight", 8)
-#: Each writer begins anew this long after it was done.
+#: Each writer waits this long before it writes again.
 PAUSE = 0.002
 
 

@@ -1,4 +1,4 @@
-"""Calls of an embedding model: in order, so many at once and no more ahead, patient with a busy model only."""
+"""Calls of an embedding model: in order, bounded in number and read-ahead, with retries only for a busy model."""
 
 from __future__ import annotations
 
@@ -101,12 +101,12 @@ def impatient(monkeypatch):
 
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_parts_come_in_order_and_calls_are_held_back(answers, at_once):
-    """So many calls run at once, no more, and none is made far ahead of what was taken."""
+    """At most `at_once` calls run in parallel, and none runs far ahead of the answers that were taken."""
     model = Model(together=at_once)
     found = answers(model, at_once)
     assert [taken[:2] for taken in found] == RIGHT
     assert model.calls == 11 and model.most == at_once
-    # A part without texts makes no call; whoever takes the n-th answer finds at most so many calls begun.
+    # A part without texts makes no call. When the n-th answer is taken, at most n + at_once calls have begun.
     assert all(begun <= taken + at_once for taken, (_, _, begun) in enumerate(found))
 
 
@@ -129,7 +129,7 @@ def test_a_busy_model_is_called_again(answers, impatient, at_once, error):
     assert model.calls == 14 and len(impatient) == 3
 
 
-def test_patience_ends_and_other_errors_are_told_at_once(answers, impatient):
+def test_retries_end_and_other_errors_are_raised_at_once(answers, impatient):
     """The last error is raised as it came; a wrong key, or a wrong number of vectors, is no reason to wait."""
     model = Model(lambda call: Busy(status_code=429))
     with pytest.raises(Busy):
@@ -154,9 +154,9 @@ def test_the_pause_grows_and_heeds_what_the_model_asks():
         return calls._pause(SimpleNamespace(attempt_number=attempt, outcome=outcome))
 
     asks = Busy(response=SimpleNamespace(status_code=429, headers={"retry-after": "7"}))
-    told = InvalidInput("embed failed")
-    told.__cause__ = asks
-    assert [pause(1, asks), pause(1, told)] == [7.0, 7.0]
+    wrapped = InvalidInput("embed failed")
+    wrapped.__cause__ = asks
+    assert [pause(1, asks), pause(1, wrapped)] == [7.0, 7.0]
     later = Busy(response=SimpleNamespace(status_code=429, headers={"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}))
     assert 0 <= pause(1, later) <= 1.0
     longest = Busy(response=SimpleNamespace(status_code=429, headers={"retry-after": "86400"}))

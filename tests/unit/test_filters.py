@@ -60,7 +60,7 @@ def test_the_expression_api_writes_the_tree(written, tree):
     assert pickle.loads(pickle.dumps(written)) == copy.deepcopy(written) == tree
 
 
-def test_filters_are_told_apart_by_the_type_of_their_values():
+def test_filters_differ_by_the_type_of_their_values():
     """1, 1.0, True and a text make four filters, though Python holds three of them equal."""
     assert (F.a == 1) != Compare(("a",), "eq", True)
     assert len({F.a == 1, F.a == 1.0, F.a == True, F.a == "1"}) == 4  # noqa: E712

@@ -79,7 +79,7 @@ def test_a_wrong_vector_is_refused_in_every_distance(given, message, distance):
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-9, 1, 1e6, 1e30])
 def test_cosine_forgets_the_scale_but_keeps_the_norm(scale):
-    """A unit vector is stored whatever the model's scale; the norm as given stands beside it."""
+    """A unit vector is stored for every scale of the model, together with the given norm."""
     unit = stored(ONE).vectors[0].astype(float)
     scaled = stored(ONE * scale)
     assert scaled.vectors[0].astype(float) == pytest.approx(unit, rel=1e-3)
@@ -126,7 +126,7 @@ def test_every_length_of_a_space_fits(dim):
     assert given @ kept / np.linalg.norm(kept) == pytest.approx(1, abs=1e-3)
 
 
-def test_the_same_model_is_told_by_its_direction():
+def test_the_same_model_is_recognized_by_its_direction():
     """Scale does not matter, another length or direction does, and nonsense is no match."""
     assert same_model(ONE, ONE * 3) == pytest.approx(1)
     assert same_model(ONE, -ONE) == pytest.approx(-1)

@@ -60,7 +60,7 @@ def test_what_is_not_known_says_what_to_pass():
 
 
 def test_the_callers_space_wins_and_must_agree_with_its_distance():
-    """A space= is taken as it is; a distance beside it must be the same."""
+    """A space= is used unchanged, and a distance= in addition to it must be the same."""
     given = EmbedModel("me", "mine", "l2")
     assert space_of(object(), given) is given and space_of(object(), given, "l2") is given
     with pytest.raises(ConfigurationError, match="omit one of them"):

@@ -31,7 +31,7 @@ from pgrecall.statements.words import MOST_CHARACTERS, words
         ("", "", [], []),
     ],
 )
-def test_words_phrases_and_exclusions_are_told_apart(text, alone, phrases, without):
+def test_words_phrases_and_exclusions_are_distinguished(text, alone, phrases, without):
     """Quotes make phrases, a minus before a word or phrase excludes it, and what is neither is a word."""
     assert words(text) == {"words": alone, "phrases": phrases, "without": without}
 

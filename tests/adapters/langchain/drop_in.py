@@ -41,30 +41,30 @@ def application(store: VectorStore) -> dict[str, Any]:
     """What an application does with a store."""
     texts = [f"text {n}" for n in range(6)]
     metadatas = [{"n": n, "even": n % 2 == 0, "kind": "abc"[n % 3]} for n in range(6)]
-    told: dict[str, Any] = {"ids": store.add_texts(texts, metadatas, ids=IDS[:6])}
+    answers: dict[str, Any] = {"ids": store.add_texts(texts, metadatas, ids=IDS[:6])}
     more = [Document("text 6", id=IDS[6], metadata={"n": 6, "kind": "a"}), Document("text 7", id=IDS[7])]
-    told["more"] = store.add_documents(more)
-    told["again"] = store.add_texts(["text 0, changed"], [{"n": 0, "kind": "a"}], ids=[IDS[0]])
-    told["nearest"] = found(store.similarity_search("text 3", k=3))
+    answers["more"] = store.add_documents(more)
+    answers["again"] = store.add_texts(["text 0, changed"], [{"n": 0, "kind": "a"}], ids=[IDS[0]])
+    answers["nearest"] = found(store.similarity_search("text 3", k=3))
     scored = store.similarity_search_with_score("text 3", k=8)
-    told["scores"] = [[d.id, round(score, 2)] for d, score in scored]
+    answers["scores"] = [[d.id, round(score, 2)] for d, score in scored]
     relevant = store.similarity_search_with_relevance_scores("text 3", k=2)
-    told["relevance"] = [[d.id, round(score, 2)] for d, score in relevant]
+    answers["relevance"] = [[d.id, round(score, 2)] for d, score in relevant]
     vector = EMBEDDING.embed_query("text 5")
-    told["by vector"] = found(store.similarity_search_by_vector(vector, k=2))
+    answers["by vector"] = found(store.similarity_search_by_vector(vector, k=2))
     filters = [
         {"kind": "a"}, {"n": {"$gte": 3}}, {"n": {"$between": (1, 3)}}, {"kind": {"$in": ["b", "c"]}},
         {"$and": [{"kind": "a"}, {"n": {"$lt": 5}}]}, {"$or": [{"n": 1}, {"n": 2}]}, {"kind": {"$like": "a%"}},
         {"n": {"$exists": False}},
     ]  # fmt: skip
-    told["filtered"] = [sorted(d.id or "" for d in store.similarity_search("x", k=8, filter=f)) for f in filters]
-    told["mmr"] = [d.id for d in store.max_marginal_relevance_search("text 3", k=3, fetch_k=8, lambda_mult=0.7)]
-    told["read"] = found(sorted(store.get_by_ids(IDS[:2]), key=lambda d: d.id or ""))
+    answers["filtered"] = [sorted(d.id or "" for d in store.similarity_search("x", k=8, filter=f)) for f in filters]
+    answers["mmr"] = [d.id for d in store.max_marginal_relevance_search("text 3", k=3, fetch_k=8, lambda_mult=0.7)]
+    answers["read"] = found(sorted(store.get_by_ids(IDS[:2]), key=lambda d: d.id or ""))
     retriever = store.as_retriever(search_kwargs={"k": 2, "filter": {"kind": "a"}})
-    told["retrieved"] = found(retriever.invoke("text 6"))
-    told["deleted"] = store.delete(IDS[:4])
-    told["left"] = sorted(d.id or "" for d in asyncio.run(store.asimilarity_search("x", k=8)))
-    return told
+    answers["retrieved"] = found(retriever.invoke("text 6"))
+    answers["deleted"] = store.delete(IDS[:4])
+    answers["left"] = sorted(d.id or "" for d in asyncio.run(store.asimilarity_search("x", k=8)))
+    return answers
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ USER = ("users", "ana")
 
 
 class Scripted(GenericFakeChatModel):
-    """A model that says what it was told to say, tools or not."""
+    """A model that gives scripted answers, with or without tools."""
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> Scripted:
         return self

@@ -106,7 +106,7 @@ def test_searches_of_a_run_leave_evidence(db, store):
 
 
 def test_what_was_deleted_with_its_tenant_stays_away(db, store):
-    """A late writer is told so; nothing of it is stored."""
+    """A late writer gets an error, and nothing is stored."""
     store.add_texts(TEXTS)
     db.delete_tenant(store.tenant)
     with pytest.raises(TenantErased):

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 PEERS = REPOSITORY / ".venv-peers" / "bin" / "python"
 
 
-def told(python: str, whose: str, url: str) -> dict[str, object]:
+def answers_of(python: str, whose: str, url: str) -> dict[str, object]:
     done = subprocess.run([python, str(SCRIPT), whose, url], capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -27,7 +27,7 @@ def ours(app_url, db) -> dict[str, object]:
     """What the application finds here."""
     db.delete_tenant("drop-in")
     db.create_tenant("drop-in", reopen=True)
-    return told(sys.executable, "ours", app_url.render_as_string(hide_password=False))
+    return answers_of(sys.executable, "ours", app_url.render_as_string(hide_password=False))
 
 
 def test_the_application_runs_on_ours(ours):
@@ -46,4 +46,4 @@ def test_the_application_runs_on_ours(ours):
 @pytest.mark.skipif(not PEERS.exists(), reason="the peers' environment is not there; make bench makes it")
 def test_the_application_finds_the_same_on_theirs(ours, new_database):
     """Their store in their environment, on the same server."""
-    assert told(str(PEERS), "theirs", new_database().render_as_string(hide_password=False)) == ours
+    assert answers_of(str(PEERS), "theirs", new_database().render_as_string(hide_password=False)) == ours

@@ -93,7 +93,7 @@ def test_a_collection_follows_a_folder(url, capsys, tenant_id):
 
 
 def test_an_agent_remembers_a_person_until_she_is_erased(url, maintenance_url, monkeypatch, capsys):
-    """What one run was told the next one knows; after the erasure nothing."""
+    """The second run knows what the user said in the first one, and nothing after the erasure."""
     monkeypatch.setenv("PGRECALL_MAINTENANCE_URL", maintenance_url.render_as_string(hide_password=False))
     load("langchain-agent").main()
     assert capsys.readouterr().out.splitlines()[-3:] == ["tool: tea: without sugar", "ai: Done.", "nothing yet"]

@@ -49,7 +49,7 @@ def test_the_dialect_becomes_the_tree(dialect, tree):
 
 
 def test_a_tree_of_the_core_is_taken_as_it_is():
-    """Whoever writes F.lang == "en" needs no dialect."""
+    """A filter such as F.lang == "en" is accepted as well as the dialect."""
     tree = (F.lang == "en") & ~F.old.exists()
     assert to_filter(tree) is tree and to_filter(None) is None
     assert to_filter({"$or": [{"a": 1}, tree]}) == Or(F.a == 1, tree)

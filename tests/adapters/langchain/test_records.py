@@ -103,7 +103,7 @@ def test_a_run_that_was_killed_between_its_calls_heals_on_the_next(manager, stor
     assert len(manager.list_keys()) == 2 and manager.exists(manager.list_keys()) == [True, True]
 
 
-def test_what_was_deleted_beside_the_index_is_written_again(indexing):
+def test_what_was_deleted_without_the_index_is_written_again(indexing):
     """A record whose document is gone does not exist: the peers' manager would skip it for ever."""
     indexing(documents("one", "two"), cleanup="incremental")
     keys = indexing.manager.list_keys()

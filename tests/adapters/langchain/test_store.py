@@ -284,13 +284,13 @@ def test_the_embedding_model_is_known_or_named(db, tenant_id):
 def test_a_configuration_that_would_say_nothing_is_refused(db, tenant_id, indexed):
     """Misspelt keys of the index and of the lifetimes, a text where fields are listed, another model's dimensions."""
     fake = DeterministicFakeEmbedding(size=16)
-    for wrong, told in (
+    for wrong, message in (
         ({"index": {"dims": 16, "embed": fake, "field": ["text"]}}, "index has the unknown key 'field'"),
         ({"index": {"dims": 16, "embed": fake, "fields": "text"}}, "expected a list of fields"),
         ({"index": {"dims": 3, "embed": fake}}, r"index\['dims'\] is 3"),
         ({"ttl": {"default": 5}}, "ttl has the unknown key 'default'"),
     ):
-        with pytest.raises(ConfigurationError, match=told):
+        with pytest.raises(ConfigurationError, match=message):
             PGRecallStore(connection=db, tenant=tenant_id, **wrong)
     with pytest.raises(InvalidInput, match="expected a list of fields, or False"):
         indexed.put(USER, "k", {"text": "x"}, index="text")

@@ -195,7 +195,7 @@ async def test_every_verb_of_the_database_interface(store):
 
 def test_the_buffer_interface_answers_as_llama_index_s_own(buffer, face):
     """The same calls on both stores give the same."""
-    told = []
+    answers = []
     for store, mode in ((buffer, face), (SimpleChatStore(), "sync")):
 
         def ask(verb, *args, store=store, mode=mode):
@@ -204,7 +204,7 @@ def test_the_buffer_interface_answers_as_llama_index_s_own(buffer, face):
             name = "async_add_message" if verb == "add_message" else f"a{verb}"
             return asyncio.run(getattr(store, name)(*args))
 
-        told.append(
+        answers.append(
             [
                 ask("set_messages", "s", said("a", "b", "c")),
                 ask("add_message", "s", said("d")[0]),
@@ -222,7 +222,7 @@ def test_the_buffer_interface_answers_as_llama_index_s_own(buffer, face):
                 "t" in ask("get_keys"),
             ]
         )
-    assert told[0] == told[1]
+    assert answers[0] == answers[1]
 
 
 def test_both_stores_are_the_same_chats(store, buffer):
@@ -247,7 +247,7 @@ def test_keys_of_a_tenant_are_nobody_else_s(store, buffer, db, tenant_id):
 
 
 def test_chats_have_a_subject_whose_erasure_takes_them(db, tenant_id):
-    """Bound, or told by the key; another subject's chat is as one that does not exist."""
+    """The subject is bound or derived from the key, and another subject's chat looks like a missing one."""
     store = PGRecallBufferChatStore(connection=db, tenant=tenant_id, subject=lambda key: key.partition("/")[0])
     store.add_message("ana/1", said("hers")[0])
     store.add_message("bob/1", said("his")[0])

@@ -43,7 +43,7 @@ def test_it_answers_as_llama_index_s_own_store(docstore, face):
     """The same calls on both give the same: documents, hashes, source documents, errors."""
     nodes = [text_node(1, "d1"), text_node(2, "d1"), text_node(3, "d2"), TextNode(id_="free", text="t")]
     whole = Document(id_="d1", text="whole", metadata={"k": 1})
-    told = []
+    answers = []
     for store, mode in ((docstore, face), (SimpleDocumentStore(), "sync")):
 
         def ask(verb, *args, store=store, mode=mode, **kwargs):
@@ -53,7 +53,7 @@ def test_it_answers_as_llama_index_s_own_store(docstore, face):
                 return ValueError if isinstance(exc, ValueError) else exc
             return copy.deepcopy(found)  # LlamaIndex's own store goes on changing what it gave
 
-        told.append(
+        answers.append(
             [
                 ask("add_documents", [*nodes, whole]),
                 ask("add_documents", [nodes[0]], allow_update=False),
@@ -87,9 +87,9 @@ def test_it_answers_as_llama_index_s_own_store(docstore, face):
                 sorted(ask("get_all_document_hashes").values()),
             ]
         )
-    for ours, theirs in zip(*told, strict=True):
+    for ours, theirs in zip(*answers, strict=True):
         assert ours == theirs
-    assert isinstance(told[0][17], RefDocInfo)
+    assert isinstance(answers[0][17], RefDocInfo)
 
 
 def test_without_text_hashes_alone_are_kept(docstore, face):

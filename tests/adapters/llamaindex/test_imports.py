@@ -130,7 +130,7 @@ def test_the_commands(app_url, admin_url, tenant_id, peer):
     """From the shell: counts as JSON, nodes and messages in the tenant, a wrong option named."""
     url = peer.render_as_string(hide_password=False)
     env = {"PGRECALL_URL": app_url.render_as_string(hide_password=False)}
-    told = run(
+    output = run(
         "import",
         "llamaindex-postgres",
         "essays",
@@ -143,8 +143,8 @@ def test_the_commands(app_url, admin_url, tenant_id, peer):
         "--json",
         env=env,
     )
-    assert told.code == 0 and told.json["written"] == 200
-    told = run("import", "llamaindex-chat", "chatstore", "-t", tenant_id, "--from", url, "--json", env=env)
-    assert told.code == 0 and told.json["written"] == 12
-    told = run("import", "llamaindex-postgres", "essays", "-t", tenant_id, "--model", "x/y", "--only", "x", env=env)
-    assert told.code == 2 and "expected KEY=VALUE" in told.err
+    assert output.code == 0 and output.json["written"] == 200
+    output = run("import", "llamaindex-chat", "chatstore", "-t", tenant_id, "--from", url, "--json", env=env)
+    assert output.code == 0 and output.json["written"] == 12
+    output = run("import", "llamaindex-postgres", "essays", "-t", tenant_id, "--model", "x/y", "--only", "x", env=env)
+    assert output.code == 2 and "expected KEY=VALUE" in output.err

@@ -49,7 +49,7 @@ def block(db, tenant_id):
     return PGRecallFactBlock(extract=likes, connection=db, tenant=tenant_id)
 
 
-async def test_an_llm_is_asked_for_facts_and_told_the_known_ones(db, tenant_id):
+async def test_an_llm_is_asked_for_facts_and_gets_the_known_ones(db, tenant_id):
     """Its answer's facts are kept, once each; the messages themselves are not."""
     answers = [
         "<facts><fact>Ana lives in Graz</fact>\n<fact>Fish &amp; chips</fact></facts>",
@@ -146,7 +146,7 @@ async def test_extract_may_be_asynchronous_and_give_whole_facts(db, tenant_id):
 
 
 async def test_memory_survives_a_restart(app_url, tenant_id):
-    """What leaves the chat's window becomes facts, which the next process is told again."""
+    """Messages that leave the chat's window become facts, which the next process reads."""
     words = {"token_limit": 30, "chat_history_token_ratio": 0.5, "token_flush_size": 5, "tokenizer_fn": str.split}
     for again in (False, True):
         with pgrecall.connect(app_url) as db:

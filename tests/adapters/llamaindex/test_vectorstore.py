@@ -444,7 +444,7 @@ def test_no_id_is_more_than_an_id(store, tenant_id):
 
 
 @pytest.mark.slow("stores 60,000 rows and builds their graph")
-def test_ten_of_ten_rows_of_a_small_tenant_beside_a_graph(admin_url, new_database):
+def test_ten_of_ten_rows_of_a_small_tenant_next_to_a_graph(admin_url, new_database):
     """60,000 rows, 300 tenants, a graph: a filter that 200 rows match gives all ten asked for, the right ones."""
     from pgrecall import Chunk
     from support.data import vectors
