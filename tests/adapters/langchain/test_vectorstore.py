@@ -207,7 +207,7 @@ def test_filters_reach_every_search_and_delete(store):
     assert store.delete(["2", "3"], filter={"lang": "en"}) is True
     assert found({}) == ["2"]
     assert store.delete() is False and store.delete([]) is True and store.delete(["unknown"]) is True
-    with pytest.raises(InvalidInput, match="would match the whole collection"):
+    with pytest.raises(InvalidInput, match="the condition matches the whole collection"):
         store.delete(filter={})
     assert found({}) == ["2"]
 
