@@ -98,6 +98,10 @@ def as_data(fact: StoredFact) -> dict[str, Any]:
 def _meant(
     fact_id: str | None, key: str | None, kind: str | None, subject: str | None, namespace: list[str] | None
 ) -> dict[str, Any]:
+    if (fact_id is None) == (key is None):
+        raise InvalidInput("ID and --key were both given, or neither; pass one of them")
+    if fact_id is not None and (kind or subject or namespace):
+        raise InvalidInput("ID was given together with --kind, --subject or --namespace; pass ID alone")
     return {"fact_id": fact_id, "key": key, "kind": kind, "subject": subject, "namespace": namespace or None}
 
 
@@ -315,8 +319,6 @@ def erase(
 ) -> None:
     """Permanently delete a fact, by ID or --key: every version, including forgotten ones, and their vectors."""
     meant = _meant(fact_id, key, kind, subject, namespace)
-    if (fact_id is None) == (key is None):
-        raise InvalidInput("ID and --key were both given, or neither; pass one of them")
     session.confirm(f"This permanently deletes fact {fact_id or key!r} of tenant {tenant!r}", yes=yes)
     with session.tenant(tenant) as opened:
         count = _memory(opened, actor).erase(**meant, reason=reason)

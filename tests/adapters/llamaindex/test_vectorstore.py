@@ -77,7 +77,7 @@ def test_every_verb_of_the_interface(store, face):
     call(store, face, "delete_nodes", filters=only("lang", "en"))
     call(store, face, "delete_nodes", [])
     assert [n.id_ for n in call(store, face, "get_nodes")] == ["n0003", "n0008", "n0009", "n0011"]
-    with pytest.raises(InvalidInput, match="empty"):
+    with pytest.raises(InvalidInput, match="the condition matches the whole collection"):
         call(store, face, "delete_nodes")
     call(store, face, "clear")
     call(store, face, "clear")
