@@ -78,7 +78,7 @@ def test_an_empty_condition_never_means_everything(store):
         lambda: store.delete(filters=And()),
         lambda: store.set_metadata({"a": 1}),
     ):
-        with pytest.raises(InvalidInput, match="empty"):
+        with pytest.raises(InvalidInput, match="the condition matches the whole collection"):
             call()
     assert store.count() == 3
 

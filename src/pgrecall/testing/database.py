@@ -1,4 +1,4 @@
-"""A stand-in for a database, whose tenants give stores in memory."""
+"""A stand-in for a database, with stores in memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pgrecall.types import EmbedSpace
 
 
 class InMemoryDatabase:
-    """What `pgrecall.connect` gives, as far as an application needs it to get its stores.
+    """Stands in for the `Database` that `pgrecall.connect` returns. Its tenants open stores that keep rows in memory.
 
-    Stores that it gives for the same tenant and collection share their rows. Nothing is written to disk.
+    Stores of the same tenant and collection share their rows. Nothing is written to disk.
     """
 
     def __init__(self) -> None:
