@@ -1,4 +1,4 @@
-"""What `Database`, `Tenant` and every store stand on: the pools of one database, and what is known about it."""
+"""What `Database`, `Tenant` and every store share: the pools of one database, and what is known about it."""
 
 from __future__ import annotations
 
