@@ -108,7 +108,7 @@ def test_kept_until_stopped(home: Path) -> None:
     """A kept server outlives its last user, holds none of that one's pipes, and ends with `stop`."""
     code = IMPORT + "embedded.start(sys.argv[1]).keep()"
     with python(code, home) as up:
-        up.communicate(timeout=30)
+        up.communicate(timeout=120)
     assert up.returncode == 0
     assert embedded.status(home).kept
     with embedded.start(home) as server:

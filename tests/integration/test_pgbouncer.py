@@ -51,7 +51,7 @@ def bouncer_url(server: embedded.EmbeddedServer, app_url: sa.URL, reachable: Pat
     with (folder / "log").open("w") as log:
         command = [PGBOUNCER, str(folder / "pgbouncer.ini")]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, **as_owner)
-    for _ in range(100):
+    for _ in range(600):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break

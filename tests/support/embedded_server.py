@@ -66,7 +66,7 @@ def modes(*paths: Path) -> dict[Path, tuple[int, int, int]]:
 
 def eventually(condition: object) -> bool:
     assert callable(condition)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
     return bool(condition())
