@@ -79,7 +79,7 @@ def reset(url: sa.URL, *, embedded: bool = False) -> str | None:
         _resettable(connection, embedded=embedded)
         parts = partitions.number(connection)
         connection.exec_driver_sql("SET lock_timeout = '10s'")
-        connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+        connection.execute(sa.schema.DropSchema(SCHEMA, cascade=True, if_exists=True))
     return migrate.upgrade(url, parts=parts)[1]
 
 
